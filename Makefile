@@ -1,0 +1,66 @@
+# POSIX make: GNU make and BSD make read it alike. Everything that is built goes under build/.
+
+CC ?= cc
+CFLAGS ?= -O2 -g
+LDFLAGS ?=
+# Empty it where a newer compiler warns of something new.
+WERROR ?= -Werror
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# Lanes of tests/run.sh: how to build the library and what to run with it.
+LANES = header examples docs install c11 posix generic
+GATES = helgrind memcheck gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
+	clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+
+incdir = $(DESTDIR)$(PREFIX)/include
+docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
+pcdir = $(DESTDIR)$(PREFIX)/share/pkgconfig
+env = MAKE='$(MAKE)' CC='$(CC)' CFLAGS='$(CFLAGS)' LDFLAGS='$(LDFLAGS)' WERROR='$(WERROR)'
+
+all: examples ## build the examples (the library itself is one header: nothing to build)
+
+help: ## show this list
+	@echo 'cfutures.h: copy it into your project, or `make install`. Here you can'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'with CC=$(CC) CFLAGS="$(CFLAGS)" LDFLAGS="$(LDFLAGS)" PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'LANES="$(LANES)" and GATES: see tests/run.sh'
+
+examples: ## build every program in examples/ by the command of its first line, into build/examples/
+	@$(env) sh tests/check_examples.sh build
+
+demo: ## download the flags of 20 countries in four styles, from a server of its own
+	@$(env) sh tests/check_examples.sh build flags
+	@mkdir -p build/demo && cd build/demo && ../examples/flags
+
+test: ## run all tests on each backend, check header, examples and documents (under 2 minutes)
+	@$(env) sh tests/run.sh $(LANES)
+
+check: ## the long gate: sanitizers, valgrind, other compilers; what is not installed is skipped
+	@$(env) sh tests/run.sh $(GATES)
+
+bench: ## measure, beside other libraries where they are installed
+	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
+	else echo 'there is no tests/bench/run.sh'; fi
+
+install: ## install the header, its documents and cfutures.pc under DESTDIR and PREFIX
+	mkdir -p "$(incdir)" "$(docdir)" "$(pcdir)"
+	cp cfutures.h "$(incdir)/cfutures.h"
+	cp README.md LICENSE "$(docdir)/"
+	@{ echo 'prefix=$(PREFIX)'; echo 'includedir=$${prefix}/include'; echo; \
+	echo 'Name: cfutures'; \
+	echo "Description: Python's concurrent.futures for C11, in one header"; \
+	sed -n 's/^#define CFUTURES_VERSION_STRING "\(.*\)"/Version: \1/p' cfutures.h; \
+	echo 'Cflags: -I$${includedir}'; echo 'Libs: -pthread'; } >"$(pcdir)/cfutures.pc"
+	chmod 644 "$(incdir)/cfutures.h" "$(docdir)/README.md" "$(docdir)/LICENSE" "$(pcdir)/cfutures.pc"
+
+uninstall: ## remove exactly that
+	rm -f "$(incdir)/cfutures.h" "$(docdir)/README.md" "$(docdir)/LICENSE" "$(pcdir)/cfutures.pc"
+	[ ! -d "$(docdir)" ] || rmdir "$(docdir)" || true
+
+clean: ## remove build/
+	rm -rf build
+
+.PHONY: all help examples demo test check bench install uninstall clean

@@ -1,0 +1,5103 @@
+/* cfutures.h - 0.1.0 - Python's concurrent.futures for C, in one header - MIT licence
+ *
+ * Do this in ONE C file, before any other include:
+ *
+ *     #define CFUTURES_IMPLEMENTATION
+ *     #include "cfutures.h"
+ *
+ * and a plain #include "cfutures.h" wherever else you need it. Nothing to link: cc -std=c11 prog.c
+ * (with -pthread where the C library still keeps threads apart: glibc before 2.34, the BSDs).
+ * `grep '>>' cfutures.h` is the map of this file.
+ *
+ * ---------------------------------------------------------------------------------------------
+ * MANUAL                                                                              >>manual
+ * ---------------------------------------------------------------------------------------------
+ *
+ * Quick start
+ *
+ *     static int square(cf_task *task, void *arg)
+ *     {
+ *         int n = *(int *)arg;
+ *         n *= n;
+ *         return cf_task_return(task, &n, sizeof n);
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         cf_executor *pool = cf_thread_pool_new(NULL, NULL);
+ *         cf_future *future = cf_executor_submit(pool, square, CF_VALUE(int, 7));
+ *         const int *result = cf_future_result(future, CF_FOREVER, NULL);
+ *         if (result != NULL) printf("%d\n", *result);
+ *         cf_future_release(future);
+ *         cf_executor_close(pool);
+ *     }
+ *
+ * From Python
+ *
+ *     ThreadPoolExecutor(...)          cf_thread_pool_new       close it with cf_executor_close
+ *     with executor:                   cf_executor_close        (the end of the block)
+ *     executor.submit(f, x)            cf_executor_submit       release the future
+ *     executor.map(f, xs)              cf_executor_map          close the iterator
+ *     list(executor.map(f, xs))        cf_executor_map_array    nothing to free
+ *     executor.shutdown(...)           cf_executor_shutdown
+ *     future.result(t)                 cf_future_result         valid while you hold the future
+ *     future.exception(t)              cf_future_wait, cf_future_error_code / _error_message
+ *     future.cancel() / .done() ...    cf_future_cancel, cf_future_done, ...
+ *     future.add_done_callback(f)      cf_future_add_done_callback
+ *     Future(), set_result(), ...      cf_future_new, cf_future_set_result, ...
+ *     wait(fs, t, FIRST_COMPLETED)     cf_wait
+ *     as_completed(fs, t)              cf_as_completed, _next, _close
+ *
+ * Ownership
+ *
+ *     submit, submit_with, submit_many, cf_future_new and cf_future_retain give you one reference
+ *     each; give it back with cf_future_release, at any time, also before the task has run. A
+ *     future may outlive its executor. Results and messages live as long as your reference.
+ *     Arguments: arg_size > 0 copies them; arg_size 0 passes your pointer, and free_arg (see
+ *     cf_submit_options) is then called exactly once, whatever happens to the task. Iterators
+ *     only borrow futures. Every *_new, cf_executor_map and cf_as_completed has one *_close.
+ *
+ * Errors
+ *
+ *     A task fails by returning non-zero; `return cf_task_fail(task, code, "why %s", x)` says why.
+ *     The future then ends with CF_TASK_FAILED, its code and its message. A failed future that is
+ *     dropped without a look calls on_unread_error, so that errors need not vanish.
+ *     A NULL executor or iterator is legal everywhere: the call answers CF_INVALID.
+ *
+ * Timeouts
+ *
+ *     Nanoseconds (CF_SECOND, CF_MILLISECOND, ...) on a clock that no clock change moves, counted
+ *     from the call. As a parameter 0 polls and CF_FOREVER waits; in an options struct 0 is "none".
+ *
+ * Threads
+ *
+ *     Executors and futures may be used by any number of threads at once. An iterator (map,
+ *     as_completed) belongs to one thread at a time. A cf_task belongs to its task. No user code
+ *     (task, callback, free function, initializer, hook) ever runs under a lock of the library.
+ *     What was written before submit is seen by the task; what the task wrote is seen by whoever
+ *     saw it done. Nothing here may be called from a signal handler.
+ *
+ * Waiting inside a task
+ *
+ *     is safe. A worker that waits for a future of its own pool which has not started runs it at
+ *     once, on its own stack; so nested submits never hang, with one worker too. A wait that could
+ *     never end, because the tasks wait for each other in a circle, returns CF_DEADLOCK. Do not
+ *     hold a mutex across a wait if the awaited task takes it.
+ *
+ * Build options (define them for the file with CFUTURES_IMPLEMENTATION)
+ *
+ *     CFUTURES_POSIX        adds cf_as_completed_fd and takes POSIX threads; define it wherever you
+ *                           include the header
+ *     CFUTURES_PTHREADS     POSIX threads instead of C11 <threads.h> (chosen by itself where
+ *                           <threads.h> is missing, and under ThreadSanitizer)
+ *     CFUTURES_NO_FUTEX     park on mutex and condition variable on Linux too
+ *     CFUTURES_STATIC       everything is static: for a single C file
+ *     CFUTURES_API          what stands before each declaration; default: extern
+ *     CFUTURES_MALLOC(n)    and CFUTURES_FREE(p): another allocator (both or none; thread-safe)
+ *     CFUTURES_ASSERT(x)    checks for misuse; default: none. Try -DCFUTURES_ASSERT=assert
+ *
+ * Platforms
+ *
+ *     C11 with atomics and either <threads.h> or POSIX threads. On Linux threads sleep on futexes.
+ *     With C11 threads there is no way to set a stack size (stack_size is refused), and outside
+ *     Linux deadlines follow TIME_UTC, the only clock that C11 has.
+ *
+ * Differences from Python, on purpose
+ *
+ *     A cancelled future is done for every observer at once. Deadlines run from the call, not from
+ *     the first look. Errors do not end a map (see stop_on_error). Waiting inside a task does not
+ *     hang. Shutdown has a deadline. Queues can be bounded. Nothing runs at exit: close your pools.
+ */
+
+#if defined(CFUTURES_IMPLEMENTATION) && !defined(__cplusplus) && !defined(_DEFAULT_SOURCE)
+#define _DEFAULT_SOURCE 1 /* additive: shows syscall and clock_gettime under -std=c11 */
+#endif
+
+#ifndef CFUTURES_H
+#define CFUTURES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+ * config                                                                              >>config
+ * --------------------------------------------------------------------------------------------- */
+
+#ifndef CFUTURES_API
+#ifdef CFUTURES_STATIC
+#if defined(__GNUC__)
+#define CFUTURES_API __attribute__((unused)) static
+#else
+#define CFUTURES_API static
+#endif
+#else
+#define CFUTURES_API extern
+#endif
+#endif
+
+#define CFUTURES_VERSION_MAJOR 0
+#define CFUTURES_VERSION_MINOR 1
+#define CFUTURES_VERSION_PATCH 0
+#define CFUTURES_VERSION_STRING "0.1.0"
+
+/* cf_version -- the version that was compiled in, "0.1.0". */
+CFUTURES_API const char *cf_version(void);
+
+/* ---------------------------------------------------------------------------------------------
+ * status                                                                              >>status
+ * --------------------------------------------------------------------------------------------- */
+
+typedef enum cf_status {
+    CF_OK            = 0,
+    CF_END           = 1,   /* an iterator has nothing more          Python: StopIteration      */
+    CF_TIMEOUT       = -1,  /* the wait ran out; nothing is disturbed        TimeoutError       */
+    CF_CANCELLED     = -2,  /* it never ran                                  CancelledError     */
+    CF_TASK_FAILED   = -3,  /* the task returned non-zero                    its exception      */
+    CF_TASK_TIMEOUT  = -4,  /* the task's own deadline ended it              none               */
+    CF_WORKER_LOST   = -5,  /* its worker process died under it              none (pool breaks) */
+    CF_BROKEN        = -6,  /* initializer failed, or no worker can start    BrokenExecutor     */
+    CF_SHUTDOWN      = -7,  /* submitted after shutdown                      RuntimeError       */
+    CF_QUEUE_FULL    = -8,  /* refused by a bounded queue                    none               */
+    CF_DEADLOCK      = -9,  /* waiting here could never end                  none (hangs)       */
+    CF_INVALID_STATE = -10, /* set twice, or on a cancelled future           InvalidStateError  */
+    CF_INVALID       = -11, /* an argument is out of range                   ValueError         */
+    CF_NO_MEMORY     = -12, /*                                               MemoryError        */
+    CF_SYSTEM        = -13, /* the system refused a thread, process or fd    OSError            */
+    CF_FORKED        = -14  /* this executor belongs to the parent process   none (hangs)       */
+} cf_status;
+
+/* cf_status_name -- "CF_TIMEOUT" for CF_TIMEOUT. Never NULL; a static string. */
+CFUTURES_API const char *cf_status_name(cf_status status);
+/* cf_strerror -- one sentence that says what happened. Never NULL; a static string. */
+CFUTURES_API const char *cf_strerror(cf_status status);
+
+/* Nanoseconds, on a clock that no clock change moves. 0 polls, negative waits for ever. */
+typedef int64_t cf_duration;
+#define CF_MICROSECOND ((cf_duration)1000)
+#define CF_MILLISECOND (1000 * CF_MICROSECOND)
+#define CF_SECOND      (1000 * CF_MILLISECOND)
+#define CF_FOREVER     ((cf_duration)-1)
+
+/* ---------------------------------------------------------------------------------------------
+ * types                                                                                >>types
+ * --------------------------------------------------------------------------------------------- */
+
+typedef struct cf_executor          cf_executor;
+typedef struct cf_future            cf_future;  /* reference counted; may outlive its executor */
+typedef struct cf_task              cf_task;    /* the running call, seen from inside          */
+typedef struct cf_map_iter          cf_map_iter;
+typedef struct cf_as_completed_iter cf_as_completed_iter;
+
+/* A task. `arg` is the task's own copy of the argument (or the caller's pointer, see submit),
+ * readable until the task returns. Return 0 for success; anything else fails the future with
+ * that code. A task must return: longjmp, exceptions and thread exit may not cross it. */
+typedef int  cf_task_fn(cf_task *task, void *arg);
+typedef int  cf_initializer_fn(void *arg); /* non-zero breaks the pool */
+typedef void cf_finalizer_fn(void *arg);
+typedef void cf_free_fn(void *ptr);
+typedef void cf_callback_fn(cf_future *future, void *user);
+
+typedef enum cf_on_full { CF_FULL_BLOCK = 0, CF_FULL_REJECT, CF_FULL_CALLER_RUNS } cf_on_full;
+typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_method;
+
+/* One struct for both pools, so that threads become processes by changing one word.
+ * Zero is every field's default; NULL options are all defaults. Copied by the call (but for the
+ * bytes of `name`, which are copied too, shortened to what the system shows). */
+typedef struct cf_pool_options {
+    size_t             max_workers; /* 0: threads min(32, cf_cpu_count()+4), processes cf_cpu_count() */
+    const char        *name;        /* worker n is called "<name>_<n>"; NULL: "cf"                    */
+    cf_initializer_fn *initializer; /* in every worker, before its first task                         */
+    cf_finalizer_fn   *finalizer;   /* in every worker that initialised, when it ends                 */
+    void              *worker_arg;  /* passed to both                                                 */
+    size_t             stack_size;  /* bytes per worker thread; 0: the platform's                     */
+    size_t             queue_limit; /* tasks waiting to start; 0: unbounded                           */
+    cf_on_full         on_full;     /* what submit does at queue_limit                                */
+    /* A failed future is dropped and nobody looked at it. In the thread that drops it. */
+    void (*on_unread_error)(cf_future *future, void *user);
+    void              *user;        /* passed to on_unread_error                                      */
+    /* process pools only; refused with CF_INVALID by a thread pool */
+    cf_start_method    start_method;
+    size_t             max_tasks_per_child; /* 0: no limit                                            */
+    bool               break_on_crash;      /* Python's rule: one dead worker breaks the pool         */
+    cf_duration        kill_grace;          /* SIGTERM to SIGKILL; 0: 1 s                             */
+} cf_pool_options;
+
+/* ---------------------------------------------------------------------------------------------
+ * executor                                                                          >>executor
+ *
+ * Convention of the whole library: a function that makes or fetches something returns it, or
+ * NULL; its last parameter, which may be NULL, says why. A NULL executor or iterator is legal
+ * to pass on: the call answers CF_INVALID, so that an error surfaces where results are read.
+ * --------------------------------------------------------------------------------------------- */
+
+/* cf_thread_pool_new -- a pool of threads, started on demand, at most max_workers.
+ * Python: ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, initargs)
+ * Returns the executor, or NULL: *status is CF_INVALID (an option is out of range, is for process
+ *   pools only, or stack_size with C11 threads) or CF_NO_MEMORY.
+ * Note: end it with cf_executor_close. */
+CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status);
+
+/* cf_inline_executor_new -- no threads at all: submit runs the task, then returns its future.
+ * Returns the executor, or NULL: *status is CF_NO_MEMORY.
+ * Note: the same program, step by step in a debugger. */
+CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
+
+/* cf_executor_submit -- schedule fn(task, arg).
+ * Python: executor.submit(fn, arg)
+ * arg: with arg_size > 0 that many bytes are copied, aligned for any type; with arg_size 0 the
+ *   pointer itself is passed on and must live until the task has ended.
+ * Returns a future, never NULL; the caller owns one reference. When the task cannot be scheduled
+ *   it is already done, with CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_NO_MEMORY, CF_SYSTEM (no
+ *   thread could be started), CF_DEADLOCK (blocking on the full queue could never end), CF_INVALID
+ *   or CF_FORKED.
+ * Threads: any. Tasks start in the order of submission; those submitted by a task in any order.
+ * Blocks: only on a full queue under CF_FULL_BLOCK (a worker of the pool runs the task instead).
+ * Note: the inline executor and CF_FULL_CALLER_RUNS run the task in the caller. */
+CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                           size_t arg_size);
+
+typedef struct cf_submit_options {
+    cf_free_fn *free_arg; /* called exactly once on every path, also when the task never ran, before
+                             the future is seen done; with arg_size == 0 only */
+    cf_duration timeout;  /* from the task's start; 0: none. Process: the worker is killed. Thread: the
+                             task is asked to stop. Either way the future ends with CF_TASK_TIMEOUT. */
+} cf_submit_options;
+
+/* cf_executor_submit_with -- cf_executor_submit with options; NULL options are all defaults.
+ * Returns as cf_executor_submit; CF_INVALID too for free_arg together with arg_size > 0 (the only
+ *   case in which free_arg is not called). */
+CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
+                                                const void *arg, size_t arg_size,
+                                                const cf_submit_options *options);
+
+/* cf_executor_submit_many -- one task for each of items[0..count), in one go.
+ * items: count * item_size bytes, copied; item_size 0: every task gets the pointer `items`.
+ * futures: filled with count futures, one reference each for the caller; not NULL.
+ * Returns CF_OK, or the first refusal's status (every slot holds a future either way).
+ * Blocks: as cf_executor_submit. */
+CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
+                                               const void *items, size_t count, size_t item_size,
+                                               cf_future **futures);
+
+/* The argument forms, readable at the call: cf_executor_submit(ex, square, CF_VALUE(int, 7)). C
+ * only; CF_STRING needs <string.h>. */
+#define CF_VALUE(type, ...) (&(type){__VA_ARGS__}), sizeof(type)
+#define CF_STRING(s)        (s), (strlen(s) + 1)
+#define CF_POINTER(p)       (p), ((size_t)0)
+#define CF_NO_ARG           NULL, ((size_t)0)
+
+typedef enum cf_shutdown_mode { CF_RUN_PENDING = 0, CF_CANCEL_PENDING } cf_shutdown_mode;
+
+/* cf_executor_shutdown -- take no more tasks, finish or cancel the pending ones, end the workers.
+ * Python: executor.shutdown(wait, cancel_futures); timeout 0 is wait=False, CF_FOREVER wait=True.
+ * Returns CF_OK: no task, callback, finalizer or free function of the pool is running any more.
+ *   CF_TIMEOUT: not yet, ask again. CF_DEADLOCK: called by one of its own workers with another
+ *   timeout than 0, or by a task for which its tasks wait. CF_INVALID: executor is NULL.
+ *   CF_FORKED: the executor belongs to the parent process.
+ * Threads: any, any number of times. Blocks: up to timeout. */
+CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
+                                            cf_shutdown_mode mode);
+
+/* cf_executor_close -- shutdown(CF_FOREVER, CF_RUN_PENDING), then free. NULL is fine.
+ * Python: the end of a `with` block
+ * Note: by a worker of the pool it shuts down and returns; the last worker frees. */
+CFUTURES_API void cf_executor_close(cf_executor *executor);
+
+typedef struct cf_stats {
+    size_t workers, idle, queued, running;
+    uint64_t submitted, finished, failed, cancelled, lost, restarts;
+} cf_stats;
+
+/* cf_executor_stats -- a snapshot. `finished` are all that ran and ended, `failed` those of them
+ *   that failed; cancelled apart; refusals are not counted. NULL executor: all zeros. */
+CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out);
+
+/* cf_cpu_count -- CPUs that this process may use: affinity mask and cgroup quota; at least 1. */
+CFUTURES_API size_t cf_cpu_count(void);
+
+/* ---------------------------------------------------------------------------------------------
+ * task                                                                                  >>task
+ *
+ * For the function that runs as a task, from its own thread, until it returns.
+ * --------------------------------------------------------------------------------------------- */
+
+/* cf_task_return -- the result: a copy of size bytes. The last call counts.
+ * Returns 0, so `return cf_task_return(task, &r, sizeof r);` is the usual last line; non-zero: out
+ *   of memory, and the future fails with CF_NO_MEMORY whatever the task returns then. */
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size);
+/* cf_task_result_buffer -- the result without a copy: room for size bytes, aligned for any type, for
+ *   the task to fill before it returns 0. NULL: out of memory, as cf_task_return. */
+CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size);
+/* cf_task_return_owned -- the result by handing memory over: free_fn(data) runs when the future's
+ *   last reference goes, or at once when the task fails. free_fn NULL: static data. Returns 0. */
+CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn);
+/* cf_task_fail -- the error, printf style, cut after 1023 bytes.
+ * Python: raise
+ * Returns code, or 1 where code is 0, so `return cf_task_fail(task, code, "...")` raises. */
+CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+/* cf_task_arg_size -- arg_size of the submit call (of a map: item_size). */
+CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
+/* cf_task_worker -- 0 .. max_workers-1: the index of per-worker state, used by one task at a time
+ *   (and by those that it runs while it waits). max_workers: a caller that runs the task itself. */
+CFUTURES_API size_t cf_task_worker(const cf_task *task);
+/* cf_task_executor -- the executor, to submit from a task; NULL in a worker process. */
+CFUTURES_API cf_executor *cf_task_executor(cf_task *task);
+/* cf_task_stop_requested -- cancel was asked, or the task's deadline has passed. Cheap: ask often. */
+CFUTURES_API bool cf_task_stop_requested(const cf_task *task);
+
+/* ---------------------------------------------------------------------------------------------
+ * future                                                                              >>future
+ *
+ * NULL is legal: state CF_STATE_FINISHED, done true, cancel false, wait and result CF_INVALID.
+ * --------------------------------------------------------------------------------------------- */
+
+typedef enum cf_state {
+    CF_STATE_PENDING,
+    CF_STATE_RUNNING,
+    CF_STATE_CANCELLED,
+    CF_STATE_FINISHED /* with a result or with an error */
+} cf_state;
+
+/* cf_future_retain -- one more reference; returns its argument. */
+CFUTURES_API cf_future *cf_future_retain(cf_future *future);
+/* cf_future_release -- give a reference back, at any time. The task still runs if it was submitted. */
+CFUTURES_API void cf_future_release(cf_future *future);
+
+/* State questions never block. CF_STATE_RUNNING means that the function has started. */
+CFUTURES_API cf_state cf_future_state(const cf_future *future);
+CFUTURES_API bool     cf_future_cancelled(const cf_future *future); /* Python: cancelled() */
+CFUTURES_API bool     cf_future_running(const cf_future *future);   /* Python: running()   */
+CFUTURES_API bool     cf_future_done(const cf_future *future);      /* Python: done()      */
+
+/* cf_future_cancel -- keep it from running, or ask it to stop.
+ * Python: cancel()
+ * Returns true: it never ran and never will, it is done for every observer, and free_arg has run.
+ *   False: it runs or has ended; a running task sees cf_task_stop_requested. */
+CFUTURES_API bool cf_future_cancel(cf_future *future);
+
+/* cf_future_wait -- wait for the end.
+ * Returns how it ended (CF_OK, CF_CANCELLED, CF_TASK_FAILED, ...); CF_TIMEOUT while it has not;
+ *   CF_DEADLOCK: called in a task, and the wait could never end; CF_FORKED; CF_SYSTEM: nested too
+ *   deep, and no thread could be started to go on. Nothing is disturbed.
+ * Blocks: up to timeout. In a task it may run the awaited task (see the manual). */
+CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout);
+/* cf_future_result -- the result's bytes, aligned for any type, valid as long as the caller's
+ *   reference; never NULL on CF_OK, also when the task returned nothing.
+ * Python: result(timeout)
+ * Returns NULL otherwise, and *status says why, as cf_future_wait does.
+ * Note: it may return before the callbacks have run. */
+CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status);
+/* cf_future_result_size -- the result's bytes; 0 while there is none. */
+CFUTURES_API size_t cf_future_result_size(const cf_future *future);
+/* cf_future_error_code -- the task's non-zero return; for CF_WORKER_LOST the signal, or the exit
+ *   status + 256; else 0. */
+CFUTURES_API int cf_future_error_code(const cf_future *future);
+/* cf_future_error_message -- what cf_task_fail said, or a sentence; "" while it is not done and
+ *   where it ended well. Never NULL; lives as long as the caller's reference. */
+CFUTURES_API const char *cf_future_error_message(const cf_future *future);
+
+/* cf_future_add_done_callback -- call callback(future, user) once, when it is done.
+ * Python: add_done_callback(fn)
+ * Returns CF_OK, CF_NO_MEMORY, or CF_INVALID (NULL).
+ * Threads: it runs in whichever thread ends the future, or here and now if it is done, with no lock
+ *   held, in order of addition. It may submit, cancel, wait, add callbacks, release. */
+CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
+                                                   void *user);
+
+/* cf_future_repr -- Python's repr, with snprintf's contract: "<Future at 0x27fe59c4088 state=pending>",
+ *   "... state=running>", "... state=cancelled>", "... state=finished returned 4 bytes>",
+ *   "... state=finished raised CF_TASK_FAILED 22>". */
+CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size);
+
+/* cf_future_new -- a promise: for code that produces results itself. NULL: out of memory. Dropped
+ *   without an end, it counts as cancelled. */
+CFUTURES_API cf_future *cf_future_new(void);
+/* cf_future_set_running_or_notify_cancel -- true: it was a pending promise and is running now, so
+ *   nobody can cancel it any more. */
+CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future);
+/* cf_future_set_result -- end a promise with a copy of size bytes. CF_OK, CF_NO_MEMORY (it is as
+ *   before), CF_INVALID_STATE (it is done, or an executor's), CF_INVALID (NULL). */
+CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size);
+/* cf_future_set_error -- end a promise with CF_TASK_FAILED, code (0 becomes 1) and a copy of message
+ *   (NULL: a sentence). Returns as cf_future_set_result. */
+CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message);
+
+/* ---------------------------------------------------------------------------------------------
+ * wait                                                                                  >>wait
+ *
+ * Futures of different executors, and promises, may be mixed; NULL entries are skipped; duplicates
+ * count once (as_completed reports the first index). Only borrowed: the caller keeps the references.
+ * --------------------------------------------------------------------------------------------- */
+
+typedef enum cf_return_when { CF_ALL_COMPLETED = 0, CF_FIRST_COMPLETED, CF_FIRST_EXCEPTION } cf_return_when;
+
+/* cf_wait -- wait until all are done, or one is, or one failed (cancelled is no failure).
+ * Python: wait(fs, timeout, return_when)
+ * done: NULL, or count flags that say which are done (duplicates each; NULL entries never).
+ * Returns how many distinct futures are done. A timeout is no error; a bad `when` gives 0.
+ * Blocks: up to timeout; in a task where it could never end it returns at once. */
+CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
+                            cf_duration timeout, bool *done);
+
+/* cf_as_completed -- futures in the order in which they end; those already done first.
+ * Python: as_completed(fs, timeout), but the deadline runs from this call.
+ * Returns the iterator, for one thread at a time, or NULL: out of memory or bad arguments. Each
+ *   future must live until it has been delivered, or the iterator is closed. */
+CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
+                                                   cf_duration timeout);
+/* cf_as_completed_next -- the next one (borrowed), *index its place in the array.
+ * Returns NULL: CF_END; CF_TIMEOUT (may be called again: what ended since is delivered);
+ *   CF_DEADLOCK (in a task: it could never end); CF_INVALID (NULL); CF_FORKED. */
+CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
+                                             cf_status *status);
+/* cf_as_completed_add -- one more future; its index is the next. NULL and futures that it still has
+ *   are CF_OK and use up an index. CF_NO_MEMORY; CF_INVALID (iter is NULL). */
+CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future);
+/* cf_as_completed_remaining -- how many are not yet delivered: total - remaining is the progress. */
+CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter);
+/* cf_as_completed_close -- frees the iterator; cancels nothing. NULL is fine. */
+CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
+#ifdef CFUTURES_POSIX
+/* cf_as_completed_fd -- a descriptor for poll, epoll, libuv, GLib: readable exactly while
+ *   cf_as_completed_next would not block, so also at the deadline (where the system has timer
+ *   descriptors) and at the end. Owned by the iterator; only poll it. -1: the system refused. */
+CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+ * map                                                                                    >>map
+ * --------------------------------------------------------------------------------------------- */
+
+typedef struct cf_map_options {
+    cf_duration timeout;    /* of the whole iteration, from the call; 0: none                          */
+    size_t      chunksize;  /* items a task; 0: 1                                                      */
+    size_t      buffersize; /* submitted and not yet delivered at most, in items; 0: all at once       */
+    bool        unordered;  /* deliver as they end                                                     */
+    bool        stop_on_error; /* the first failing item ends the iteration and cancels the rest       */
+    bool (*next_item)(void *item, void *user); /* with items == NULL: fills the next item_size bytes,
+                                                  false at the end; called in the consumer's thread     */
+    void       *user;
+} cf_map_options;
+
+/* cf_executor_map -- fn for every item, results in input order. Submits in the call (all, or
+ *   buffersize items); the items are copied.
+ * Python: executor.map(fn, items, timeout=, chunksize=, buffersize=)
+ * items: count * item_size bytes; item_size 0: every task gets `items` itself. With next_item,
+ *   items is NULL and count is a limit (0: none).
+ * Returns the iterator, for one thread at a time, or NULL (cf_map_next then says CF_INVALID): bad
+ *   arguments or no memory. It may outlive the executor.
+ * Blocks: as cf_executor_submit. */
+CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
+                                          size_t count, size_t item_size,
+                                          const cf_map_options *options);
+/* cf_map_next -- the next result, valid until the next call.
+ * Returns NULL: CF_END; CF_TASK_FAILED and its like for this item, and the next call goes on with
+ *   the next; CF_TIMEOUT, and the rest is cancelled; CF_DEADLOCK, CF_FORKED; CF_INVALID (NULL).
+ * Blocks: until the item is done, up to the iteration's deadline. */
+CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status);
+/* Of the item just delivered or failed. */
+CFUTURES_API size_t      cf_map_index(const cf_map_iter *iter);
+CFUTURES_API size_t      cf_map_result_size(const cf_map_iter *iter);
+CFUTURES_API int         cf_map_error_code(const cf_map_iter *iter);
+CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter);
+/* cf_map_close -- cancels what has not started, frees the iterator. Does not wait. NULL is fine. */
+CFUTURES_API void cf_map_close(cf_map_iter *iter);
+
+/* cf_executor_map_array -- results[i] = fn(items[i]), in place, result_size bytes each: a shorter
+ *   result is padded with zeros, a longer one fails with CF_INVALID, a failed item is zeros.
+ * Python: list(executor.map(fn, items))
+ * options: timeout, chunksize and stop_on_error count; the others are ignored.
+ * Returns CF_OK; the status of the first failing item, whose index goes to *failed if not NULL;
+ *   CF_TIMEOUT; CF_SHUTDOWN and the like when nothing could be submitted; CF_INVALID; CF_NO_MEMORY.
+ * Blocks: until all are done, or those that run at the deadline. Once it has returned, no task
+ *   writes into results. No allocation per item. */
+CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *fn,
+                                             const void *items, size_t item_size, void *results,
+                                             size_t result_size, size_t count,
+                                             const cf_map_options *options, size_t *failed);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CFUTURES_H */
+
+/* =============================================================================================
+ * IMPLEMENTATION
+ * ============================================================================================= */
+
+#if defined(CFUTURES_IMPLEMENTATION) && !defined(CFUTURES_IMPLEMENTED)
+#define CFUTURES_IMPLEMENTED 1
+
+#ifdef __cplusplus
+#error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files include the header plainly"
+#endif
+#ifdef __STDC_NO_ATOMICS__
+#error "cfutures.h needs C11 atomics: compile the implementation with -std=c11 or later"
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+ * platform                                                                          >>platform
+ *
+ * Everything that differs between systems, behind a few functions, so that no #if is needed below:
+ * clock, allocation, threads, and parking. To park is to sleep on a word until it changes; it is
+ * the only way in which this file blocks. Its contract is the futex's:
+ *
+ *   - cf__park(word, seen, deadline) returns at once unless the word holds `seen`, and may return
+ *     without a reason; so every caller loops on its own condition.
+ *   - who changes the word calls cf__unpark_* afterwards. The address is never read by an unpark,
+ *     so the memory may be gone by then.
+ *
+ * Why no wake-up is lost: the check of the word and the falling asleep are one step, done by the
+ * kernel (futex) or under a bucket's mutex, which every unpark takes after the change.
+ * Without futex, waiters of one bucket share a condition variable and every unpark broadcasts: the
+ * known lost wake-ups of glibc before 2.41 need more than one waiter and a signal.
+ * --------------------------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_THREAD__)
+#define CF__TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CF__TSAN 1
+#endif
+#endif
+
+#if defined(CFUTURES_PTHREADS) || defined(CFUTURES_POSIX) || defined(CF__TSAN) || \
+    defined(__STDC_NO_THREADS__) || defined(__APPLE__) || defined(__FreeBSD__) || \
+    defined(__OpenBSD__) || defined(__DragonFly__) || defined(__MINGW32__)
+#define CF__PTHREADS 1
+#elif defined(__has_include)
+#if !__has_include(<threads.h>)
+#define CF__PTHREADS 1
+#endif
+#endif
+
+#if defined(__linux__) && !defined(CFUTURES_NO_FUTEX) && \
+    !(defined(__x86_64__) && defined(__ILP32__)) && !(defined(__riscv) && __riscv_xlen == 32)
+#define CF__FUTEX 1
+#endif
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#ifdef CF__PTHREADS
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#else
+#include <threads.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#define CF__UNIX 1
+#include <pthread.h> /* pthread_atfork */
+#include <unistd.h>
+#endif
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+#ifdef CFUTURES_POSIX
+#include <fcntl.h>
+#ifdef __linux__
+#include <sys/timerfd.h>
+#endif
+#ifndef CLOCK_MONOTONIC
+#error "cfutures.h: CFUTURES_POSIX needs POSIX names: include cfutures.h first, or compile with -std=gnu11 or -D_DEFAULT_SOURCE"
+#endif
+#endif
+
+#if defined(__linux__) && !defined(CLOCK_MONOTONIC)
+extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#endif
+
+#ifndef CFUTURES_ASSERT
+#define CFUTURES_ASSERT(condition) ((void)0)
+#endif
+#ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
+#define CFUTURES_TEST_POINT(id) ((void)0)
+#endif
+#ifndef CFUTURES_TEST_RELEASE /* tests: before a release, after an acquire of a word */
+#define CFUTURES_TEST_RELEASE(word) ((void)0)
+#define CFUTURES_TEST_ACQUIRE(word) ((void)0)
+#endif
+#ifndef CFUTURES_MALLOC
+#define CFUTURES_MALLOC(size) malloc(size)
+#define CFUTURES_FREE(pointer) free(pointer)
+#endif
+
+#define CF__LINE 64 /* bytes; what two threads write is kept that far apart */
+#define CF__NEVER INT64_MAX
+
+/* ---- atomics: one type, a handful of operations ---- */
+
+typedef atomic_uintptr_t cf__word;
+
+static inline uintptr_t cf__load_relaxed(cf__word *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline uintptr_t cf__load_acquire(cf__word *word)
+{
+    const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
+    CFUTURES_TEST_ACQUIRE(word);
+    return value;
+}
+
+/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
+ * you announce, then you look": deque against idle workers, owner against thief. */
+static inline uintptr_t cf__load_seq_cst(cf__word *word)
+{
+    const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
+    CFUTURES_TEST_ACQUIRE(word);
+    return value;
+}
+
+static inline void cf__store_relaxed(cf__word *word, uintptr_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static inline void cf__store_release(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_RELEASE(word);
+    atomic_store_explicit(word, value, memory_order_release);
+}
+
+static inline void cf__store_seq_cst(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_RELEASE(word);
+    atomic_store_explicit(word, value, memory_order_seq_cst);
+}
+
+static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_fetch_add_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_fetch_or_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
+{
+    CFUTURES_TEST_RELEASE(word);
+    const bool done = atomic_compare_exchange_strong_explicit(
+        word, expected, desired, memory_order_acq_rel, memory_order_acquire);
+    CFUTURES_TEST_ACQUIRE(word);
+    return done;
+}
+
+static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
+{
+    CFUTURES_TEST_RELEASE(word);
+    const bool done = atomic_compare_exchange_strong_explicit(
+        word, expected, desired, memory_order_seq_cst, memory_order_seq_cst);
+    CFUTURES_TEST_ACQUIRE(word);
+    return done;
+}
+
+/* Counters with one writer: no read-modify-write is needed. */
+static inline void cf__bump(cf__word *word)
+{
+    cf__store_relaxed(word, cf__load_relaxed(word) + 1);
+}
+
+static inline void cf__pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static inline void cf__prefetch(const void *address)
+{
+#if defined(__GNUC__)
+    __builtin_prefetch(address, 1);
+#else
+    (void)address;
+#endif
+}
+
+/* ---- clock ---- */
+
+/* Nanoseconds since some fixed point; monotonic wherever the system has such a clock. */
+static int64_t cf__now(void)
+{
+#if defined(CLOCK_MONOTONIC)
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
+#elif defined(__linux__)
+    long now[2] = {0, 0};
+    (void)syscall(SYS_clock_gettime, 1L /* CLOCK_MONOTONIC */, now);
+    return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
+#else
+    struct timespec now;
+    (void)timespec_get(&now, TIME_UTC);
+    return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
+#endif
+}
+
+/* Absolute, saturating. Negative: never. 0 stays 0, which is always past: a poll. */
+static int64_t cf__deadline(cf_duration timeout)
+{
+    if (timeout < 0) return CF__NEVER;
+    if (timeout == 0) return 0;
+    const int64_t now = cf__now();
+    return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
+}
+
+/* ---- parking ---- */
+
+#ifdef CF__FUTEX
+
+#define CF__FUTEX_WAIT_PRIVATE 128L
+#define CF__FUTEX_WAKE_PRIVATE 129L
+
+/* The half of the word that changes: futexes are 32 bits wide. */
+static void *cf__futex_address(cf__word *word)
+{
+#if UINTPTR_MAX > 0xffffffffu && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return (void *)((uintptr_t)word + 4);
+#else
+    return (void *)(uintptr_t)word;
+#endif
+}
+
+/* False: the deadline has passed. */
+static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
+{
+    long relative[2] = {0, 0};
+    if (deadline != CF__NEVER) {
+        const int64_t left = deadline - cf__now();
+        if (left <= 0) return false;
+        relative[0] = left / CF_SECOND > LONG_MAX ? LONG_MAX : (long)(left / CF_SECOND);
+        relative[1] = (long)(left % CF_SECOND);
+    }
+    const int saved = errno;
+    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_PRIVATE,
+                  (long)(int32_t)(uint32_t)seen, deadline == CF__NEVER ? NULL : relative, NULL, 0L);
+    errno = saved;
+    return true;
+}
+
+static void cf__unpark(cf__word *word, long count)
+{
+    const int saved = errno;
+    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0L);
+    errno = saved;
+}
+
+static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
+static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
+static void cf__parking_init(void) {}
+
+#else /* mutex and condition variable */
+
+#define CF__BUCKETS 64 /* a power of two */
+
+#ifdef CF__PTHREADS
+typedef pthread_mutex_t cf__mutex;
+typedef pthread_cond_t cf__condition;
+static pthread_once_t cf__parking_once = PTHREAD_ONCE_INIT;
+
+static bool cf__mutex_init(cf__mutex *mutex) { return pthread_mutex_init(mutex, NULL) == 0; }
+static void cf__mutex_lock(cf__mutex *mutex) { (void)pthread_mutex_lock(mutex); }
+static void cf__mutex_unlock(cf__mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
+static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)pthread_cond_wait(c, m); }
+static void cf__condition_broadcast(cf__condition *c) { (void)pthread_cond_broadcast(c); }
+static void cf__parking_run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
+
+#ifdef __APPLE__
+static bool cf__condition_init(cf__condition *c) { return pthread_cond_init(c, NULL) == 0; }
+
+static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
+{
+    const int64_t left = deadline - cf__now();
+    if (left <= 0) return;
+    const struct timespec wait = {(time_t)(left / CF_SECOND), (long)(left % CF_SECOND)};
+    (void)pthread_cond_timedwait_relative_np(c, m, &wait);
+}
+#else
+static bool cf__condition_init(cf__condition *c)
+{
+    pthread_condattr_t attributes;
+    if (pthread_condattr_init(&attributes) != 0) return false;
+    const bool done = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0 &&
+                      pthread_cond_init(c, &attributes) == 0;
+    (void)pthread_condattr_destroy(&attributes);
+    return done;
+}
+
+static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
+{
+    const struct timespec until = {(time_t)(deadline / CF_SECOND), (long)(deadline % CF_SECOND)};
+    (void)pthread_cond_timedwait(c, m, &until);
+}
+#endif
+#else
+typedef mtx_t cf__mutex;
+typedef cnd_t cf__condition;
+static once_flag cf__parking_once = ONCE_FLAG_INIT;
+
+static bool cf__mutex_init(cf__mutex *mutex) { return mtx_init(mutex, mtx_plain) == thrd_success; }
+static void cf__mutex_lock(cf__mutex *mutex) { (void)mtx_lock(mutex); }
+static void cf__mutex_unlock(cf__mutex *mutex) { (void)mtx_unlock(mutex); }
+static bool cf__condition_init(cf__condition *c) { return cnd_init(c) == thrd_success; }
+static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)cnd_wait(c, m); }
+static void cf__condition_broadcast(cf__condition *c) { (void)cnd_broadcast(c); }
+static void cf__parking_run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
+
+/* cnd_timedwait takes wall-clock time: short slices bound what a clock change can do. */
+static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
+{
+    int64_t left = deadline - cf__now();
+    if (left <= 0) return;
+    if (left > CF_SECOND / 4) left = CF_SECOND / 4;
+    struct timespec until;
+    (void)timespec_get(&until, TIME_UTC);
+    const int64_t nanoseconds = (int64_t)until.tv_nsec + left;
+    until.tv_sec += (time_t)(nanoseconds / CF_SECOND);
+    until.tv_nsec = (long)(nanoseconds % CF_SECOND);
+    (void)cnd_timedwait(c, m, &until);
+}
+#endif
+
+static struct cf__bucket {
+    cf__mutex     mutex;
+    cf__condition changed; /* W, R: mutex. Broadcast after a word of this bucket has changed. */
+} cf__buckets[CF__BUCKETS];
+static bool cf__buckets_ready; /* frozen by the once; false: the system refused, we poll instead */
+
+static void cf__buckets_init(void)
+{
+    for (size_t i = 0; i < CF__BUCKETS; i++)
+        if (!cf__mutex_init(&cf__buckets[i].mutex) || !cf__condition_init(&cf__buckets[i].changed))
+            return;
+    cf__buckets_ready = true;
+}
+
+static void cf__parking_init(void) { cf__parking_run_once(cf__buckets_init); }
+
+static struct cf__bucket *cf__bucket_of(cf__word *word)
+{
+    cf__parking_init();
+    const uintptr_t hash = ((uintptr_t)word >> 4) * (uintptr_t)2654435769u;
+    return cf__buckets_ready ? &cf__buckets[(hash >> 16) % CF__BUCKETS] : NULL;
+}
+
+static void cf__nap(void)
+{
+    const struct timespec nap = {0, 1000000};
+#ifdef CF__PTHREADS
+    (void)nanosleep(&nap, NULL);
+#else
+    (void)thrd_sleep(&nap, NULL);
+#endif
+}
+
+static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
+{
+    const int saved = errno;
+    struct cf__bucket *const bucket = cf__bucket_of(word);
+    const bool in_time = deadline == CF__NEVER || cf__now() < deadline;
+    if (bucket == NULL) {
+        cf__nap();
+    } else if (in_time) {
+        cf__mutex_lock(&bucket->mutex);
+        if (cf__load_acquire(word) != seen) (void)0;
+        else if (deadline == CF__NEVER) cf__condition_wait(&bucket->changed, &bucket->mutex);
+        else cf__condition_wait_until(&bucket->changed, &bucket->mutex, deadline);
+        cf__mutex_unlock(&bucket->mutex);
+    }
+    errno = saved;
+    return in_time;
+}
+
+static void cf__unpark_all(cf__word *word)
+{
+    struct cf__bucket *const bucket = cf__bucket_of(word);
+    if (bucket == NULL) return;
+    cf__mutex_lock(&bucket->mutex);
+    cf__condition_broadcast(&bucket->changed);
+    cf__mutex_unlock(&bucket->mutex);
+}
+
+static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the bucket is shared */
+
+#endif
+
+/* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
+ * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
+
+static void cf__lock_slow(cf__word *lock)
+{
+    for (int i = 0; i < 30; i++) {
+        uintptr_t seen = 0;
+        if (cf__load_relaxed(lock) == 0 && cf__cas(lock, &seen, 1)) return;
+        cf__pause();
+    }
+    while (cf__exchange(lock, 2) != 0) (void)cf__park(lock, 2, CF__NEVER);
+}
+
+static inline void cf__lock(cf__word *lock)
+{
+    uintptr_t seen = 0;
+    if (!cf__cas(lock, &seen, 1)) cf__lock_slow(lock);
+}
+
+static inline void cf__unlock(cf__word *lock)
+{
+    if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
+}
+
+/* ---- threads ---- */
+
+#ifdef CF__PTHREADS
+typedef pthread_t cf__thread;
+typedef void *cf__thread_result;
+#else
+typedef thrd_t cf__thread;
+typedef int cf__thread_result;
+#endif
+typedef cf__thread_result cf__thread_fn(void *arg);
+
+#ifdef CF__PTHREADS
+
+/* All signals but those that report a fault of the thread itself stay with the host's threads. */
+static void cf__block_signals(sigset_t *old)
+{
+    sigset_t set;
+    (void)sigfillset(&set);
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) (void)sigdelset(&set, faults[i]);
+    (void)pthread_sigmask(SIG_SETMASK, &set, old);
+}
+
+static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, size_t stack_size)
+{
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    bool done = stack_size == 0 || pthread_attr_setstacksize(&attributes, stack_size) == 0;
+    if (done) {
+        sigset_t old;
+        cf__block_signals(&old);
+        done = pthread_create(thread, &attributes, fn, arg) == 0;
+        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    }
+    (void)pthread_attr_destroy(&attributes);
+    return done;
+}
+
+static void cf__thread_join(cf__thread thread) { (void)pthread_join(thread, NULL); }
+static void cf__thread_detach(cf__thread thread) { (void)pthread_detach(thread); }
+
+/* What a thread of that stack_size gets; 0: unknown. */
+static size_t cf__thread_stack(size_t stack_size)
+{
+    pthread_attr_t attributes;
+    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
+    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
+    (void)pthread_attr_destroy(&attributes);
+    return stack_size;
+}
+
+/* Rounded up to what the system takes; 0 stays 0. False: out of range. */
+static bool cf__thread_stack_fit(size_t *stack_size)
+{
+    if (*stack_size == 0) return true;
+#ifdef PTHREAD_STACK_MIN
+    if (*stack_size < (size_t)PTHREAD_STACK_MIN) *stack_size = (size_t)PTHREAD_STACK_MIN;
+#endif
+    if (*stack_size > SIZE_MAX / 4) return false;
+    *stack_size = (*stack_size + 0xffff) & ~(size_t)0xffff; /* whole pages of any size */
+    return true;
+}
+
+#else
+
+static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, size_t stack_size)
+{
+    (void)stack_size;
+    return thrd_create(thread, fn, arg) == thrd_success;
+}
+
+static void cf__thread_join(cf__thread thread) { (void)thrd_join(thread, NULL); }
+static void cf__thread_detach(cf__thread thread) { (void)thrd_detach(thread); }
+static size_t cf__thread_stack(size_t stack_size) { return stack_size; }
+static bool cf__thread_stack_fit(size_t *stack_size) { return *stack_size == 0; }
+
+#endif
+
+/* "<name>_<index>" as the system's tools show it: Linux keeps 15 bytes, so the name is cut. */
+static void cf__thread_name(const char *name, size_t index)
+{
+#ifdef __linux__
+    const int saved = errno;
+    char text[48], number[24];
+    const int length = snprintf(number, sizeof number, "_%zu", index);
+    const int room = length < 15 ? 15 - length : 0;
+    (void)snprintf(text, sizeof text, "%.*s%s", room, name, number);
+    (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
+    errno = saved;
+#else
+    (void)name, (void)index;
+#endif
+}
+
+/* How deep in the stack: an address, to be compared only within one thread. */
+static uintptr_t cf__stack_here(void)
+{
+#if defined(__GNUC__)
+    return (uintptr_t)__builtin_frame_address(0);
+#else
+    char here;
+    return (uintptr_t)&here;
+#endif
+}
+
+/* ---- fork: an executor belongs to the process that made it ---- */
+
+static cf__word cf__forks;           /* how often this process is the child of a fork */
+static cf__word cf__forks_watched;   /* the handler is registered */
+
+#ifdef CF__UNIX
+static void cf__forked_child(void) { cf__bump(&cf__forks); }
+#endif
+
+static void cf__watch_forks(void)
+{
+#ifdef CF__UNIX
+    uintptr_t seen = 0;
+    if (cf__cas(&cf__forks_watched, &seen, 1) && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
+        cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
+#endif
+}
+
+/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate expiry
+ * makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
+
+typedef struct cf__signal {
+    int fd;     /* -1: none */
+    int writer; /* a pipe's other end */
+} cf__signal;
+
+#ifdef CFUTURES_POSIX
+
+#ifdef __linux__
+
+static bool cf__signal_open(cf__signal *signal)
+{
+    const int saved = errno;
+    signal->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    errno = saved;
+    return signal->fd >= 0;
+}
+
+/* Readable now, or from the deadline on. */
+static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+{
+    struct itimerspec timer;
+    memset(&timer, 0, sizeof timer);
+    if (ready || deadline == 0) {
+        timer.it_value.tv_nsec = 1; /* absolute, and past: at once */
+    } else if (deadline != CF__NEVER) {
+        timer.it_value.tv_sec = (time_t)(deadline / CF_SECOND);
+        timer.it_value.tv_nsec = (long)(deadline % CF_SECOND);
+    }
+    const int saved = errno;
+    (void)timerfd_settime(signal->fd, TFD_TIMER_ABSTIME, &timer, NULL);
+    errno = saved;
+}
+
+#else
+
+static bool cf__signal_open(cf__signal *signal)
+{
+    const int saved = errno;
+    int ends[2] = {-1, -1};
+    if (pipe(ends) == 0) {
+        for (int i = 0; i < 2; i++) {
+            (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+            (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+        }
+    }
+    signal->fd = ends[0];
+    signal->writer = ends[1];
+    errno = saved;
+    return signal->fd >= 0;
+}
+
+static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+{
+    const int saved = errno;
+    char bytes[16];
+    while (read(signal->fd, bytes, sizeof bytes) > 0) {}
+    if ((ready || (deadline != CF__NEVER && cf__now() >= deadline)) &&
+        write(signal->writer, "", 1) < 0)
+        bytes[0] = 0; /* a full pipe is readable anyway */
+    errno = saved;
+}
+
+#endif
+
+static void cf__signal_close(const cf__signal *signal)
+{
+    const int saved = errno;
+    if (signal->fd >= 0) (void)close(signal->fd);
+    if (signal->fd >= 0 && signal->writer >= 0) (void)close(signal->writer);
+    errno = saved;
+}
+
+#else
+
+static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+{
+    (void)signal, (void)deadline, (void)ready;
+}
+
+static void cf__signal_close(const cf__signal *signal) { (void)signal; }
+
+#endif
+
+/* ---- CPU count ---- */
+
+#ifdef __linux__
+
+static bool cf__read_line(const char *path, const char *prefix, char *line, int size)
+{
+    FILE *const file = fopen(path, "re");
+    if (file == NULL) return false;
+    bool found = false;
+    while (!found && fgets(line, size, file) != NULL)
+        found = strstr(line, prefix) != NULL;
+    (void)fclose(file);
+    if (found) line[strcspn(line, "\n")] = '\0';
+    return found;
+}
+
+static size_t cf__quota(long long quota, long long period, size_t count)
+{
+    if (quota <= 0 || period <= 0) return count;
+    const long long cpus = (quota + period - 1) / period;
+    return cpus >= 1 && (unsigned long long)cpus < count ? (size_t)cpus : count;
+}
+
+/* cgroup v2: the smallest cpu.max from our group up to the root. */
+static size_t cf__cgroup2(char *group, size_t count)
+{
+    char path[512], line[128], *slash;
+    do {
+        long long quota, period;
+        (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
+        if (cf__read_line(path, "", line, (int)sizeof line) &&
+            sscanf(line, "%lld %lld", &quota, &period) == 2)
+            count = cf__quota(quota, period, count);
+        slash = strrchr(group, '/');
+        if (slash != NULL) *slash = '\0';
+    } while (slash != NULL);
+    return count;
+}
+
+static size_t cf__cgroup1(size_t count)
+{
+    char line[64];
+    long long quota, period;
+    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "", line, (int)sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
+        return count;
+    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "", line, (int)sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
+        return count;
+    return cf__quota(quota, period, count);
+}
+
+static size_t cf__affinity(void)
+{
+    unsigned char mask[1024] = {0}; /* 8192 CPUs */
+    const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
+    size_t count = 0;
+    for (long i = 0; i < bytes; i++)
+        for (unsigned bits = mask[i]; bits != 0; bits &= bits - 1) count++;
+    return count;
+}
+
+static size_t cf__cpus(void)
+{
+    char line[400];
+    size_t count = cf__affinity();
+    if (count == 0) count = 1;
+    if (cf__read_line("/proc/self/cgroup", "0::", line, (int)sizeof line))
+        count = cf__cgroup2(line + 3, count);
+    return cf__cgroup1(count);
+}
+
+#else
+
+static size_t cf__cpus(void)
+{
+#ifdef _SC_NPROCESSORS_ONLN
+    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (size_t)count : 1;
+#else
+    return 1;
+#endif
+}
+
+#endif
+
+CFUTURES_API size_t cf_cpu_count(void)
+{
+    const int saved = errno;
+    const size_t count = cf__cpus();
+    errno = saved;
+    return count;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * memory                                                                              >>memory
+ *
+ * Allocation with the library's two promises: errno is left alone, and sizes do not wrap. What
+ * needs more than malloc's alignment keeps malloc's own pointer just before itself.
+ * --------------------------------------------------------------------------------------------- */
+
+static void *cf__alloc(size_t size)
+{
+    const int saved = errno;
+    void *const memory = size <= PTRDIFF_MAX ? CFUTURES_MALLOC(size > 0 ? size : 1) : NULL;
+    errno = saved;
+    return memory;
+}
+
+static void cf__free(void *memory)
+{
+    if (memory == NULL) return;
+    const int saved = errno;
+    CFUTURES_FREE(memory);
+    errno = saved;
+}
+
+/* *result = a * b + c, or false where that does not fit. */
+static bool cf__size(size_t a, size_t b, size_t c, size_t *result)
+{
+    if (b != 0 && a > (PTRDIFF_MAX - c) / b) return false;
+    *result = a * b + c;
+    return true;
+}
+
+/* On cache lines of its own. */
+static void *cf__alloc_lines(size_t size)
+{
+    size_t padded;
+    if (!cf__size(size, 1, CF__LINE + sizeof(void *), &padded)) return NULL;
+    char *const memory = cf__alloc(padded);
+    if (memory == NULL) return NULL;
+    const uintptr_t start = (uintptr_t)memory + sizeof(void *);
+    char *const aligned = memory + sizeof(void *) + (CF__LINE - start % CF__LINE) % CF__LINE;
+    void *const origin = memory;
+    memcpy(aligned - sizeof(void *), &origin, sizeof origin);
+    return aligned;
+}
+
+static void cf__free_lines(void *memory)
+{
+    if (memory == NULL) return;
+    void *origin;
+    memcpy(&origin, (char *)memory - sizeof(void *), sizeof origin);
+    cf__free(origin);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * future                                                                              >>future
+ *
+ * A future is the task, its queue entry and its result in one object of 96 bytes (on 64-bit
+ * machines). Its `cell` holds the call first and the outcome afterwards; up to 32 bytes of argument
+ * or result live inside it.
+ *
+ * One word says everything that other threads may ask:
+ *
+ *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, refusal, promise)
+ *     bit  2    PARKED: some thread sleeps on the word
+ *     bit  3    LOCKED: somebody takes a node out of the list; held for a few instructions
+ *     the rest  the newest node of the list of waiters, 16-byte aligned; nothing once DONE
+ *
+ * Whoever moves it away from PENDING owns the cell until DONE; from then on it is frozen. The
+ * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is delivered
+ * exactly once, by exactly one thread: callbacks are called, other nodes go to their group.
+ *
+ * References: one for the user and one for the executor, which it drops when the queue entry is gone
+ * and the callbacks have run. A promise has the user's alone. The low bits of the count are marks.
+ *
+ * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
+ * the executor until its last future is released: `handed` counts what was given out (the executor
+ * itself is one), `freed` what came back. Closing turns `freed` into minus what is still out, so that
+ * the release which makes it zero frees everything, whoever it is.
+ * --------------------------------------------------------------------------------------------- */
+
+#define CF__PENDING  ((uintptr_t)0)
+#define CF__RUNNING  ((uintptr_t)1)
+#define CF__SETTLING ((uintptr_t)2)
+#define CF__DONE     ((uintptr_t)3)
+#define CF__STATE    ((uintptr_t)3)
+#define CF__PARKED   ((uintptr_t)4)
+#define CF__LOCKED   ((uintptr_t)8)
+#define CF__NODE     (~(uintptr_t)15)
+
+#define CF__STOP ((uintptr_t)1) /* mark: the running task is asked to stop      */
+#define CF__READ ((uintptr_t)2) /* mark: somebody looked at how it ended        */
+#define CF__REF  ((uintptr_t)4) /* one reference                                */
+
+#define CF__INLINE 32 /* bytes of argument or result inside a future */
+
+/* traits of a cell */
+#define CF__OPTIONS    1u /* `local` holds a cf__call_options behind the first 16 bytes */
+#define CF__ARG_COPY   2u /* data is the library's copy of the argument */
+#define CF__MESSAGE    4u /* data is the error's message, to be freed */
+
+typedef struct cf__cell {
+    void  *data; /* argument, then result or message; in a free future the next free one */
+    size_t size;
+    union {
+        cf_task_fn *fn;
+        cf_free_fn *free_result; /* NULL: nothing to free */
+    } call;
+    int           code;
+    signed char   status; /* CF_CANCELLED until something else happens */
+    unsigned char traits;
+    _Alignas(max_align_t) unsigned char local[CF__INLINE];
+} cf__cell;
+
+typedef struct cf__call_options {
+    cf_free_fn *free_arg;
+    cf_duration timeout;
+} cf__call_options;
+
+#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf__call_options */
+_Static_assert(sizeof(cf__call_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
+
+typedef struct cf__heap   cf__heap;
+typedef struct cf__runner cf__runner;
+
+struct cf_future {
+    cf__word  word;   /* W, R: anybody, atomically */
+    cf__word  refs;   /* references and marks */
+    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner * */
+    cf__heap *home;   /* frozen; NULL: a promise, or static */
+    cf__cell  cell;
+};
+
+/* A node in a future's list of waiters. The list owns callbacks; others belong to their group. */
+typedef struct cf__waiter {
+    _Alignas(16) struct cf__waiter *next; /* W, R: who owns the list it is in */
+    cf_future      *future;   /* frozen while attached */
+    cf_callback_fn *callback; /* NULL: deliver to the group */
+    void           *user;     /* the callback's, or the cf__group * */
+} cf__waiter;
+
+/* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
+typedef struct cf__group {
+    cf__word    ready; /* the newest arrival, or'ed with CF__GROUP_PARKED, CF__GROUP_SIGNAL */
+    cf__waiter *taken; /* consumer only: arrivals in order */
+    cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
+    cf__signal  signal;
+} cf__group;
+
+#define CF__GROUP_PARKED ((uintptr_t)1)
+#define CF__GROUP_SIGNAL     ((uintptr_t)2) /* arrivals must be signalled */
+
+#define CF__BLOCK_BYTES  (size_t)32768
+#define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
+#define CF__BLOCKS_KEPT  32 /* 1 MiB stays with an executor that has nothing to do */
+
+typedef struct cf__block {
+    struct cf__block *next;
+    _Alignas(CF__LINE) cf_future futures[CF__BLOCK_COUNT];
+} cf__block;
+
+struct cf__heap {
+    /* frozen */
+    void (*on_unread_error)(cf_future *future, void *user);
+    void     *user;
+    uintptr_t forks; /* cf__forks when it was made: another value now means another process */
+    /* free-standing */
+    cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
+    cf__word block_count; /* W: lock. R: anybody, as a hint */
+
+    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    cf_future *free;    /* chained by cell.data */
+    cf__block *blocks;
+    uintptr_t  handed;
+
+    _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
+    cf__word freed;
+};
+
+/* What a thread is to this library while it runs tasks: a worker, or a caller that runs a task. */
+struct cf__runner {
+    /* owner only */
+    cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
+    cf_future *spare;  /* chained by cell.data */
+    size_t     spares;
+    size_t     index;  /* cf_task_worker */
+    unsigned   depth;  /* tasks on this stack, one upon the other */
+    uintptr_t  stack;  /* where it began */
+    size_t     stack_room;
+    /* cf__graph_lock: what it waits for, while it is in the list of those that wait */
+    bool          waiting, finite;
+    unsigned char reached; /* by the walk that runs */
+    cf_future     *awaited;  /* one future, */
+    struct cf__set *set;     /* or any of several, */
+    cf_executor   *pool;     /* or any progress of a pool, */
+    cf__runner    *stand_in; /* or the thread that goes on in its name */
+    cf__runner    *next, *previous, *todo;
+};
+
+static _Thread_local cf__runner *cf__self; /* NULL: this thread runs no task of ours */
+
+static cf_future *cf__mutable(const cf_future *future) { return (cf_future *)(uintptr_t)future; }
+
+/* ---- heap ---- */
+
+static void cf__heap_destroy(cf__heap *heap)
+{
+    for (cf__block *block = heap->blocks, *next; block != NULL; block = next) {
+        next = block->next;
+        cf__free_lines(block);
+    }
+    cf__free_lines(heap); /* the executor begins with it */
+}
+
+/* Under the lock. False: out of memory. */
+static bool cf__heap_grow_locked(cf__heap *heap)
+{
+    cf__block *const block = cf__alloc_lines(sizeof *block);
+    if (block == NULL) return false;
+    block->next = heap->blocks;
+    heap->blocks = block;
+    cf__bump(&heap->block_count);
+    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
+        block->futures[i].home = heap;
+        block->futures[i].cell.data = heap->free;
+        heap->free = &block->futures[i];
+    }
+    return true;
+}
+
+/* Up to count free futures, chained by cell.data. */
+static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
+{
+    cf_future *chain = NULL;
+    cf__lock(&heap->lock);
+    if (heap->handed > UINTPTR_MAX / 4) { /* keep both counters far from wrapping */
+        const uintptr_t freed = cf__load_acquire(&heap->freed);
+        if (freed > 1) {
+            (void)cf__fetch_add(&heap->freed, 1 - freed);
+            heap->handed -= freed - 1;
+        }
+    }
+    for (*taken = 0; *taken < count; (*taken)++) {
+        if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
+        if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
+        cf_future *const future = heap->free;
+        heap->free = future->cell.data;
+        future->cell.data = chain;
+        chain = future;
+    }
+    heap->handed += *taken;
+    if (heap->free != NULL) cf__prefetch(heap->free);
+    cf__unlock(&heap->lock);
+    return chain;
+}
+
+/* Counts `count` futures (or the executor itself) as back. The heap may be gone afterwards. */
+static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
+{
+    if (cf__fetch_add(&heap->freed, count) + count == 0) cf__heap_destroy(heap);
+}
+
+/* The chain first..last comes back. */
+static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
+{
+    uintptr_t top = cf__load_relaxed(&heap->returned);
+    do last->cell.data = (void *)top;
+    while (!cf__cas(&heap->returned, &top, (uintptr_t)first));
+    cf__heap_count_back(heap, count);
+}
+
+/* When all is back but the executor and `held` futures, which nobody uses any more: give the memory
+ * of a burst back to the system. True: done, and the held ones are free too, though not counted. */
+static bool cf__heap_trim(cf__heap *heap, uintptr_t held)
+{
+    cf__block *surplus = NULL;
+    cf__lock(&heap->lock);
+    const bool all_back = cf__load_acquire(&heap->freed) + 1 + held == heap->handed &&
+                          cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
+    if (all_back) {
+        surplus = heap->blocks;
+        heap->blocks = NULL;
+        heap->free = NULL;
+        cf__store_relaxed(&heap->returned, 0);
+        cf__store_relaxed(&heap->block_count, 0);
+        while (surplus != NULL && cf__load_relaxed(&heap->block_count) < CF__BLOCKS_KEPT) {
+            cf__block *const kept = surplus;
+            surplus = kept->next;
+            kept->next = heap->blocks;
+            heap->blocks = kept;
+            cf__bump(&heap->block_count);
+            for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
+                kept->futures[i].cell.data = heap->free;
+                heap->free = &kept->futures[i];
+            }
+        }
+    }
+    cf__unlock(&heap->lock);
+    for (cf__block *next; surplus != NULL; surplus = next) {
+        next = surplus->next;
+        cf__free_lines(surplus);
+    }
+    return all_back;
+}
+
+#define CF__SPARES 64 /* a worker keeps up to that many free futures to itself */
+
+static void cf__spares_give(cf__runner *self, size_t count)
+{
+    if (count == 0) return;
+    cf_future *const first = self->spare, *last = first;
+    for (size_t i = 1; i < count; i++) last = last->cell.data;
+    self->spare = last->cell.data;
+    self->spares -= count;
+    cf__heap_give(self->heap, first, last, count);
+}
+
+static cf_future *cf__future_take(cf__heap *heap)
+{
+    cf__runner *const self = cf__self;
+    size_t taken;
+    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
+    if (self->spare == NULL) {
+        self->spare = cf__heap_take(heap, CF__SPARES / 2, &self->spares);
+        if (self->spare == NULL) return NULL;
+    }
+    cf_future *const future = self->spare;
+    self->spare = future->cell.data;
+    self->spares--;
+    return future;
+}
+
+static void cf__future_recycle(cf_future *future)
+{
+    cf__heap *const heap = future->home;
+    cf__runner *const self = cf__self;
+    if (heap == NULL) {
+        cf__free(future);
+    } else if (self != NULL && self->heap == heap) {
+        future->cell.data = self->spare;
+        self->spare = future;
+        if (++self->spares > CF__SPARES) cf__spares_give(self, CF__SPARES / 2);
+    } else if (cf__load_relaxed(&heap->quiet) != 0 &&
+               cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT && cf__heap_trim(heap, 1)) {
+        cf__heap_count_back(heap, 1);
+    } else {
+        cf__heap_give(heap, future, future, 1);
+    }
+}
+
+/* ---- cells ---- */
+
+static void cf__free_block(void *memory) { cf__free(memory); }
+
+static cf__call_options cf__cell_options(const cf__cell *cell)
+{
+    cf__call_options options = {NULL, 0};
+    if ((cell->traits & CF__OPTIONS) != 0)
+        memcpy(&options, cell->local + CF__INLINE_WITH_OPTIONS, sizeof options);
+    return options;
+}
+
+/* The argument goes: exactly once, before the future can be seen done. */
+static void cf__cell_drop_arg(cf__cell *cell)
+{
+    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
+        const cf__call_options options = cf__cell_options(cell);
+        if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
+        else if (options.free_arg != NULL) options.free_arg(cell->data);
+    }
+    cell->traits = 0;
+    cell->data = cell->local;
+    cell->size = 0;
+    cell->call.free_result = NULL;
+}
+
+/* An end without a result. */
+static void cf__cell_fail(cf__cell *cell, cf_status status)
+{
+    cf__cell_drop_arg(cell);
+    cell->status = (signed char)status;
+}
+
+/* Frees result or message of an ended cell. */
+static void cf__cell_clear(cf__cell *cell)
+{
+    if ((cell->traits & CF__MESSAGE) != 0) cf__free(cell->data);
+    else if (cell->call.free_result == cf__free_block) cf__free(cell->data);
+    else if (cell->call.free_result != NULL) cell->call.free_result(cell->data);
+}
+
+static void cf__cell_returned(cf__cell *cell, int code)
+{
+    (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
+}
+
+static const char *cf__cell_message(const cf__cell *cell)
+{
+    if (cell->status == CF_OK) return "";
+    if ((cell->traits & CF__MESSAGE) != 0) return cell->data;
+    if (cell->status == CF_TASK_FAILED) return (const char *)cell->local;
+    return cf_strerror((cf_status)cell->status);
+}
+
+/* ---- static futures, for refusals when there is no executor or no memory ---- */
+
+#define CF__STATIC_FUTURE(s) \
+    {.word = CF__DONE, .refs = CF__REF, .cell = {.status = (s)}}
+static cf_future cf__static_futures[] = {
+    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
+    CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
+    CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
+
+/* Neither counted nor freed. */
+static bool cf__is_static(const cf_future *future)
+{
+    return (uintptr_t)future - (uintptr_t)cf__static_futures < sizeof cf__static_futures;
+}
+
+static cf_future *cf__static_future(cf_status status)
+{
+    const size_t count = sizeof cf__static_futures / sizeof *cf__static_futures;
+    for (size_t i = 0; i < count; i++)
+        if (cf__static_futures[i].cell.status == (signed char)status) return &cf__static_futures[i];
+    return &cf__static_futures[count - 3]; /* CF_NO_MEMORY */
+}
+
+/* ---- state, claim, settle ---- */
+
+static uintptr_t cf__state(cf_future *future) { return cf__load_acquire(&future->word) & CF__STATE; }
+static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
+
+/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. */
+static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
+{
+    uintptr_t seen = cf__load_relaxed(&future->word);
+    while ((seen & CF__STATE) == from)
+        if (cf__cas(&future->word, &seen, (seen & ~CF__STATE) | to)) return true;
+    return false;
+}
+
+/* Sleeps until the word is no longer `seen`, after having said so in it. */
+static bool cf__park_on(cf_future *future, uintptr_t seen, int64_t deadline)
+{
+    if ((seen & CF__PARKED) == 0) {
+        const uintptr_t parked = seen | CF__PARKED;
+        if (!cf__cas(&future->word, &seen, parked)) return true;
+        seen = parked;
+    }
+    CFUTURES_TEST_POINT(1);
+    return cf__park(&future->word, seen, deadline);
+}
+
+/* What ends the wait: the holder's few instructions. */
+static uintptr_t cf__await_unlocked(cf_future *future, uintptr_t seen)
+{
+    for (int i = 0; i < 30 && (seen & CF__LOCKED) != 0; i++) {
+        cf__pause();
+        seen = cf__load_acquire(&future->word);
+    }
+    while ((seen & CF__LOCKED) != 0) {
+        (void)cf__park_on(future, seen, CF__NEVER);
+        seen = cf__load_acquire(&future->word);
+    }
+    return seen;
+}
+
+/* The node reaches its group. With the push the consumer may take the node and free the group, so the
+ * group is not touched afterwards; only its address is used, to unpark. */
+static void cf__group_deliver(cf__waiter *node)
+{
+    cf__group *const group = node->user;
+    uintptr_t seen = cf__load_relaxed(&group->ready);
+    for (;;) {
+        if ((seen & CF__GROUP_SIGNAL) != 0) break;
+        node->next = (cf__waiter *)(seen & CF__NODE);
+        if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
+            if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+            return;
+        }
+    }
+    /* The consumer frees the group only after it has held signal_lock once more. */
+    cf__lock(&group->signal_lock);
+    seen = cf__load_relaxed(&group->ready);
+    do node->next = (cf__waiter *)(seen & CF__NODE);
+    while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
+    if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+    cf__signal_set(&group->signal, 0, true);
+    cf__unlock(&group->signal_lock);
+}
+
+/* Publishes the end [settle], delivers to groups, and returns the callbacks in order of addition. */
+static cf__waiter *cf__settle(cf_future *future)
+{
+    uintptr_t seen = cf__load_relaxed(&future->word);
+    do {
+        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
+    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, CF__DONE));
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
+    cf__waiter *callbacks = NULL;
+    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+        next = node->next;
+        if (node->callback == NULL) {
+            cf__group_deliver(node); /* first, so that no wait hangs on a callback */
+        } else {
+            node->next = callbacks;
+            callbacks = node;
+        }
+    }
+    return callbacks;
+}
+
+static void cf__free_node(void *node)
+{
+    if (_Alignof(max_align_t) >= 16) cf__free(node);
+    else cf__free_lines(node);
+}
+
+static void *cf__alloc_nodes(size_t size)
+{
+    return _Alignof(max_align_t) >= 16 ? cf__alloc(size) : cf__alloc_lines(size);
+}
+
+static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
+{
+    for (cf__waiter *next; callbacks != NULL; callbacks = next) {
+        next = callbacks->next;
+        callbacks->callback(future, callbacks->user);
+        cf__free_node(callbacks);
+    }
+}
+
+/* The node joins the list. False: the future is done, the node is still the caller's. */
+static bool cf__attach(cf_future *future, cf__waiter *node)
+{
+    uintptr_t seen = cf__load_acquire(&future->word);
+    for (;;) {
+        if ((seen & CF__STATE) == CF__DONE) return false;
+        if ((seen & CF__LOCKED) != 0) {
+            seen = cf__await_unlocked(future, seen);
+            continue;
+        }
+        node->next = (cf__waiter *)(seen & CF__NODE);
+        if (cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE))) return true;
+    }
+}
+
+/* The node leaves the list. False: whoever settled the future has it, or had it. */
+static bool cf__detach(cf_future *future, cf__waiter *node)
+{
+    uintptr_t seen = cf__load_acquire(&future->word);
+    do {
+        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
+        if ((seen & CF__STATE) == CF__DONE) return false;
+    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, seen | CF__LOCKED));
+    CFUTURES_TEST_POINT(2);
+    cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
+    while (*link != node) link = &(*link)->next;
+    *link = node->next;
+    /* Only state and PARKED may change under LOCKED. */
+    seen = cf__load_relaxed(&future->word);
+    while (!cf__cas(&future->word, &seen, (uintptr_t)head | (seen & (CF__STATE | CF__PARKED)))) {}
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
+    return true;
+}
+
+/* ---- references ---- */
+
+static bool cf__is_promise(const cf_future *future)
+{
+    return future->home == NULL && !cf__is_static(future);
+}
+
+CFUTURES_API cf_future *cf_future_retain(cf_future *future)
+{
+    if (future != NULL && !cf__is_static(future)) {
+        CFUTURES_ASSERT(cf__load_relaxed(&future->refs) >= CF__REF);
+        (void)cf__fetch_add(&future->refs, CF__REF);
+    }
+    return future;
+}
+
+/* The last reference went. Whoever is called here gets a reference of its own, so that it may
+ * retain the future and keep it. True: nobody did, it may be recycled. */
+static bool cf__last_look(cf_future *future)
+{
+    cf__store_relaxed(&future->refs, CF__REF | (cf__load_relaxed(&future->refs) & CF__READ));
+    if (!cf__is_done(future)) { /* a promise that was dropped */
+        if (!cf__move(future, CF__PENDING, CF__SETTLING)) (void)cf__move(future, CF__RUNNING, CF__SETTLING);
+        cf__cell_fail(&future->cell, CF_CANCELLED);
+        cf__run_callbacks(future, cf__settle(future));
+    } else {
+        (void)cf__fetch_or(&future->refs, CF__READ);
+        future->home->on_unread_error(future, future->home->user);
+    }
+    return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
+}
+
+static bool cf__is_unread(cf_future *future)
+{
+    return future->cell.status < 0 && future->cell.status != CF_CANCELLED && future->home != NULL &&
+           future->home->on_unread_error != NULL &&
+           (cf__load_relaxed(&future->refs) & CF__READ) == 0;
+}
+
+CFUTURES_API void cf_future_release(cf_future *future)
+{
+    if (future == NULL || cf__is_static(future)) return;
+    const uintptr_t refs = cf__load_acquire(&future->refs);
+    CFUTURES_ASSERT(refs >= CF__REF);
+    /* The only holder needs no read-modify-write: nobody is left who could retain. */
+    if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
+    if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
+    cf__cell_clear(&future->cell);
+    cf__future_recycle(future);
+}
+
+/* ---- questions ---- */
+
+CFUTURES_API cf_state cf_future_state(const cf_future *constant)
+{
+    cf_future *const future = cf__mutable(constant);
+    if (future == NULL) return CF_STATE_FINISHED;
+    switch (cf__state(future)) {
+    case CF__PENDING: return CF_STATE_PENDING;
+    case CF__RUNNING: return CF_STATE_RUNNING;
+    case CF__SETTLING: return cf__is_promise(future) ? CF_STATE_RUNNING : CF_STATE_PENDING;
+    default: return future->cell.status == CF_CANCELLED ? CF_STATE_CANCELLED : CF_STATE_FINISHED;
+    }
+}
+
+CFUTURES_API bool cf_future_cancelled(const cf_future *future)
+{
+    return cf_future_state(future) == CF_STATE_CANCELLED;
+}
+
+CFUTURES_API bool cf_future_running(const cf_future *future)
+{
+    return cf_future_state(future) == CF_STATE_RUNNING;
+}
+
+CFUTURES_API bool cf_future_done(const cf_future *future)
+{
+    return future == NULL || cf__is_done(cf__mutable(future));
+}
+
+/* The user looks at how it ended. Only failures need to remember it. */
+static void cf__look(cf_future *future)
+{
+    if (future->cell.status < 0 && (cf__load_relaxed(&future->refs) & CF__READ) == 0)
+        (void)cf__fetch_or(&future->refs, CF__READ);
+}
+
+CFUTURES_API size_t cf_future_result_size(const cf_future *future)
+{
+    return future != NULL && cf_future_done(future) && future->cell.status == CF_OK
+               ? future->cell.size : 0;
+}
+
+CFUTURES_API int cf_future_error_code(const cf_future *future)
+{
+    if (future == NULL || !cf_future_done(future)) return 0;
+    cf__look(cf__mutable(future));
+    return future->cell.code;
+}
+
+CFUTURES_API const char *cf_future_error_message(const cf_future *future)
+{
+    if (future == NULL) return cf_strerror(CF_INVALID);
+    if (!cf_future_done(future)) return "";
+    cf__look(cf__mutable(future));
+    return cf__cell_message(&future->cell);
+}
+
+CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size)
+{
+    const uintptr_t at = (uintptr_t)future;
+    switch (cf_future_state(future)) {
+    case CF_STATE_PENDING:
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=pending>", at);
+    case CF_STATE_RUNNING:
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=running>", at);
+    case CF_STATE_CANCELLED:
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=cancelled>", at);
+    default: break;
+    }
+    const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
+    if (status == CF_OK)
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
+                        at, future->cell.size);
+    return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished raised %s %d>", at,
+                    cf_status_name(status), future == NULL ? 0 : future->cell.code);
+}
+
+CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
+                                                   void *user)
+{
+    if (future == NULL || callback == NULL) return CF_INVALID;
+    if (!cf__is_done(future)) {
+        cf__waiter *const node = cf__alloc_nodes(sizeof *node);
+        if (node == NULL) return CF_NO_MEMORY;
+        node->callback = callback;
+        node->user = user;
+        node->future = future;
+        if (cf__attach(future, node)) return CF_OK;
+        cf__free_node(node);
+    }
+    callback(future, user);
+    return CF_OK;
+}
+
+/* ---- promises ---- */
+
+static void cf__future_init(cf_future *future, uintptr_t references)
+{
+    cf__store_relaxed(&future->refs, references * CF__REF);
+    cf__store_relaxed(&future->runner, 0);
+    future->cell.data = future->cell.local;
+    future->cell.size = 0;
+    future->cell.call.free_result = NULL;
+    future->cell.code = 0;
+    future->cell.status = CF_CANCELLED;
+    future->cell.traits = 0;
+    cf__store_relaxed(&future->word, CF__PENDING);
+}
+
+CFUTURES_API cf_future *cf_future_new(void)
+{
+    cf_future *const future = cf__alloc(sizeof *future);
+    if (future == NULL) return NULL;
+    future->home = NULL;
+    cf__future_init(future, 1);
+    return future;
+}
+
+CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future)
+{
+    return future != NULL && cf__is_promise(future) && cf__move(future, CF__PENDING, CF__RUNNING);
+}
+
+/* The cell of a promise is ours to fill, or it is too late. */
+static bool cf__promise_claim(cf_future *future)
+{
+    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
+                                      cf__move(future, CF__RUNNING, CF__SETTLING));
+}
+
+/* The future may be released by whoever sees it done: keep it until its callbacks have run. */
+static void cf__promise_settle(cf_future *future)
+{
+    (void)cf_future_retain(future);
+    cf__run_callbacks(future, cf__settle(future));
+    cf_future_release(future);
+}
+
+CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size)
+{
+    if (future == NULL || (data == NULL && size > 0)) return CF_INVALID;
+    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
+    void *copy = NULL;
+    if (size > CF__INLINE && (copy = cf__alloc(size)) == NULL) return CF_NO_MEMORY;
+    if (!cf__promise_claim(future)) {
+        cf__free(copy);
+        return CF_INVALID_STATE;
+    }
+    cf__cell *const cell = &future->cell;
+    if (copy != NULL) {
+        cell->data = copy;
+        cell->call.free_result = cf__free_block;
+    }
+    if (size > 0) memcpy(cell->data, data, size);
+    cell->size = size;
+    cell->status = CF_OK;
+    cf__promise_settle(future);
+    return CF_OK;
+}
+
+CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message)
+{
+    if (future == NULL) return CF_INVALID;
+    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
+    const size_t size = message != NULL ? strlen(message) + 1 : 0;
+    char *const copy = size > 0 ? cf__alloc(size) : NULL;
+    if (size > 0 && copy == NULL) return CF_NO_MEMORY;
+    if (!cf__promise_claim(future)) {
+        cf__free(copy);
+        return CF_INVALID_STATE;
+    }
+    cf__cell *const cell = &future->cell;
+    cell->code = code != 0 ? code : 1;
+    cell->status = CF_TASK_FAILED;
+    cf__cell_returned(cell, cell->code);
+    if (copy != NULL) {
+        memcpy(copy, message, size);
+        cell->data = copy;
+        cell->traits = CF__MESSAGE;
+    }
+    cf__promise_settle(future);
+    return CF_OK;
+}
+
+/* ---- names ---- */
+
+CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
+
+CFUTURES_API const char *cf_status_name(cf_status status)
+{
+    switch (status) {
+    case CF_OK: return "CF_OK";
+    case CF_END: return "CF_END";
+    case CF_TIMEOUT: return "CF_TIMEOUT";
+    case CF_CANCELLED: return "CF_CANCELLED";
+    case CF_TASK_FAILED: return "CF_TASK_FAILED";
+    case CF_TASK_TIMEOUT: return "CF_TASK_TIMEOUT";
+    case CF_WORKER_LOST: return "CF_WORKER_LOST";
+    case CF_BROKEN: return "CF_BROKEN";
+    case CF_SHUTDOWN: return "CF_SHUTDOWN";
+    case CF_QUEUE_FULL: return "CF_QUEUE_FULL";
+    case CF_DEADLOCK: return "CF_DEADLOCK";
+    case CF_INVALID_STATE: return "CF_INVALID_STATE";
+    case CF_INVALID: return "CF_INVALID";
+    case CF_NO_MEMORY: return "CF_NO_MEMORY";
+    case CF_SYSTEM: return "CF_SYSTEM";
+    case CF_FORKED: return "CF_FORKED";
+    default: return "CF_?";
+    }
+}
+
+CFUTURES_API const char *cf_strerror(cf_status status)
+{
+    switch (status) {
+    case CF_OK: return "it ended well";
+    case CF_END: return "there is nothing more to come";
+    case CF_TIMEOUT: return "the wait ran out; the task goes on";
+    case CF_CANCELLED: return "the task was cancelled before it started";
+    case CF_TASK_FAILED: return "the task returned a code other than 0";
+    case CF_TASK_TIMEOUT: return "the task took longer than its timeout";
+    case CF_WORKER_LOST: return "the worker process died while it ran the task";
+    case CF_BROKEN: return "the pool is broken: an initializer failed, or no worker can be started";
+    case CF_SHUTDOWN: return "the executor was shut down and takes no more tasks";
+    case CF_QUEUE_FULL: return "the queue is full: queue_limit tasks wait already";
+    case CF_DEADLOCK: return "waiting here could never end, since the awaited task waits for this one";
+    case CF_INVALID_STATE: return "the future has ended already, or belongs to an executor";
+    case CF_INVALID: return "an argument is NULL or out of range";
+    case CF_NO_MEMORY: return "out of memory";
+    case CF_SYSTEM: return "the system refused a thread, a process or a descriptor";
+    case CF_FORKED: return "the executor belongs to the parent process; make one after the fork";
+    default: return "not a status of this library";
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * task                                                                                  >>task
+ *
+ * A call in progress lives on the stack of the thread that runs it. What the task says about its
+ * result is staged here and moved into the cell when the function has returned, because until then
+ * the argument may still be read from the same bytes.
+ * --------------------------------------------------------------------------------------------- */
+
+struct cf_task {
+    cf_executor *executor;
+    cf__word    *marks;    /* of the future: CF__STOP */
+    cf__word    *stop;     /* NULL, or non-zero: the whole map is to stop */
+    int64_t      deadline; /* CF__NEVER: none */
+    const void  *arg;
+    size_t       arg_size;
+    size_t       worker;
+    char        *message;
+    void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
+    size_t       room;
+    void        *data;     /* the result so far */
+    size_t       size;
+    cf_free_fn  *free_data;
+    cf_status    refused;  /* CF_OK, CF_NO_MEMORY, or CF_INVALID: the result is too long */
+    _Alignas(max_align_t) unsigned char local[CF__INLINE];
+};
+
+static void cf__task_discard(cf_task *task)
+{
+    if (task->free_data == cf__free_block) cf__free(task->data);
+    else if (task->free_data != NULL) task->free_data(task->data);
+    task->free_data = NULL;
+    task->data = task->into != NULL ? task->into : task->local;
+    task->size = 0;
+}
+
+/* Room for size bytes that does not overlap the result so far unless it is `data` itself. */
+static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+{
+    *free_room = NULL;
+    if (task->into != NULL) {
+        task->refused = size <= task->room ? CF_OK : CF_INVALID;
+        return size <= task->room ? task->into : NULL;
+    }
+    task->refused = CF_OK;
+    if (size <= CF__INLINE) return task->local;
+    void *const memory = cf__alloc(size);
+    if (memory == NULL) task->refused = CF_NO_MEMORY;
+    *free_room = cf__free_block;
+    return memory;
+}
+
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+{
+    cf_free_fn *free_room;
+    void *const room = cf__task_room(task, size, &free_room);
+    if (room == NULL) return 1;
+    if (size > 0) memmove(room, data, size);
+    if (task->free_data != NULL) cf__task_discard(task);
+    task->data = room;
+    task->size = size;
+    task->free_data = free_room;
+    return 0;
+}
+
+CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
+{
+    cf_free_fn *free_room;
+    void *const room = cf__task_room(task, size, &free_room);
+    if (room == NULL) return NULL;
+    if (task->free_data != NULL) cf__task_discard(task);
+    task->data = room;
+    task->size = size;
+    task->free_data = free_room;
+    return room;
+}
+
+CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
+{
+    if (task->into != NULL || data == NULL) {
+        const int refused = cf_task_return(task, data, data != NULL ? size : 0);
+        if (free_fn != NULL) free_fn(data);
+        return refused;
+    }
+    if (task->free_data != NULL && task->data != data) cf__task_discard(task);
+    task->refused = CF_OK;
+    task->data = data;
+    task->size = size;
+    task->free_data = free_fn;
+    return 0;
+}
+
+CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    const size_t size = length < 0 ? 1 : (size_t)length < sizeof text ? (size_t)length + 1 : sizeof text;
+    if (length < 0) text[0] = '\0';
+    cf__free(task->message);
+    task->message = cf__alloc(size);
+    if (task->message != NULL) memcpy(task->message, text, size);
+    return code != 0 ? code : 1;
+}
+
+CFUTURES_API size_t cf_task_arg_size(const cf_task *task) { return task->arg_size; }
+CFUTURES_API size_t cf_task_worker(const cf_task *task) { return task->worker; }
+CFUTURES_API cf_executor *cf_task_executor(cf_task *task) { return task->executor; }
+
+CFUTURES_API bool cf_task_stop_requested(const cf_task *task)
+{
+    return (cf__load_relaxed(task->marks) & CF__STOP) != 0 ||
+           (task->stop != NULL && cf__load_relaxed(task->stop) != 0) ||
+           (task->deadline != CF__NEVER && cf__now() >= task->deadline);
+}
+
+/* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
+static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
+{
+    const bool late = task->deadline != CF__NEVER && cf__now() >= task->deadline;
+    const cf_status status = late ? CF_TASK_TIMEOUT
+                             : task->refused != CF_OK ? task->refused
+                             : code != 0 ? CF_TASK_FAILED : CF_OK;
+    cell->status = (signed char)status;
+    if (status == CF_OK) {
+        cell->size = task->size;
+        if (task->data == task->local) {
+            memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
+        } else {
+            cell->data = task->data;
+            cell->call.free_result = task->free_data;
+        }
+        if (task->message != NULL) cf__free(task->message);
+        return;
+    }
+    if (task->free_data != NULL) cf__task_discard(task);
+    if (status == CF_TASK_FAILED) {
+        cell->code = code;
+        cf__cell_returned(cell, code);
+        if (task->message != NULL) {
+            cell->data = task->message;
+            cell->traits = CF__MESSAGE;
+            return;
+        }
+    }
+    cf__free(task->message);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * queue                                                                                >>queue
+ *
+ * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out,
+ * under the executor's lock. What a task submits goes to the deque of its worker, without a lock:
+ * the owner works at the bottom, thieves take from the top. Workers move tasks of the ring in small
+ * batches to their deque while tasks are very short; those, below `batch_end`, the owner takes from
+ * the top too, so that their order stays the order of submission.
+ *
+ * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
+ * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both sequentially
+ * consistent, so that at least one of them sees the other when a single entry is left.
+ *
+ * An entry may be a tombstone: its task was cancelled, or claimed by a waiter. Whoever takes it out
+ * only drops the executor's reference.
+ * --------------------------------------------------------------------------------------------- */
+
+#define CF__DEQUE 256 /* entries; a power of two */
+#define CF__BATCH 32  /* tasks moved from ring to deque at once */
+
+typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL } cf__kind;
+
+/* The mailbox of a worker says what it is doing; a pointer is a task handed to it. */
+#define CF__BUSY    ((uintptr_t)0)
+#define CF__FREE    ((uintptr_t)1) /* has nothing to do, or soon will; takes a task here */
+#define CF__SEEK    ((uintptr_t)2) /* looks for work in the queues: starting, woken, or stealing */
+#define CF__ASLEEP  ((uintptr_t)3) /* parked, in the executor's list */
+#define CF__MAIL(m) ((m) > CF__ASLEEP)
+
+typedef struct cf__worker {
+    cf__word mail; /* W: owner; executor's lock (to hand, wake). R: anybody */
+
+    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
+
+    _Alignas(CF__LINE) cf__word bottom; /* W: owner. R: thieves */
+    cf__word submitted, started, finished, failed; /* W: owner. R: stats */
+    /* owner only */
+    cf_executor *executor;
+    size_t       index;
+    uintptr_t    batch_end;
+    uintptr_t    ticks;
+    int64_t      pace_from; /* when the tasks of `paced` began; 0: not measuring */
+    uintptr_t    paced;
+    uintptr_t    pace;      /* nanoseconds a task lately; 0: unknown */
+    uintptr_t    spin;      /* nanoseconds worth spinning for work */
+    cf__runner   runner;
+    cf__thread   thread;    /* W: who started it. R: who joins it, after it has left */
+    /* executor's lock */
+    struct cf__worker *next, *previous; /* in the list of those asleep */
+
+    _Alignas(CF__LINE) cf__word slots[CF__DEQUE];
+} cf__worker;
+
+struct cf_executor {
+    cf__heap heap; /* first: it outlives the rest */
+    /* frozen */
+    cf__kind           kind;
+    size_t             max_workers, queue_limit, stack_size, stack_room, cpus;
+    cf_on_full         on_full;
+    cf_initializer_fn *initializer;
+    cf_finalizer_fn   *finalizer;
+    void              *worker_arg;
+    cf__worker       **workers; /* the first `started` are there */
+    char               name[16];
+    /* free-standing */
+    cf__word closing; /* W: lock. CF__CLOSING, CF__BROKEN */
+    cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
+    cf__word spinner; /* some worker spins for work: one is enough */
+    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, for readers without */
+    cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
+    cf__word dead;    /* tombstones in the queues */
+    cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
+
+    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    cf__word    queued; /* entries of the ring. R: anybody, as a hint */
+    cf_future **ring;
+    size_t      capacity, head; /* capacity: 0 or a power of two */
+    cf__worker *asleep;
+    size_t      asleep_count, waking; /* waking: unparked, not yet arrived */
+    size_t      started, alive;       /* threads ever started; those that have not left */
+    bool        starting, starved;    /* a thread is being started; the last could not be */
+    bool        orphaned, joined;     /* closed by a worker; threads are joined */
+    size_t      visitors; /* callers inside that may touch it or run user code of it */
+    size_t      blocked;  /* of those, submitters that wait for space */
+    uint64_t    submitted, cancelled, withdrawn, caller_started, caller_finished, caller_failed;
+    cf__word    left;  /* bumped when the last worker or visitor leaves */
+    cf__word    space; /* bumped when a bounded queue has room again */
+    cf__word    join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+};
+
+#define CF__CLOSING ((uintptr_t)1)
+#define CF__BROKEN  ((uintptr_t)2)
+
+static bool cf__is_foreign_heap(const cf__heap *heap)
+{
+    return heap->forks != cf__load_relaxed(&cf__forks);
+}
+
+static cf_executor *cf__executor_of(const cf_future *future) { return (cf_executor *)future->home; }
+
+/* The worker that this thread is, if it is one of the executor's; else NULL. */
+static cf__worker *cf__self_worker(const cf_executor *executor)
+{
+    cf__runner *const self = cf__self;
+    return self != NULL && self->heap == &executor->heap ? executor->workers[self->index] : NULL;
+}
+
+/* ---- deque ---- */
+
+static size_t cf__deque_length(cf__worker *worker) /* a hint, unless the owner asks */
+{
+    const intptr_t length =
+        (intptr_t)(cf__load_relaxed(&worker->bottom) - cf__load_relaxed(&worker->top));
+    return length > 0 ? (size_t)length : 0;
+}
+
+static cf__word *cf__deque_slot(cf__worker *worker, uintptr_t position)
+{
+    return &worker->slots[position % CF__DEQUE];
+}
+
+/* Owner. False: full. [idle] The store to bottom comes before the caller's load of hungry. */
+static bool cf__deque_push(cf__worker *worker, cf_future *future)
+{
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    if (bottom - cf__load_acquire(&worker->top) >= CF__DEQUE) return false;
+    cf__store_relaxed(cf__deque_slot(worker, bottom), (uintptr_t)future);
+    cf__store_seq_cst(&worker->bottom, bottom + 1);
+    return true;
+}
+
+/* Owner, at the bottom: the youngest. */
+static cf_future *cf__deque_pop(cf__worker *worker)
+{
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom) - 1;
+    cf__store_seq_cst(&worker->bottom, bottom);
+    CFUTURES_TEST_POINT(3);
+    uintptr_t top = cf__load_seq_cst(&worker->top);
+    const intptr_t left = (intptr_t)(bottom - top);
+    cf_future *future = (cf_future *)cf__load_relaxed(cf__deque_slot(worker, bottom));
+    if (left > 0) return future;
+    if (left < 0 || !cf__cas_seq_cst(&worker->top, &top, top + 1)) future = NULL; /* or a thief's */
+    cf__store_relaxed(&worker->bottom, bottom + 1);
+    return future;
+}
+
+/* Anybody, at the top: the oldest. NULL: empty, or somebody else was faster. */
+static cf_future *cf__deque_steal(cf__worker *worker)
+{
+    uintptr_t top = cf__load_seq_cst(&worker->top);
+    CFUTURES_TEST_POINT(4);
+    if ((intptr_t)(cf__load_seq_cst(&worker->bottom) - top) <= 0) return NULL;
+    cf_future *const future = (cf_future *)cf__load_relaxed(cf__deque_slot(worker, top));
+    return cf__cas_seq_cst(&worker->top, &top, top + 1) ? future : NULL;
+}
+
+/* Owner. Children first, youngest first; then the batch, oldest first. */
+static cf_future *cf__deque_take(cf__worker *worker)
+{
+    while (cf__deque_length(worker) > 0) {
+        const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+        cf_future *const future = (intptr_t)(bottom - worker->batch_end) > 0
+                                      ? cf__deque_pop(worker) : cf__deque_steal(worker);
+        if (future != NULL) return future;
+    }
+    return NULL;
+}
+
+/* ---- ring, all under the lock ---- */
+
+static bool cf__ring_has_room(cf_executor *executor, size_t count)
+{
+    return executor->capacity - cf__load_relaxed(&executor->queued) >= count;
+}
+
+static void cf__ring_push(cf_executor *executor, cf_future *future)
+{
+    const uintptr_t queued = cf__load_relaxed(&executor->queued);
+    executor->ring[(executor->head + queued) & (executor->capacity - 1)] = future;
+    cf__store_release(&executor->queued, queued + 1);
+}
+
+static cf_future *cf__ring_pop(cf_executor *executor)
+{
+    const uintptr_t queued = cf__load_relaxed(&executor->queued);
+    if (queued == 0) return NULL;
+    cf_future *const future = executor->ring[executor->head];
+    executor->head = (executor->head + 1) & (executor->capacity - 1);
+    cf__store_release(&executor->queued, queued - 1);
+    return future;
+}
+
+static void cf__drop_tombstone(cf_executor *executor, cf_future *future)
+{
+    (void)cf__fetch_add(&executor->dead, (uintptr_t)0 - 1);
+    cf_future_release(future);
+}
+
+/* Takes cancelled tasks out of a full ring, so that cancelling for ever does not grow it. Releasing
+ * a cancelled future calls no user code. */
+static void cf__ring_sweep(cf_executor *executor)
+{
+    const uintptr_t queued = cf__load_relaxed(&executor->queued);
+    if (cf__load_relaxed(&executor->dead) <= queued / 2) return;
+    for (uintptr_t i = 0; i < queued; i++) {
+        cf_future *const future = cf__ring_pop(executor);
+        if (cf__is_done(future) && future->cell.status == CF_CANCELLED)
+            cf__drop_tombstone(executor, future);
+        else
+            cf__ring_push(executor, future);
+    }
+}
+
+/* Called and returns with the lock held, but lets it go meanwhile. False: out of memory. */
+static bool cf__ring_reserve(cf_executor *executor, size_t count)
+{
+    cf__ring_sweep(executor);
+    while (!cf__ring_has_room(executor, count)) {
+        const size_t old = executor->capacity;
+        size_t capacity = old > 0 ? old : 64, bytes;
+        while (capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
+        cf__unlock(&executor->lock);
+        cf_future **ring = cf__size(capacity, sizeof *ring, 0, &bytes) ? cf__alloc(bytes) : NULL;
+        cf__lock(&executor->lock);
+        if (ring == NULL) return false;
+        cf_future **surplus = ring;
+        if (executor->capacity == old) {
+            const uintptr_t queued = cf__load_relaxed(&executor->queued);
+            for (uintptr_t i = 0; i < queued; i++)
+                ring[i] = executor->ring[(executor->head + i) & (old - 1)];
+            surplus = executor->ring;
+            executor->ring = ring;
+            executor->capacity = capacity;
+            executor->head = 0;
+        }
+        cf__unlock(&executor->lock);
+        cf__free(surplus);
+        cf__lock(&executor->lock);
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * run                                                                                    >>run
+ *
+ * One way for a task to run, whoever runs it: a worker, a waiter inside a task, a caller.
+ * --------------------------------------------------------------------------------------------- */
+
+/* Runs a claimed future up to its settling; then the cell holds the outcome. */
+static void cf__execute(cf__runner *self, cf_future *future)
+{
+    cf__cell *const cell = &future->cell;
+    cf_task_fn *const fn = cell->call.fn;
+    cf_task task;
+    task.executor = cf__executor_of(future);
+    task.marks = &future->refs;
+    task.stop = NULL;
+    task.deadline = CF__NEVER;
+    task.arg = cell->data;
+    task.arg_size = cell->size;
+    task.worker = self->index;
+    task.message = NULL;
+    task.into = NULL;
+    task.data = task.local;
+    task.size = 0;
+    task.free_data = NULL;
+    task.refused = CF_OK;
+    if ((cell->traits & CF__OPTIONS) != 0) {
+        const cf__call_options options = cf__cell_options(cell);
+        if (options.timeout > 0) task.deadline = cf__deadline(options.timeout);
+    }
+    cf__store_relaxed(&future->runner, (uintptr_t)self); /* read by the deadlock check, a hint there */
+    self->depth++;
+    const int code = fn(&task, cell->data);
+    self->depth--;
+    cf__cell_drop_arg(cell);
+    cf__task_finish(&task, code, cell);
+}
+
+/* Settles a future that ran, calls its callbacks, and drops the executor's reference. */
+static void cf__complete(cf_future *future)
+{
+    cf__waiter *const callbacks = cf__settle(future);
+    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
+    cf_future_release(future);
+}
+
+/* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
+static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
+{
+    cf__bump(&worker->started);
+    cf__execute(self, future);
+    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
+    cf__bump(&worker->finished);
+    cf__complete(future);
+}
+
+/* ---- visitors: callers that run user code for an executor, or touch it while it may be closed; a
+ * shutdown waits for them as it does for workers ---- */
+
+typedef struct cf__visit {
+    cf_executor      *executor;
+    struct cf__visit *outer;
+} cf__visit;
+
+static _Thread_local cf__visit *cf__visits; /* of this thread, innermost first */
+
+static void cf__executor_free(cf_executor *executor, cf__worker *last);
+
+/* Under the lock, which it lets go. Who takes the last step out of a closed executor tells. */
+static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
+{
+    const bool last = executor->visitors == 0 && executor->alive == 0 &&
+                      (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
+    const bool orphaned = last && executor->orphaned;
+    if (orphaned) executor->orphaned = false;
+    if (last) cf__bump(&executor->left);
+    cf__unlock(&executor->lock);
+    /* From here on the executor may be gone, if somebody waits for us in close. */
+    if (orphaned) cf__executor_free(executor, worker);
+    else if (last) cf__unpark_all(&executor->left);
+}
+
+/* Under the lock. */
+static void cf__visit_begin(cf__visit *visit, cf_executor *executor)
+{
+    executor->visitors++;
+    visit->executor = executor;
+    visit->outer = cf__visits;
+    cf__visits = visit;
+}
+
+static void cf__visit_end(cf__visit *visit)
+{
+    cf_executor *const executor = visit->executor;
+    cf__visits = visit->outer;
+    cf__lock(&executor->lock);
+    executor->visitors--;
+    cf__leave_unlock(executor, NULL);
+}
+
+/* Is this thread one for which a shutdown of the executor would wait? */
+static bool cf__is_inside(const cf_executor *executor)
+{
+    if (cf__self_worker(executor) != NULL) return true;
+    for (const cf__visit *visit = cf__visits; visit != NULL; visit = visit->outer)
+        if (visit->executor == executor) return true;
+    return false;
+}
+
+/* A caller runs a task itself: inline executor, CF_FULL_CALLER_RUNS. It is a visitor already. */
+static void cf__run_in_caller(cf_executor *executor, cf_future *future)
+{
+    cf__runner here, *const outer = cf__self;
+    if (outer == NULL) {
+        memset(&here, 0, sizeof here);
+        here.index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
+        cf__self = &here;
+    }
+    cf__runner *const self = cf__self;
+    const size_t index = self->index;
+    if (self->heap != &executor->heap)
+        self->index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
+    cf__execute(self, future);
+    self->index = index;
+    const bool failed = future->cell.status != CF_OK;
+    cf__lock(&executor->lock);
+    executor->caller_finished++;
+    if (failed) executor->caller_failed++;
+    cf__unlock(&executor->lock);
+    cf__complete(future);
+    cf__self = outer;
+}
+
+/* ---- cancel ---- */
+
+/* It is ours to end: it never ran. Somebody else still holds its queue entry. */
+static void cf__cancel_settling(cf_executor *executor, cf_future *future)
+{
+    (void)cf_future_retain(future);
+    cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
+    cf__cell_fail(&future->cell, CF_CANCELLED);
+    cf__lock(&executor->lock);
+    executor->cancelled++;
+    const bool blocked = executor->blocked > 0;
+    if (blocked) cf__bump(&executor->space);
+    cf__unlock(&executor->lock);
+    if (blocked) cf__unpark_all(&executor->space);
+    cf__run_callbacks(future, cf__settle(future));
+    cf_future_release(future);
+}
+
+/* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
+static bool cf__await_cancelled(cf_future *future)
+{
+    if (cf__load_relaxed(&future->runner) == (uintptr_t)&cf__self) return true; /* from free_arg */
+    uintptr_t seen = cf__load_acquire(&future->word);
+    for (; (seen & CF__STATE) == CF__SETTLING; seen = cf__load_acquire(&future->word))
+        (void)cf__park_on(future, seen, CF__NEVER);
+    return (seen & CF__STATE) == CF__DONE && future->cell.status == CF_CANCELLED;
+}
+
+CFUTURES_API bool cf_future_cancel(cf_future *future)
+{
+    if (future == NULL || cf__is_done(future)) return false;
+    if (future->home == NULL) {
+        if (!cf__move(future, CF__PENDING, CF__SETTLING)) return false;
+        cf__cell_fail(&future->cell, CF_CANCELLED);
+        cf__promise_settle(future);
+        return true;
+    }
+    cf_executor *const executor = cf__executor_of(future);
+    if (cf__is_foreign_heap(&executor->heap)) return false;
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
+    bool cancelled = cf__move(future, CF__PENDING, CF__SETTLING);
+    if (cancelled) {
+        cf__cancel_settling(executor, future);
+    } else {
+        (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
+        if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
+        else cancelled = cf__await_cancelled(future);
+    }
+    cf__visit_end(&visit);
+    return cancelled;
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * wait                                                                                  >>wait
+ *
+ * A thread outside spins for a moment if a CPU is free, then parks on the future's word, or, for
+ * several futures, on the group where their nodes arrive.
+ *
+ * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in a
+ * circle:
+ *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep down
+ *     a stand-in thread runs it instead, with a fresh stack, while this one waits for the stand-in;
+ *   - before it blocks without a deadline, it enters the list of waiting runners and walks from what
+ *     it waits for: a running future leads to the runner that runs it, a pending one to all workers
+ *     of its pool. If every runner reached waits too, and for nothing that has come meanwhile, none
+ *     of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread that does not
+ *     wait, a finite deadline each end the walk: all is well.
+ *
+ * Locks: cf__graph_lock, then an executor's lock.
+ * --------------------------------------------------------------------------------------------- */
+
+#define CF__DEPTH 512                   /* tasks upon each other on one stack */
+#define CF__SPIN_MOST ((uintptr_t)50000) /* nanoseconds: about what parking and waking cost */
+#define CF__SPIN_LEAST ((uintptr_t)2000)
+
+static cf__word    cf__graph_lock;
+static cf__runner *cf__waiting; /* W, R: cf__graph_lock */
+
+/* A future watched through a group. */
+typedef struct cf__member {
+    cf__waiter         waiter; /* first: a node leads to its member */
+    struct cf__member *next, *previous; /* of those not yet delivered; consumer, cf__graph_lock */
+    size_t             index;
+    bool               arrived; /* taken from the group */
+} cf__member;
+
+/* Several futures, delivered in the order in which they end. For one thread at a time. */
+typedef struct cf__set {
+    cf__group   group;
+    cf__member *members, *last; /* not yet delivered, in order of addition */
+    cf__member *unclaimed;      /* from here on some may still be pending */
+    cf__waiter **taken_end;
+    uintptr_t   forks;
+    bool        foreign; /* some future cannot end in this process */
+} cf__set;
+
+static bool cf__is_foreign(const cf_future *future)
+{
+    return future->home != NULL && cf__is_foreign_heap(future->home);
+}
+
+/* ---- deadlock ---- */
+
+static bool cf__reach(cf__runner *runner, cf__runner **todo)
+{
+    if (!runner->waiting || runner->finite) return false;
+    if (!runner->reached) {
+        runner->reached = true;
+        runner->todo = *todo;
+        *todo = runner;
+    }
+    return true;
+}
+
+/* Can nothing of this pool move? */
+static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
+{
+    if (executor->kind != CF__THREAD_POOL) return false;
+    bool stuck = true;
+    cf__lock(&executor->lock);
+    if (executor->starting || executor->started == 0) stuck = false;
+    if (executor->started < executor->max_workers && !executor->starved &&
+        cf__load_relaxed(&executor->closing) == 0)
+        stuck = false;
+    for (size_t i = 0; stuck && i < executor->started; i++)
+        stuck = cf__reach(&executor->workers[i]->runner, todo);
+    cf__unlock(&executor->lock);
+    return stuck;
+}
+
+/* A runner is compared, never read, until it is found to wait: it may be gone. */
+static bool cf__reach_future(cf_future *future, cf__runner **todo)
+{
+    const uintptr_t state = cf__state(future);
+    if (future->home == NULL || cf__is_foreign(future)) return false;
+    if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
+    if (state != CF__RUNNING) return false;
+    const uintptr_t runner = cf__load_relaxed(&future->runner);
+    cf__runner *waiting = cf__waiting;
+    while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
+    return waiting != NULL && cf__state(future) == CF__RUNNING && cf__reach(waiting, todo);
+}
+
+/* Everything that could let this runner go on waits too. */
+static bool cf__is_held(cf__runner *runner, cf__runner **todo)
+{
+    if (runner->stand_in != NULL) return cf__reach(runner->stand_in, todo);
+    if (runner->pool != NULL) return cf__reach_pool(runner->pool, todo);
+    if (runner->awaited != NULL) return cf__reach_future(runner->awaited, todo);
+    cf__set *const set = runner->set;
+    if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return false;
+    for (cf__member *member = set->members; member != NULL; member = member->next)
+        if (!cf__reach_future(member->waiter.future, todo)) return false;
+    return true;
+}
+
+static bool cf__is_stuck(cf__runner *root)
+{
+    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next)
+        runner->reached = false;
+    cf__runner *todo = NULL;
+    bool stuck = cf__reach(root, &todo);
+    while (stuck && todo != NULL) {
+        cf__runner *const runner = todo;
+        todo = runner->todo;
+        stuck = cf__is_held(runner, &todo);
+    }
+    return stuck;
+}
+
+static void cf__wait_end(cf__runner *self)
+{
+    cf__lock(&cf__graph_lock);
+    *(self->previous != NULL ? &self->previous->next : &cf__waiting) = self->next;
+    if (self->next != NULL) self->next->previous = self->previous;
+    self->waiting = false;
+    cf__unlock(&cf__graph_lock);
+    self->awaited = NULL;
+    self->set = NULL;
+    self->pool = NULL;
+    self->stand_in = NULL;
+}
+
+/* What is awaited stands in the runner already. False: it would be a deadlock, do not wait. */
+static bool cf__wait_begin(cf__runner *self, int64_t deadline)
+{
+    cf__lock(&cf__graph_lock);
+    self->waiting = true;
+    self->finite = deadline != CF__NEVER;
+    self->previous = NULL;
+    self->next = cf__waiting;
+    if (self->next != NULL) self->next->previous = self;
+    cf__waiting = self;
+    const bool stuck = cf__is_stuck(self);
+    cf__unlock(&cf__graph_lock);
+    if (stuck) cf__wait_end(self);
+    return !stuck;
+}
+
+/* ---- one future ---- */
+
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
+static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_executor *executor)
+{
+    if (executor == NULL || executor->cpus < 2 ||
+        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
+        return;
+    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+    do {
+        for (int i = 0; i < 32; i++) {
+            if ((cf__load_acquire(word) & mask) == until) return;
+            cf__pause();
+        }
+    } while (cf__now() < end);
+}
+
+/* A wait took that long: was spinning worth it? */
+static void cf__spin_learn(cf_executor *executor, int64_t waited)
+{
+    const uintptr_t spin = cf__load_relaxed(&executor->spin);
+    const uintptr_t next = waited < (int64_t)CF__SPIN_MOST ? CF__SPIN_MOST
+                           : spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
+    if (next != spin) cf__store_relaxed(&executor->spin, next);
+}
+
+/* What ends it: the future's settling, or the deadline. */
+static cf_status cf__block_on(cf_future *future, int64_t deadline)
+{
+    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    cf__spin_for(&future->word, CF__STATE, CF__DONE, executor);
+    uintptr_t seen = cf__load_acquire(&future->word);
+    if ((seen & CF__STATE) == CF__DONE) return CF_OK;
+    const int64_t from = executor != NULL ? cf__now() : 0;
+    bool in_time = true;
+    for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
+        in_time = cf__park_on(future, seen, deadline);
+    if (executor != NULL) cf__spin_learn(executor, cf__now() - from);
+    return (seen & CF__STATE) == CF__DONE ? CF_OK : CF_TIMEOUT;
+}
+
+typedef struct cf__stand_in {
+    cf__runner  runner;
+    cf__worker *worker;
+    cf_future  *future;
+} cf__stand_in;
+
+/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone, unless
+ * it is at hand: the youngest of the own deque. */
+static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
+{
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    const bool at_hand = cf__deque_length(worker) > 0 &&
+        cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
+        cf__deque_pop(worker) == future;
+    if (!at_hand) (void)cf__fetch_add(&worker->executor->dead, 1);
+    if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
+        if (at_hand) cf__drop_tombstone(worker->executor, future);
+        else (void)cf__fetch_add(&worker->executor->dead, 0 - (uintptr_t)1);
+        return false;
+    }
+    if (!at_hand) (void)cf_future_retain(future); /* the entry keeps the executor's reference */
+    cf__run_nested(self, worker, future);
+    return true;
+}
+
+static cf__thread_result cf__stand_in_main(void *arg)
+{
+    cf__stand_in *const here = arg;
+    cf__self = &here->runner;
+    here->runner.stack = cf__stack_here();
+    cf__thread_name(here->worker->executor->name, here->worker->index);
+    (void)cf__claim_and_run(&here->runner, here->worker, here->future);
+    cf__spares_give(&here->runner, here->runner.spares);
+    cf__self = NULL;
+    return (cf__thread_result)0;
+}
+
+/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and its
+ * index, while the worker does nothing but wait for it. */
+static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_future *future)
+{
+    cf_executor *const executor = worker->executor;
+    cf__stand_in there;
+    cf__thread thread;
+    memset(&there, 0, sizeof there);
+    there.runner.heap = self->heap;
+    there.runner.index = self->index;
+    there.runner.stack_room = self->stack_room;
+    there.worker = worker;
+    there.future = future;
+    self->stand_in = &there.runner;
+    (void)cf__wait_begin(self, CF__NEVER); /* the stand-in does not wait yet, so it is no deadlock */
+    const bool started = cf__thread_start(&thread, cf__stand_in_main, &there, executor->stack_size);
+    if (started) cf__thread_join(thread);
+    cf__wait_end(self);
+    return started ? CF_OK : CF_SYSTEM;
+}
+
+static bool cf__stack_is_full(const cf__runner *self)
+{
+    const uintptr_t here = cf__stack_here();
+    const uintptr_t used = here > self->stack ? here - self->stack : self->stack - here;
+    return self->depth >= CF__DEPTH || used > self->stack_room;
+}
+
+/* CF_OK: not for us to run, or it has run. */
+static cf_status cf__help(cf__runner *self, cf_future *future)
+{
+    if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
+        return CF_OK;
+    cf__worker *const worker = cf__executor_of(future)->workers[self->index];
+    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, worker, future);
+    (void)cf__claim_and_run(self, worker, future);
+    return CF_OK;
+}
+
+/* CF_OK: it is done. */
+static cf_status cf__await(cf_future *future, int64_t deadline)
+{
+    if (cf__is_done(future)) return CF_OK;
+    if (cf__is_foreign(future)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    cf__runner *const self = cf__self;
+    if (self == NULL) return cf__block_on(future, deadline);
+    cf_status status = cf__help(self, future);
+    if (status != CF_OK || cf__is_done(future)) return status;
+    if (future->home != NULL) cf__spin_for(&future->word, CF__STATE, CF__DONE, cf__executor_of(future));
+    if (cf__is_done(future)) return CF_OK;
+    self->awaited = future;
+    if (!cf__wait_begin(self, deadline)) return cf__is_done(future) ? CF_OK : CF_DEADLOCK;
+    status = cf__block_on(future, deadline);
+    cf__wait_end(self);
+    return status;
+}
+
+CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
+{
+    if (future == NULL) return CF_INVALID;
+    if (!cf__is_done(future)) {
+        const cf_status status = cf__await(future, cf__deadline(timeout));
+        if (status != CF_OK) return status;
+    }
+    cf__look(future);
+    return (cf_status)future->cell.status;
+}
+
+CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status)
+{
+    const cf_status ended = cf_future_wait(future, timeout);
+    if (status != NULL) *status = ended;
+    return ended == CF_OK ? future->cell.data : NULL;
+}
+
+/* ---- several futures ---- */
+
+static void cf__set_init(cf__set *set)
+{
+    memset(set, 0, sizeof *set);
+    set->group.signal = (cf__signal){-1, -1};
+    set->taken_end = &set->group.taken;
+    set->forks = cf__load_relaxed(&cf__forks);
+}
+
+static void cf__taken_append(cf__set *set, cf__waiter *node)
+{
+    node->next = NULL;
+    *set->taken_end = node;
+    set->taken_end = &node->next;
+    ((cf__member *)node)->arrived = true;
+}
+
+/* The member's memory is the caller's and stays until it is delivered or the set is closed. */
+static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, size_t index)
+{
+    member->waiter.future = future;
+    member->waiter.callback = NULL;
+    member->waiter.user = &set->group;
+    member->index = index;
+    member->arrived = false;
+    member->next = NULL;
+    member->previous = set->last;
+    *(set->last != NULL ? &set->last->next : &set->members) = member;
+    set->last = member;
+    if (set->unclaimed == NULL) set->unclaimed = member;
+    if (!cf__attach(future, &member->waiter)) cf__taken_append(set, &member->waiter);
+    else if (cf__is_foreign(future)) set->foreign = true;
+}
+
+/* Takes what has arrived, oldest first. */
+static void cf__set_collect(cf__set *set)
+{
+    uintptr_t seen = cf__load_relaxed(&set->group.ready);
+    if ((seen & CF__NODE) == 0) return;
+    while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
+    cf__waiter *oldest = NULL;
+    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+        next = node->next;
+        node->next = oldest;
+        oldest = node;
+    }
+    for (cf__waiter *node = oldest, *next; node != NULL; node = next) {
+        next = node->next;
+        cf__taken_append(set, node);
+    }
+}
+
+static void cf__set_unlink(cf__set *set, cf__member *member)
+{
+    if (set->unclaimed == member) set->unclaimed = member->next;
+    *(member->previous != NULL ? &member->previous->next : &set->members) = member->next;
+    *(member->next != NULL ? &member->next->previous : &set->last) = member->previous;
+}
+
+static cf__member *cf__set_take(cf__set *set)
+{
+    if (set->group.taken == NULL) cf__set_collect(set);
+    cf__waiter *const node = set->group.taken;
+    if (node == NULL) return NULL;
+    set->group.taken = node->next;
+    if (node->next == NULL) set->taken_end = &set->group.taken;
+    cf__set_unlink(set, (cf__member *)node);
+    return (cf__member *)node;
+}
+
+/* In a task: runs one pending future of the own pool. False: there is none. */
+static bool cf__set_help(cf__set *set, cf__runner *self, cf_status *status)
+{
+    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
+        cf_future *const future = set->unclaimed->waiter.future;
+        if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
+        *status = cf__help(self, future);
+        if (*status != CF_OK || cf__is_done(future)) return true;
+    }
+    return false;
+}
+
+/* What ends it: an arrival, or the deadline. */
+static cf_status cf__set_block(cf__set *set, int64_t deadline)
+{
+    cf_future *const first = set->members->waiter.future;
+    uintptr_t seen = cf__load_acquire(&set->group.ready);
+    if ((seen & CF__NODE) == 0 && first->home != NULL) {
+        cf_executor *const executor = cf__executor_of(first);
+        if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
+            const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+            while ((seen & CF__NODE) == 0 && cf__now() < end) {
+                cf__pause();
+                seen = cf__load_acquire(&set->group.ready);
+            }
+        }
+    }
+    for (; (seen & CF__NODE) == 0; seen = cf__load_acquire(&set->group.ready)) {
+        const uintptr_t parked = seen | CF__GROUP_PARKED;
+        if (seen != parked && !cf__cas(&set->group.ready, &seen, parked)) continue;
+        CFUTURES_TEST_POINT(5);
+        if (!cf__park(&set->group.ready, parked, deadline))
+            return (cf__load_acquire(&set->group.ready) & CF__NODE) != 0 ? CF_OK : CF_TIMEOUT;
+    }
+    return CF_OK;
+}
+
+/* The next that ended, or NULL and why. */
+static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *status)
+{
+    cf__runner *const self = cf__self;
+    *status = CF_OK;
+    for (;;) {
+        cf__member *const member = cf__set_take(set);
+        if (member != NULL) return member;
+        if (set->members == NULL) *status = CF_END;
+        else if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) *status = CF_FORKED;
+        else if (deadline == 0) *status = CF_TIMEOUT;
+        if (*status != CF_OK) return NULL;
+        if (self != NULL) {
+            if (cf__set_help(set, self, status)) {
+                if (*status != CF_OK) return NULL;
+                continue;
+            }
+            self->set = set;
+            if (!cf__wait_begin(self, deadline)) *status = CF_DEADLOCK;
+        }
+        if (*status == CF_OK) {
+            *status = cf__set_block(set, deadline);
+            if (self != NULL) cf__wait_end(self);
+        }
+        if (*status != CF_OK) return NULL;
+    }
+}
+
+/* After this nobody touches the set or its members any more. What ends the wait for nodes that are on
+ * their way: their settling thread's next few instructions. */
+static void cf__set_close(cf__set *set)
+{
+    size_t under_way = 0;
+    cf__set_collect(set);
+    for (cf__member *member = set->members; member != NULL; member = member->next)
+        if (!member->arrived && !cf__detach(member->waiter.future, &member->waiter)) under_way++;
+    while (under_way > 0) {
+        const uintptr_t seen = cf__load_acquire(&set->group.ready);
+        if ((seen & CF__NODE) == 0) {
+            cf__pause();
+            uintptr_t expected = seen;
+            const uintptr_t parked = seen | CF__GROUP_PARKED;
+            if (seen == parked || cf__cas(&set->group.ready, &expected, parked))
+                (void)cf__park(&set->group.ready, parked, CF__NEVER);
+            continue;
+        }
+        cf__waiter **const before = set->taken_end;
+        cf__set_collect(set);
+        for (cf__waiter *node = *before; node != NULL; node = node->next) under_way--;
+    }
+    if (set->group.signal.fd < 0) return;
+    cf__lock(&set->group.signal_lock);
+    cf__unlock(&set->group.signal_lock);
+    cf__signal_close(&set->group.signal);
+}
+
+/* ---- which futures were met before: a hash table of the places that hold them ---- */
+
+typedef struct cf__seen {
+    cf_future *const **slots; /* a place that was cleared since holds NULL, which matches nothing */
+    size_t             mask, used;
+} cf__seen;
+
+static bool cf__seen_init(cf__seen *seen, size_t count)
+{
+    size_t slots = 16, bytes;
+    while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
+    seen->slots = cf__size(slots, sizeof *seen->slots, 0, &bytes) ? cf__alloc(bytes) : NULL;
+    if (seen->slots == NULL) return false;
+    memset((void *)seen->slots, 0, bytes);
+    seen->mask = slots - 1;
+    seen->used = 0;
+    return true;
+}
+
+static void cf__seen_free(cf__seen *seen) { cf__free((void *)seen->slots); }
+
+/* False: another place holds the same future. The table is never more than half full. */
+static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
+{
+    const uintptr_t hash = ((uintptr_t)*place >> 4) * (uintptr_t)2654435769u;
+    size_t slot = (size_t)(hash ^ (hash >> 15)) & seen->mask;
+    for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask)
+        if (*seen->slots[slot] == *place) return false;
+    seen->slots[slot] = place;
+    seen->used++;
+    return true;
+}
+
+/* Room for one more. */
+static bool cf__seen_reserve(cf__seen *seen)
+{
+    if (seen->used < seen->mask / 2) return true;
+    cf__seen bigger;
+    size_t live = 0;
+    for (size_t i = 0; i <= seen->mask; i++)
+        if (seen->slots[i] != NULL && *seen->slots[i] != NULL) live++;
+    if (!cf__seen_init(&bigger, 2 * live + 16)) return false;
+    for (size_t i = 0; i <= seen->mask; i++)
+        if (seen->slots[i] != NULL && *seen->slots[i] != NULL)
+            (void)cf__seen_add(&bigger, seen->slots[i]);
+    cf__seen_free(seen);
+    *seen = bigger;
+    return true;
+}
+
+/* ---- wait ---- */
+
+/* Is entry i the first of its future? Without memory for the table: compared with all before it. */
+static bool cf__is_first(cf__seen *seen, cf_future *const *futures, size_t i)
+{
+    if (seen->slots != NULL) return cf__seen_add(seen, &futures[i]);
+    size_t first = 0;
+    while (futures[first] != futures[i]) first++;
+    return first == i;
+}
+
+static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
+{
+    cf__seen seen = {NULL, 0, 0};
+    if (count > 16) (void)cf__seen_init(&seen, count);
+    size_t result = 0;
+    for (size_t i = 0; i < count; i++) {
+        const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
+        if (done != NULL) done[i] = is_done;
+        if (is_done && cf__is_first(&seen, futures, i)) result++;
+    }
+    cf__seen_free(&seen);
+    return result;
+}
+
+static bool cf__has_failed(cf_future *future)
+{
+    return cf__is_done(future) && future->cell.status != CF_OK && future->cell.status != CF_CANCELLED;
+}
+
+static bool cf__satisfies(cf_future *future, cf_return_when when)
+{
+    return when == CF_FIRST_COMPLETED ? cf__is_done(future) : cf__has_failed(future);
+}
+
+/* Without memory for the nodes: look every millisecond. What ends it: the event, or the deadline. */
+static void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
+                             int64_t deadline)
+{
+    for (bool in_time = true; in_time;) {
+        size_t pending = 0;
+        for (size_t i = 0; i < count; i++) {
+            if (futures[i] == NULL) continue;
+            if (cf__satisfies(futures[i], when)) return;
+            if (!cf__is_done(futures[i])) pending++;
+        }
+        if (pending == 0) return;
+        const int64_t next = cf__deadline(CF_MILLISECOND);
+        cf__word idle = 0;
+        while (cf__park(&idle, 0, next < deadline ? next : deadline)) {}
+        in_time = deadline == CF__NEVER || cf__now() < deadline;
+    }
+}
+
+static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
+                         int64_t deadline)
+{
+    cf__member few[16], *members = few;
+    size_t bytes, used = 0;
+    for (size_t i = 0; i < count; i++)
+        if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
+    if (deadline == 0) return;
+    if (count > sizeof few / sizeof *few) {
+        members = cf__size(count, sizeof *members, 0, &bytes) ? cf__alloc_nodes(bytes) : NULL;
+        if (members == NULL) {
+            cf__wait_polling(futures, count, when, deadline);
+            return;
+        }
+    }
+    cf__set set;
+    cf__set_init(&set);
+    for (size_t i = 0; i < count; i++) /* duplicates get nodes of their own: no harm here */
+        if (futures[i] != NULL) cf__set_add(&set, &members[used++], futures[i], i);
+    cf_status status = CF_OK;
+    while (status == CF_OK) {
+        const cf__member *const member = cf__set_next(&set, deadline, &status);
+        if (member != NULL && cf__satisfies(member->waiter.future, when)) break;
+    }
+    cf__set_close(&set);
+    if (members != few) cf__free_node(members);
+}
+
+CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
+                            cf_duration timeout, bool *done)
+{
+    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
+    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
+    const int64_t deadline = cf__deadline(timeout);
+    if (when != CF_ALL_COMPLETED) {
+        cf__wait_any(futures, count, when, deadline);
+    } else {
+        cf_status status = CF_OK;
+        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
+            if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+    }
+    return cf__count_done(futures, count, done);
+}
+
+/* ---- as_completed ---- */
+
+typedef struct cf__batch {
+    struct cf__batch *next;
+    size_t            capacity, used;
+    _Alignas(16) cf__member members[];
+} cf__batch;
+
+struct cf_as_completed_iter {
+    cf__set    set;
+    cf__batch *batches;   /* the newest, where the next member goes */
+    cf__seen   seen;      /* of members not yet delivered */
+    size_t     indices;   /* given out */
+    size_t     remaining;
+    int64_t    deadline;
+};
+
+/* Is the descriptor readable exactly while next would not block? Consumer. */
+static void cf__iter_signal(cf_as_completed_iter *iter)
+{
+    cf__set *const set = &iter->set;
+    if (set->group.signal.fd < 0) return;
+    cf__lock(&set->group.signal_lock);
+    const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
+                       (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
+    cf__signal_set(&set->group.signal, iter->deadline, ready);
+    cf__unlock(&set->group.signal_lock);
+}
+
+#ifdef CFUTURES_POSIX
+CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
+{
+    if (iter == NULL) return -1;
+    cf__group *const group = &iter->set.group;
+    if (group->signal.fd < 0) {
+        if (!cf__signal_open(&group->signal)) return -1;
+        (void)cf__fetch_or(&group->ready, CF__GROUP_SIGNAL); /* publishes the signal */
+        cf__iter_signal(iter);
+    }
+    return group->signal.fd;
+}
+#endif
+
+static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
+{
+    if (iter->batches != NULL && iter->batches->used < iter->batches->capacity) return true;
+    size_t bytes;
+    cf__batch *const batch =
+        cf__size(count, sizeof *batch->members, sizeof *batch, &bytes) ? cf__alloc_nodes(bytes) : NULL;
+    if (batch == NULL) return false;
+    batch->next = iter->batches;
+    batch->capacity = count;
+    batch->used = 0;
+    iter->batches = batch;
+    return true;
+}
+
+CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future)
+{
+    if (iter == NULL) return CF_INVALID;
+    if (future != NULL) {
+        const size_t more = iter->indices < 16 ? 16 : iter->indices;
+        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen)) return CF_NO_MEMORY;
+        cf__member *const member = &iter->batches->members[iter->batches->used];
+        member->waiter.future = future;
+        if (cf__seen_add(&iter->seen, &member->waiter.future)) {
+            iter->batches->used++;
+            iter->remaining++;
+            cf__set_add(&iter->set, member, future, iter->indices);
+        }
+    }
+    iter->indices++;
+    cf__iter_signal(iter);
+    return CF_OK;
+}
+
+CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
+                                                   cf_duration timeout)
+{
+    if (futures == NULL && count > 0) return NULL;
+    cf_as_completed_iter *const iter = cf__alloc(sizeof *iter);
+    if (iter == NULL) return NULL;
+    memset(iter, 0, sizeof *iter);
+    cf__set_init(&iter->set);
+    iter->deadline = cf__deadline(timeout);
+    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_init(&iter->seen, count);
+    for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
+    if (done) return iter;
+    cf_as_completed_close(iter);
+    return NULL;
+}
+
+CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
+                                             cf_status *status)
+{
+    cf_status why = CF_INVALID;
+    cf__member *const member = iter != NULL ? cf__set_next(&iter->set, iter->deadline, &why) : NULL;
+    if (status != NULL) *status = why;
+    if (iter != NULL) cf__iter_signal(iter);
+    if (member == NULL) return NULL;
+    if (index != NULL) *index = member->index;
+    cf_future *const future = member->waiter.future;
+    member->waiter.future = NULL; /* it may be released now, and another may get its address */
+    iter->remaining--;
+    return future;
+}
+
+CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
+{
+    return iter != NULL ? iter->remaining : 0;
+}
+
+CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
+{
+    if (iter == NULL) return;
+    cf__set_close(&iter->set);
+    for (cf__batch *batch = iter->batches, *next; batch != NULL; batch = next) {
+        next = batch->next;
+        cf__free_node(batch);
+    }
+    cf__seen_free(&iter->seen);
+    cf__free(iter);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * pool                                                                                  >>pool
+ *
+ * Workers, and how tasks reach them. A submitter hands its task to a worker that is free, else puts
+ * it into the ring; then, still under the lock, cf__balance decides:
+ *
+ *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
+ *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
+ *
+ * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need, and
+ * a burst of submits wakes one worker and not all. A worker is free from just before the result of
+ * its last task can be seen, so that submit, result, submit uses one worker.
+ *
+ * Why no wake-up is lost: the ring and the list of sleepers are under one lock. Deques are not: who
+ * pushes to one then loads `hungry`; who goes to sleep sets `hungry` and then looks at the deques,
+ * all sequentially consistent, so one of them sees the other [idle].
+ *
+ * A worker ends when the executor is closing and no task is left anywhere. It is joined by whoever
+ * waits for the shutdown; the last step out (see cf__leave_unlock) tells, or frees an executor that
+ * one of its own workers closed.
+ * --------------------------------------------------------------------------------------------- */
+
+typedef struct cf__nudge {
+    cf__worker *wake;
+    bool        start; /* `starting` is ours */
+} cf__nudge;
+
+static size_t cf__pending(cf_executor *executor) /* under the lock */
+{
+    size_t pending = (size_t)cf__load_relaxed(&executor->queued);
+    for (size_t i = 0; i < executor->started; i++)
+        pending += cf__deque_length(executor->workers[i]);
+    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    return dead < pending ? pending - dead : 0;
+}
+
+static size_t cf__free_workers(cf_executor *executor) /* under the lock */
+{
+    size_t count = executor->starting ? 1 : 0;
+    for (size_t i = 0; i < executor->started; i++) {
+        const uintptr_t mail = cf__load_acquire(&executor->workers[i]->mail);
+        if (mail == CF__FREE || mail == CF__SEEK) count++;
+    }
+    return count;
+}
+
+/* Under the lock. */
+static void cf__wake_locked(cf_executor *executor, cf__worker *worker)
+{
+    *(worker->previous != NULL ? &worker->previous->next : &executor->asleep) = worker->next;
+    if (worker->next != NULL) worker->next->previous = worker->previous;
+    executor->asleep_count--;
+    cf__bump(&executor->awake);
+    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__store_release(&worker->mail, CF__SEEK);
+}
+
+static bool cf__may_start(const cf_executor *executor)
+{
+    return executor->started < executor->max_workers && !executor->starting;
+}
+
+/* Under the lock; what it says is done by cf__act after the lock. */
+static cf__nudge cf__balance(cf_executor *executor)
+{
+    cf__nudge nudge = {NULL, false};
+    const bool open = cf__load_relaxed(&executor->closing) == 0;
+    if (executor->asleep_count > 0 || (open && cf__may_start(executor))) {
+        const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
+        const size_t sleepers = executor->asleep_count;
+        if (pending > idle && sleepers > 0 && executor->waking == 0) {
+            nudge.wake = executor->asleep;
+            cf__wake_locked(executor, nudge.wake);
+            executor->waking++;
+        }
+        if (pending > idle + sleepers && open && cf__may_start(executor))
+            nudge.start = executor->starting = true;
+    }
+    const bool hungry = executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
+    if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
+    return nudge;
+}
+
+static void cf__start_workers(cf_executor *executor);
+
+static void cf__act(cf_executor *executor, cf__nudge nudge)
+{
+    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
+    if (nudge.start) cf__start_workers(executor);
+}
+
+static void cf__rebalance(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    const cf__nudge nudge = cf__balance(executor);
+    cf__unlock(&executor->lock);
+    cf__act(executor, nudge);
+}
+
+/* ---- taking tasks out unrun ---- */
+
+/* The next entry from anywhere; NULL: there is none. */
+static cf_future *cf__take_any(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf_future *future = cf__ring_pop(executor);
+    for (size_t i = 0; future == NULL && i < executor->started; i++)
+        while (future == NULL && cf__deque_length(executor->workers[i]) > 0)
+            future = cf__deque_steal(executor->workers[i]);
+    cf__unlock(&executor->lock);
+    return future;
+}
+
+/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in, since
+ * the executor is closing or broken, or only as much as others submit. */
+static void cf__withdraw(cf_executor *executor, cf_status status)
+{
+    for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
+        if (!cf__move(future, CF__PENDING, CF__SETTLING)) {
+            cf__drop_tombstone(executor, future);
+        } else if (status == CF_CANCELLED) {
+            cf__cancel_settling(executor, future);
+            cf_future_release(future);
+        } else {
+            cf__store_relaxed(&future->runner, (uintptr_t)&cf__self);
+            cf__cell_fail(&future->cell, status);
+            cf__lock(&executor->lock);
+            executor->withdrawn++;
+            cf__unlock(&executor->lock);
+            cf__complete(future);
+        }
+    }
+}
+
+/* ---- worker ---- */
+
+/* A task was taken out of a bounded queue: one submitter may go on. Under the lock. */
+static bool cf__make_space(cf_executor *executor)
+{
+    if (executor->blocked == 0) return false;
+    cf__bump(&executor->space);
+    return true;
+}
+
+/* How many more tasks to take at once: only while they are so short that nobody can tell. */
+static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
+{
+    const int64_t now = cf__now();
+    if (worker->pace_from != 0 && worker->paced > 0)
+        worker->pace = (uintptr_t)((now - worker->pace_from) / (int64_t)worker->paced) + 1;
+    worker->pace_from = now;
+    worker->paced = 0;
+    if (worker->pace == 0 || worker->pace > 1000 || executor->queue_limit > 0) return 0;
+    const size_t share = (size_t)cf__load_relaxed(&executor->queued) / (2 * executor->started);
+    return share < CF__BATCH ? share : CF__BATCH;
+}
+
+/* From the ring: one task to run, a few more into the (empty) deque. NULL: the ring is empty. */
+static cf_future *cf__worker_fetch(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    if (cf__load_acquire(&executor->queued) == 0) return NULL;
+    size_t more = cf__batch_size(executor, worker);
+    if (cf__deque_length(worker) > 0) more = 0; /* a batch lies at the bottom of the deque */
+    cf__lock(&executor->lock);
+    cf_future *const future = cf__ring_pop(executor);
+    cf__nudge nudge = {NULL, false};
+    bool space = false;
+    if (future != NULL) {
+        cf__prefetch(future);
+        const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+        uintptr_t end = bottom;
+        for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
+            cf__prefetch(next);
+            cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
+        }
+        if (end != bottom) {
+            worker->batch_end = end;
+            cf__store_seq_cst(&worker->bottom, end);
+        }
+        cf__store_relaxed(&worker->mail, CF__BUSY);
+        space = cf__make_space(executor);
+        nudge = cf__balance(executor);
+    }
+    cf__unlock(&executor->lock);
+    if (space) cf__unpark_one(&executor->space);
+    cf__act(executor, nudge);
+    return future;
+}
+
+static cf_future *cf__worker_steal(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
+    for (size_t i = 1; i < crew; i++) {
+        cf__worker *const victim = executor->workers[(worker->index + i) % crew];
+        while (victim != worker && cf__deque_length(victim) > 0) {
+            cf_future *const future = cf__deque_steal(victim);
+            if (future == NULL) continue;
+            cf__store_relaxed(&worker->mail, CF__BUSY);
+            if (cf__load_relaxed(&executor->hungry) != 0) cf__rebalance(executor);
+            return future;
+        }
+    }
+    return NULL;
+}
+
+/* Is there anything to find? A hint. */
+static bool cf__looks_busy(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    if (cf__load_acquire(&executor->queued) > 0) return true;
+    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
+    for (size_t i = 0; i < crew; i++) {
+        cf__worker *const other = executor->workers[i];
+        if ((intptr_t)(cf__load_seq_cst(&other->bottom) - cf__load_seq_cst(&other->top)) > 0)
+            return true;
+    }
+    return false;
+}
+
+/* A task that was handed to this worker, or that it finds; then it is busy. NULL: then it is free. */
+static cf_future *cf__worker_search(cf__worker *worker)
+{
+    uintptr_t mail = cf__load_acquire(&worker->mail);
+    if (!CF__MAIL(mail)) {
+        if (!cf__looks_busy(worker)) {
+            if (mail == CF__SEEK) cf__store_release(&worker->mail, CF__FREE);
+            return NULL;
+        }
+        if (mail == CF__SEEK || cf__cas(&worker->mail, &mail, CF__SEEK)) {
+            const bool children = cf__deque_length(worker) > 0;
+            cf_future *future = children ? NULL : cf__worker_steal(worker);
+            if (future == NULL) future = cf__worker_fetch(worker);
+            if (future == NULL) future = cf__deque_take(worker);
+            cf__store_release(&worker->mail, future != NULL ? CF__BUSY : CF__FREE);
+            return future;
+        }
+    }
+    cf__store_relaxed(&worker->mail, CF__BUSY);
+    return (cf_future *)mail;
+}
+
+/* Spins for work, if a CPU is free and nobody else does. True: something has turned up. */
+static bool cf__worker_spin(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    uintptr_t nobody = 0;
+    if (executor->cpus < 2 || cf__load_relaxed(&executor->awake) > executor->cpus ||
+        !cf__cas(&executor->spinner, &nobody, 1))
+        return false;
+    bool found = false;
+    const int64_t end = cf__now() + (int64_t)worker->spin;
+    do {
+        for (int i = 0; i < 16 && !found; i++) {
+            found = CF__MAIL(cf__load_acquire(&worker->mail)) || cf__looks_busy(worker);
+            if (!found) cf__pause();
+        }
+    } while (!found && cf__load_relaxed(&executor->closing) == 0 && cf__now() < end);
+    cf__store_release(&executor->spinner, 0);
+    return found;
+}
+
+/* Nobody is awake: what a burst of tasks left behind goes back to the system. */
+static void cf__tidy(cf_executor *executor)
+{
+    cf_future **surplus = NULL;
+    cf__lock(&executor->lock);
+    if (cf__load_relaxed(&executor->queued) == 0 && executor->capacity > 4096) {
+        surplus = executor->ring;
+        executor->ring = NULL;
+        executor->capacity = 0;
+        executor->head = 0;
+    }
+    cf__unlock(&executor->lock);
+    cf__free(surplus);
+    if (cf__load_relaxed(&executor->heap.block_count) > CF__BLOCKS_KEPT)
+        (void)cf__heap_trim(&executor->heap, 0);
+}
+
+/* Parks. What ends it: a task was submitted that nobody else is free for, or the executor closes. */
+static void cf__worker_sleep(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    const int64_t from = cf__now();
+    if (cf__load_relaxed(&executor->awake) == 0) cf__tidy(executor);
+    while (cf__load_acquire(&worker->mail) == CF__ASLEEP)
+        (void)cf__park(&worker->mail, CF__ASLEEP, CF__NEVER);
+    cf__lock(&executor->lock);
+    executor->waking--;
+    const cf__nudge nudge = cf__balance(executor);
+    cf__unlock(&executor->lock);
+    cf__act(executor, nudge);
+    /* Spinning on would have paid where work came this soon. */
+    worker->spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? CF__SPIN_MOST
+                   : worker->spin / 2 > CF__SPIN_LEAST ? worker->spin / 2 : CF__SPIN_LEAST;
+}
+
+/* Under the lock: off the list again, since work turned up. */
+static void cf__worker_rise(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    cf__lock(&executor->lock);
+    const bool asleep = cf__load_relaxed(&worker->mail) == CF__ASLEEP;
+    if (asleep) cf__wake_locked(executor, worker);
+    else executor->waking--; /* somebody just woke it */
+    const cf__nudge nudge = cf__balance(executor);
+    cf__unlock(&executor->lock);
+    cf__act(executor, nudge);
+}
+
+/* Nothing to do. False: it never will have, leave. */
+static bool cf__worker_rest(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    cf__spares_give(&worker->runner, worker->runner.spares);
+    worker->pace = 0;
+    worker->pace_from = 0;
+    cf__lock(&executor->lock);
+    uintptr_t mail = CF__FREE;
+    const bool work = cf__looks_busy(worker);
+    const bool ends = !work && cf__load_relaxed(&executor->closing) != 0;
+    if (work || !cf__cas(&worker->mail, &mail, ends ? CF__BUSY : CF__ASLEEP)) {
+        cf__unlock(&executor->lock);
+        return true;
+    }
+    if (ends) {
+        cf__unlock(&executor->lock);
+        return false;
+    }
+    worker->previous = NULL;
+    worker->next = executor->asleep;
+    if (worker->next != NULL) worker->next->previous = worker;
+    executor->asleep = worker;
+    executor->asleep_count++;
+    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
+    if (cf__load_relaxed(&executor->awake) == 0) cf__store_relaxed(&executor->heap.quiet, 1);
+    (void)cf__balance(executor); /* says that somebody sleeps [idle] */
+    cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(6);
+    if (cf__looks_busy(worker)) cf__worker_rise(worker);
+    else cf__worker_sleep(worker);
+    return true;
+}
+
+/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it held in hand or
+ * in its mailbox is up for others. */
+static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
+                                 cf_future *in_hand)
+{
+    const uintptr_t mail = cf__exchange(&worker->mail, CF__BUSY);
+    if (CF__MAIL(mail)) in_hand = (cf_future *)mail; /* never both: in hand means busy */
+    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* it came from there, or all is empty */
+    cf__rebalance(worker->executor);
+    cf__run_callbacks(future, callbacks);
+}
+
+/* Runs what it took from a queue. Returns what to run next; NULL: nothing at hand, it is free. */
+static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
+{
+    cf_executor *const executor = worker->executor;
+    worker->paced++;
+    if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
+        cf__drop_tombstone(executor, future);
+        cf_future *const next = cf__deque_take(worker);
+        if (next == NULL) cf__store_release(&worker->mail, CF__FREE);
+        return next;
+    }
+    cf__bump(&worker->started);
+    cf__execute(&worker->runner, future);
+    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
+    cf__bump(&worker->finished);
+    cf_future *next = NULL;
+    /* Now and then the ring goes before the worker's own children, lest they keep it for ever. */
+    const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__load_relaxed(&executor->queued) > 0;
+    if (!skip) next = cf__deque_take(worker);
+    if (next == NULL) cf__store_release(&worker->mail, skip ? CF__SEEK : CF__FREE);
+    else cf__prefetch(next);
+    cf__waiter *const callbacks = cf__settle(future);
+    if (callbacks != NULL) {
+        cf__worker_call_back(worker, future, callbacks, next);
+        next = cf__deque_take(worker);
+        if (next == NULL) cf__store_release(&worker->mail, CF__FREE);
+    }
+    cf_future_release(future);
+    return next;
+}
+
+static bool cf__worker_begin(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    cf__self = &worker->runner;
+    worker->runner.stack = cf__stack_here();
+    cf__thread_name(executor->name, worker->index);
+    if (executor->initializer == NULL || executor->initializer(executor->worker_arg) == 0) return true;
+    cf__lock(&executor->lock);
+    cf__store_release(&executor->closing, cf__load_relaxed(&executor->closing) | CF__BROKEN);
+    cf__bump(&executor->space);
+    cf__unlock(&executor->lock);
+    cf__unpark_all(&executor->space);
+    cf__withdraw(executor, CF_BROKEN);
+    return false;
+}
+
+static void cf__worker_loop(cf__worker *worker)
+{
+    for (;;) {
+        cf_future *future = cf__worker_search(worker);
+        while (future != NULL) future = cf__worker_run(worker, future);
+        if (cf__deque_length(worker) > 0) continue;
+        if (cf__looks_busy(worker) || CF__MAIL(cf__load_acquire(&worker->mail))) continue;
+        if (!cf__worker_spin(worker) && !cf__worker_rest(worker)) return;
+    }
+}
+
+static cf__thread_result cf__worker_main(void *arg)
+{
+    cf__worker *const worker = arg;
+    cf_executor *const executor = worker->executor;
+    if (cf__worker_begin(worker)) {
+        cf__worker_loop(worker);
+        if (executor->finalizer != NULL) executor->finalizer(executor->worker_arg);
+    }
+    cf__spares_give(&worker->runner, worker->runner.spares);
+    cf__self = NULL;
+    cf__lock(&executor->lock);
+    cf__store_relaxed(&worker->mail, CF__BUSY); /* takes nothing any more */
+    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
+    executor->alive--;
+    cf__leave_unlock(executor, worker);
+    return (cf__thread_result)0;
+}
+
+/* ---- starting threads ---- */
+
+/* A new worker, counted from now on. False: the system refused, nothing has changed. */
+static bool cf__start_one(cf_executor *executor)
+{
+    cf__worker *const worker = cf__alloc_lines(sizeof *worker);
+    if (worker == NULL) return false;
+    memset(worker, 0, sizeof *worker);
+    worker->executor = executor;
+    worker->spin = CF__SPIN_MOST;
+    worker->runner.heap = &executor->heap;
+    worker->runner.stack_room = executor->stack_room;
+    cf__store_relaxed(&worker->mail, CF__SEEK);
+    cf__lock(&executor->lock);
+    worker->index = worker->runner.index = executor->started;
+    executor->workers[worker->index] = worker;
+    executor->alive++;
+    cf__bump(&executor->awake);
+    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__unlock(&executor->lock);
+    const bool done = cf__thread_start(&worker->thread, cf__worker_main, worker, executor->stack_size);
+    cf__lock(&executor->lock);
+    if (done) {
+        executor->started++;
+        cf__store_release(&executor->crew, executor->started);
+    } else {
+        executor->alive--;
+        cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
+    }
+    cf__unlock(&executor->lock);
+    if (!done) cf__free_lines(worker);
+    return done;
+}
+
+/* `starting` is ours. Without any worker, what is queued could never run: it ends with CF_SYSTEM. */
+static void cf__start_workers(cf_executor *executor)
+{
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    for (cf__nudge nudge = {NULL, true}; nudge.start;) {
+        const bool done = cf__start_one(executor);
+        nudge.start = false;
+        cf__lock(&executor->lock);
+        executor->starting = false;
+        executor->starved = !done;
+        const bool nobody = executor->alive == 0;
+        if (done) nudge = cf__balance(executor);
+        cf__unlock(&executor->lock);
+        if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
+        if (nobody) cf__withdraw(executor, CF_SYSTEM);
+    }
+    cf__visit_end(&visit);
+}
+
+/* ---- submit ---- */
+
+static cf_status cf__refusal(cf_executor *executor)
+{
+    const uintptr_t closing = cf__load_acquire(&executor->closing);
+    return (closing & CF__BROKEN) != 0 ? CF_BROKEN : closing != 0 ? CF_SHUTDOWN : CF_OK;
+}
+
+/* Ends a future that nobody else knows yet; the caller's reference stays. */
+static cf_future *cf__refuse(cf_future *future, cf_status status)
+{
+    cf__cell_fail(&future->cell, status);
+    cf__store_relaxed(&future->refs, CF__REF);
+    cf__store_release(&future->word, CF__DONE);
+    return future;
+}
+
+/* Under the lock: to a worker that is free, if nothing waits before it. */
+static bool cf__hand_over(cf_executor *executor, cf_future *future)
+{
+    if (cf__load_relaxed(&executor->queued) != 0 || executor->started == executor->asleep_count)
+        return false;
+    for (size_t i = 0; i < executor->started; i++) {
+        uintptr_t mail = CF__FREE;
+        cf__worker *const worker = executor->workers[i];
+        if (cf__load_relaxed(&worker->mail) == CF__FREE && cf__cas(&worker->mail, &mail, (uintptr_t)future))
+            return true;
+    }
+    return false;
+}
+
+/* Under the lock: do queue_limit tasks wait for which no worker is there and none can be started? */
+static bool cf__is_full(cf_executor *executor)
+{
+    size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
+    if (!executor->starved) room += executor->max_workers - executor->started - (executor->starting ? 1 : 0);
+    return cf__pending(executor) >= room;
+}
+
+/* Called and returns with the lock held. CF_OK: there is room. What ends the wait: a task was taken or
+ * cancelled (space), or the executor closes or breaks. */
+static cf_status cf__await_space(cf_executor *executor)
+{
+    cf__runner *const self = cf__self;
+    cf_status status = CF_OK;
+    cf__visit visit;
+    cf__visit_begin(&visit, executor);
+    executor->blocked++;
+    while (status == CF_OK && cf__is_full(executor)) {
+        const uintptr_t seen = cf__load_relaxed(&executor->space);
+        cf__unlock(&executor->lock);
+        if (self != NULL) self->pool = executor;
+        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
+            status = CF_DEADLOCK;
+        } else {
+            (void)cf__park(&executor->space, seen, CF__NEVER);
+            if (self != NULL) cf__wait_end(self);
+        }
+        cf__lock(&executor->lock);
+        if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
+    }
+    executor->blocked--;
+    cf__visits = visit.outer;
+    executor->visitors--;
+    if (executor->visitors == 0 && executor->alive == 0) cf__bump(&executor->left);
+    return status;
+}
+
+/* What to do with a task when the queue of a bounded executor is full. */
+static cf_status cf__admit(cf_executor *executor, bool *run_here)
+{
+    *run_here = false;
+    if (executor->queue_limit == 0 || !cf__is_full(executor)) return CF_OK;
+    *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
+                (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
+    if (*run_here) return CF_OK;
+    return executor->on_full == CF_FULL_BLOCK ? cf__await_space(executor) : CF_QUEUE_FULL;
+}
+
+/* To the executor's queue. Afterwards the futures may have run, and been released by others. */
+static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count, bool *run_here)
+{
+    cf__nudge nudge = {NULL, false};
+    cf__lock(&executor->lock);
+    cf_status status = cf__refusal(executor);
+    if (status == CF_OK) status = cf__admit(executor, run_here);
+    if (status == CF_OK && !*run_here && !(count == 1 && cf__hand_over(executor, futures[0]))) {
+        if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+            status = CF_NO_MEMORY;
+        else
+            status = cf__refusal(executor); /* the lock was let go */
+        for (size_t i = 0; i < count && status == CF_OK; i++) cf__ring_push(executor, futures[i]);
+        if (status == CF_OK) nudge = cf__balance(executor);
+    }
+    if (status == CF_OK) executor->submitted += count;
+    cf__unlock(&executor->lock);
+    cf__act(executor, nudge);
+    return status;
+}
+
+/* The caller runs it: the inline executor, or a full queue. */
+static void cf__run_submitted(cf_executor *executor, cf_future *future)
+{
+    cf__worker *const worker = cf__self_worker(executor);
+    cf__store_relaxed(&future->word, CF__RUNNING);
+    if (worker != NULL) {
+        cf__run_nested(cf__self, worker, future);
+        return;
+    }
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    executor->caller_started++;
+    cf__unlock(&executor->lock);
+    cf__run_in_caller(executor, future);
+    cf__visit_end(&visit);
+}
+
+/* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
+static cf_status cf__schedule(cf_executor *executor, cf_future *future)
+{
+    cf__worker *const worker = cf__self_worker(executor);
+    if (worker != NULL && executor->queue_limit == 0 && cf__load_acquire(&executor->closing) == 0 &&
+        cf__deque_push(worker, future)) {
+        cf__bump(&worker->submitted);
+        if (cf__load_seq_cst(&executor->hungry) != 0) cf__rebalance(executor); /* [idle] */
+        return CF_OK;
+    }
+    bool run_here = executor->kind == CF__INLINE_EXECUTOR;
+    cf_status status = CF_OK;
+    if (run_here) {
+        cf__lock(&executor->lock);
+        status = cf__refusal(executor);
+        if (status == CF_OK) executor->submitted++;
+        cf__unlock(&executor->lock);
+    } else {
+        status = cf__enqueue(executor, &future, 1, &run_here);
+    }
+    if (status != CF_OK) (void)cf__refuse(future, status);
+    else if (run_here) cf__run_submitted(executor, future);
+    return status;
+}
+
+/* The call goes into the cell. False: no memory for the argument's copy. */
+static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_t arg_size,
+                          const cf__call_options *options)
+{
+    const size_t room = options != NULL ? CF__INLINE_WITH_OPTIONS : CF__INLINE;
+    cell->call.fn = fn;
+    cell->size = arg_size;
+    if (options != NULL) {
+        cell->traits = CF__OPTIONS;
+        memcpy(cell->local + CF__INLINE_WITH_OPTIONS, options, sizeof *options);
+    }
+    if (arg_size == 0) {
+        cell->data = (void *)(uintptr_t)arg;
+    } else if (arg_size <= room) {
+        memcpy(cell->local, arg, arg_size);
+    } else {
+        cell->data = cf__alloc(arg_size);
+        if (cell->data == NULL) return false;
+        cell->traits |= CF__ARG_COPY;
+        memcpy(cell->data, arg, arg_size);
+    }
+    return true;
+}
+
+/* No executor, or no memory: the argument goes, and a static future says why. */
+static cf_future *cf__refuse_static(const void *arg, cf_free_fn *free_arg, cf_status status)
+{
+    if (free_arg != NULL) free_arg((void *)(uintptr_t)arg);
+    return cf__static_future(status);
+}
+
+/* CF_OK, or why it was refused; *future is there either way. */
+static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf__call_options *options, cf_future **future)
+{
+    cf_free_fn *const free_arg = options != NULL ? options->free_arg : NULL;
+    cf_status status = CF_OK;
+    if (executor == NULL || fn == NULL) status = CF_INVALID;
+    else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
+    *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
+    if (*future == NULL) {
+        if (status == CF_OK) status = CF_NO_MEMORY;
+        *future = cf__refuse_static(arg, free_arg, status);
+        return status;
+    }
+    cf__future_init(*future, 2);
+    if (cf__cell_call(&(*future)->cell, fn, arg, arg_size, options))
+        return cf__schedule(executor, *future);
+    (void)cf__refuse(*future, CF_NO_MEMORY);
+    return CF_NO_MEMORY;
+}
+
+CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
+                                                const void *arg, size_t arg_size,
+                                                const cf_submit_options *options)
+{
+    const cf__call_options call = {options != NULL ? options->free_arg : NULL,
+                                   options != NULL && options->timeout > 0 ? options->timeout : 0};
+    const bool has_options = call.free_arg != NULL || call.timeout != 0;
+    if (arg_size > 0 && (call.free_arg != NULL || arg == NULL)) return cf__static_future(CF_INVALID);
+    cf_future *future;
+    (void)cf__submit(executor, fn, arg, arg_size, has_options ? &call : NULL, &future);
+    return future;
+}
+
+CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                           size_t arg_size)
+{
+    if (arg_size > 0 && arg == NULL) return cf__static_future(CF_INVALID);
+    cf_future *future;
+    (void)cf__submit(executor, fn, arg, arg_size, NULL, &future);
+    return future;
+}
+
+static cf_status cf__submit_each(cf_executor *executor, cf_task_fn *fn, const char *items,
+                                 size_t count, size_t item_size, cf_future **futures)
+{
+    cf_status first = CF_OK;
+    for (size_t i = 0; i < count; i++) {
+        const cf_status status =
+            cf__submit(executor, fn, items + i * item_size, item_size, NULL, &futures[i]);
+        if (first == CF_OK) first = status;
+    }
+    return first;
+}
+
+/* Makes the futures; from the first that lacks memory on they are refused. Returns how many are whole. */
+static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *items, size_t count,
+                            size_t item_size, cf_future **futures)
+{
+    size_t taken, made = 0;
+    cf_future *chain = cf__heap_take(&executor->heap, count, &taken);
+    for (size_t i = 0; i < count; i++) {
+        cf_future *const future = chain;
+        futures[i] = future != NULL ? future : cf__static_future(CF_NO_MEMORY);
+        if (future == NULL) continue;
+        chain = future->cell.data;
+        if (chain != NULL) cf__prefetch(chain);
+        cf__future_init(future, 2);
+        const bool whole = cf__cell_call(&future->cell, fn, items + i * item_size, item_size, NULL);
+        if (whole && made == i) made = i + 1;
+        else (void)cf__refuse(future, CF_NO_MEMORY);
+    }
+    return made;
+}
+
+CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
+                                               const void *items, size_t count, size_t item_size,
+                                               cf_future **futures)
+{
+    size_t bytes;
+    if (futures == NULL) return CF_INVALID;
+    cf_status status = CF_OK;
+    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &bytes) ||
+        (items == NULL && bytes > 0))
+        status = CF_INVALID;
+    else if (cf__is_foreign_heap(&executor->heap))
+        status = CF_FORKED;
+    if (status != CF_OK) {
+        for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
+        return status;
+    }
+    if (executor->kind == CF__INLINE_EXECUTOR || executor->queue_limit > 0)
+        return cf__submit_each(executor, fn, items, count, item_size, futures);
+    const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
+    bool run_here = false;
+    if (made > 0) status = cf__enqueue(executor, futures, made, &run_here);
+    for (size_t i = 0; i < made && status != CF_OK; i++) (void)cf__refuse(futures[i], status);
+    return status == CF_OK && made < count ? CF_NO_MEMORY : status;
+}
+
+/* ---- shutdown ---- */
+
+static void cf__close_door(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf__store_release(&executor->closing, cf__load_relaxed(&executor->closing) | CF__CLOSING);
+    cf__bump(&executor->space);
+    cf__worker *chain = NULL;
+    while (executor->asleep != NULL) {
+        cf__worker *const worker = executor->asleep;
+        cf__wake_locked(executor, worker);
+        executor->waking++;
+        worker->next = chain; /* nobody else uses it while the worker is not in the list */
+        chain = worker;
+    }
+    /* Unparked under the lock: once they run they may end, and the executor with them. */
+    for (; chain != NULL; chain = chain->next) cf__unpark_one(&chain->mail);
+    cf__unpark_all(&executor->space);
+    cf__unlock(&executor->lock);
+}
+
+static bool cf__has_left(cf_executor *executor, uintptr_t *seen)
+{
+    cf__lock(&executor->lock);
+    *seen = cf__load_relaxed(&executor->left);
+    const bool left = executor->alive == 0 && executor->visitors == 0;
+    cf__unlock(&executor->lock);
+    return left;
+}
+
+/* What ends the wait: the last worker and the last visitor left, or the deadline. */
+static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    uintptr_t seen;
+    if (cf__has_left(executor, &seen)) return CF_OK;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (self != NULL) {
+        self->pool = executor;
+        if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
+    }
+    bool in_time = true;
+    while (!cf__has_left(executor, &seen) && in_time)
+        in_time = cf__park(&executor->left, seen, deadline);
+    if (self != NULL) cf__wait_end(self);
+    return cf__has_left(executor, &seen) ? CF_OK : CF_TIMEOUT;
+}
+
+/* All threads have said their last word; what ends each join is the end of the thread. */
+static void cf__join_workers(cf_executor *executor, const cf__worker *last)
+{
+    cf__lock(&executor->join_lock);
+    for (size_t i = 0; i < executor->started && !executor->joined; i++) {
+        cf__worker *const worker = executor->workers[i];
+        if (worker == last) cf__thread_detach(worker->thread);
+        else cf__thread_join(worker->thread);
+    }
+    executor->joined = true;
+    cf__unlock(&executor->join_lock);
+}
+
+/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or NULL. */
+static void cf__executor_free(cf_executor *executor, cf__worker *last)
+{
+    cf__join_workers(executor, last);
+    for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    cf__free((void *)executor->workers);
+    cf__free((void *)executor->ring);
+    executor->workers = NULL;
+    executor->ring = NULL;
+    executor->started = 0;
+    executor->capacity = 0;
+    cf__heap_count_back(&executor->heap, 1 - executor->heap.handed);
+}
+
+CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
+                                            cf_shutdown_mode mode)
+{
+    if (executor == NULL) return CF_INVALID;
+    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
+    const int64_t deadline = cf__deadline(timeout);
+    cf__close_door(executor);
+    if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
+    if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
+    const cf_status status = cf__await_left(executor, deadline);
+    if (status == CF_OK) cf__join_workers(executor, NULL);
+    return status;
+}
+
+CFUTURES_API void cf_executor_close(cf_executor *executor)
+{
+    if (executor == NULL) return;
+    cf_status status = cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING);
+    if (status == CF_FORKED) { /* the parent's threads are not here, nor is their state sound */
+        executor->joined = true;
+        cf__store_relaxed(&executor->join_lock, 0);
+        status = CF_OK;
+    }
+    if (status == CF_DEADLOCK) {
+        cf__lock(&executor->lock);
+        executor->orphaned = executor->alive > 0 || executor->visitors > 0;
+        if (!executor->orphaned) status = CF_OK;
+        cf__unlock(&executor->lock);
+    }
+    if (status == CF_OK) cf__executor_free(executor, NULL);
+}
+
+/* ---- make ---- */
+
+static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind kind, size_t workers)
+{
+    size_t bytes;
+    cf_executor *const executor = cf__alloc_lines(sizeof *executor);
+    if (executor == NULL) return NULL;
+    memset(executor, 0, sizeof *executor);
+    executor->workers = cf__size(workers, sizeof *executor->workers, 0, &bytes) ? cf__alloc(bytes) : NULL;
+    if (executor->workers == NULL) {
+        cf__free_lines(executor);
+        return NULL;
+    }
+    executor->kind = kind;
+    executor->max_workers = workers;
+    executor->queue_limit = options->queue_limit;
+    executor->on_full = options->on_full;
+    executor->initializer = options->initializer;
+    executor->finalizer = options->finalizer;
+    executor->worker_arg = options->worker_arg;
+    executor->stack_size = options->stack_size;
+    const size_t stack = cf__thread_stack(options->stack_size);
+    executor->stack_room = stack != 0 ? stack / 2 : 65536;
+    executor->cpus = cf_cpu_count();
+    (void)snprintf(executor->name, sizeof executor->name, "%s", options->name != NULL ? options->name : "cf");
+    executor->heap.on_unread_error = options->on_unread_error;
+    executor->heap.user = options->user;
+    executor->heap.handed = 1; /* the executor itself */
+    cf__watch_forks();
+    executor->heap.forks = cf__load_relaxed(&cf__forks);
+    cf__store_relaxed(&executor->spin, CF__SPIN_MOST);
+    cf__store_relaxed(&executor->hungry, 1);
+    cf__parking_init();
+    return executor;
+}
+
+/* Defaults and ranges of a thread pool's options. */
+static cf_status cf__thread_options(cf_pool_options *options)
+{
+    if (options->start_method != CF_START_FORK || options->max_tasks_per_child != 0 ||
+        options->break_on_crash || options->kill_grace != 0 || options->on_full < CF_FULL_BLOCK ||
+        options->on_full > CF_FULL_CALLER_RUNS || options->max_workers > PTRDIFF_MAX / sizeof(void *) ||
+        options->queue_limit > PTRDIFF_MAX || !cf__thread_stack_fit(&options->stack_size))
+        return CF_INVALID;
+    if (options->max_workers == 0) {
+        const size_t cpus = cf_cpu_count();
+        options->max_workers = cpus + 4 < 32 ? cpus + 4 : 32;
+    }
+    return CF_OK;
+}
+
+CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status)
+{
+    cf_pool_options own;
+    memset(&own, 0, sizeof own);
+    if (options != NULL) own = *options;
+    cf_status why = cf__thread_options(&own);
+    cf_executor *const executor =
+        why == CF_OK ? cf__executor_new(&own, CF__THREAD_POOL, own.max_workers) : NULL;
+    if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
+    if (status != NULL) *status = why;
+    return executor;
+}
+
+CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
+{
+    cf_pool_options own;
+    memset(&own, 0, sizeof own);
+    cf_executor *const executor = cf__executor_new(&own, CF__INLINE_EXECUTOR, 1);
+    if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
+    return executor;
+}
+
+/* ---- stats ---- */
+
+static void cf__stats_locked(cf_executor *executor, cf_stats *out)
+{
+    uint64_t started = executor->caller_started;
+    out->workers = executor->alive;
+    out->submitted = executor->submitted;
+    out->finished = executor->caller_finished;
+    out->failed = executor->caller_failed;
+    out->cancelled = executor->cancelled;
+    for (size_t i = 0; i < executor->started; i++) {
+        cf__worker *const worker = executor->workers[i];
+        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more than it */
+        out->failed += cf__load_relaxed(&worker->failed);
+        started += cf__load_relaxed(&worker->started);
+        out->submitted += cf__load_relaxed(&worker->submitted);
+        const uintptr_t mail = cf__load_acquire(&worker->mail);
+        if (mail == CF__FREE || mail == CF__SEEK || mail == CF__ASLEEP) out->idle++;
+    }
+    if (executor->starting && out->idle < executor->alive) out->idle++;
+    const uint64_t gone = started + executor->cancelled + executor->withdrawn;
+    out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
+    out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;
+    out->submitted -= executor->withdrawn;
+}
+
+CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
+{
+    if (out == NULL) return;
+    memset(out, 0, sizeof *out);
+    if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
+    cf__lock(&executor->lock);
+    cf__stats_locked(executor, out);
+    cf__unlock(&executor->lock);
+}
+
+/* ---------------------------------------------------------------------------------------------
+ * map                                                                                    >>map
+ *
+ * The iterator cuts the items into chunks; a chunk is one task. It holds copies of its items and a
+ * cell for the outcome of each, so that errors stay with their item. It has two owners, the iterator
+ * and the task, and goes with the second: closing an iterator waits for nobody.
+ *
+ * map_array needs no chunks. Its tasks, at most one a worker, share the index range out among
+ * themselves: each takes units from the front of its own range and, when that is empty, half of
+ * another's from the back, by compare-and-swap on one word that holds both ends. A range that was
+ * taken never comes back, so a word never returns to an earlier value.
+ * --------------------------------------------------------------------------------------------- */
+
+typedef struct cf__chunk {
+    cf__member  member;   /* in an unordered map's set */
+    cf__word    owners;
+    cf_future  *future;   /* iterator: its reference; goes with the chunk */
+    cf_task_fn *fn;
+    struct cf__chunk *next, *previous; /* iterator: those that are not yet current */
+    size_t      first, count; /* of items, by index in the whole input */
+    size_t      delivered;    /* items: iterator */
+    size_t      stride, item_size;
+    char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
+    cf__cell    cells[];
+} cf__chunk;
+
+struct cf_map_iter {
+    cf_executor   *executor;
+    cf_task_fn    *fn;
+    cf_map_options options; /* defaults applied */
+    int64_t        deadline;
+    char          *copy;    /* of an array that is not yet submitted whole */
+    const char    *items;
+    size_t         item_size, count;
+    size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
+    bool           exhausted, ended;
+    cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
+    cf__set        set;      /* unordered */
+    cf__chunk     *chunks, *last;
+    cf__chunk     *current;  /* delivers its items */
+    size_t         index;
+    cf_status      status;   /* of the item just delivered or failed */
+};
+
+/* ---- one item of a map ---- */
+
+/* Runs fn for an item inside a task that stands for many. */
+static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size, cf__cell *cell)
+{
+    cf_task task;
+    task.executor = outer->executor;
+    task.marks = outer->marks;
+    task.stop = outer->stop;
+    task.deadline = CF__NEVER;
+    task.arg = item;
+    task.arg_size = item_size;
+    task.worker = outer->worker;
+    task.message = NULL;
+    task.into = NULL;
+    task.data = task.local;
+    task.size = 0;
+    task.free_data = NULL;
+    task.refused = CF_OK;
+    const int code = fn(&task, item);
+    cf__task_finish(&task, code, cell);
+}
+
+/* ---- chunks ---- */
+
+/* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
+static void cf__chunk_report(cf__chunk *chunk)
+{
+    const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
+    if (heap == NULL || heap->on_unread_error == NULL) return;
+    const cf_status whole = (cf_status)chunk->future->cell.status;
+    for (size_t i = chunk->delivered; i < chunk->count; i++) {
+        cf_future item;
+        cf__future_init(&item, 1);
+        item.home = NULL;
+        if (whole == CF_OK) item.cell = chunk->cells[i];
+        else item.cell.status = (signed char)whole;
+        if (whole == CF_OK && item.cell.data == chunk->cells[i].local) item.cell.data = item.cell.local;
+        cf__store_relaxed(&item.word, CF__DONE);
+        if (item.cell.status < 0 && item.cell.status != CF_CANCELLED)
+            heap->on_unread_error(&item, heap->user);
+    }
+}
+
+static void cf__chunk_release(void *memory)
+{
+    cf__chunk *const chunk = memory;
+    if (cf__fetch_add(&chunk->owners, 0 - (uintptr_t)1) != 1) return;
+    cf__chunk_report(chunk);
+    for (size_t i = 0; i < chunk->count; i++) cf__cell_clear(&chunk->cells[i]);
+    cf_future_release(chunk->future);
+    cf__free_node(chunk);
+}
+
+static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
+{
+    const size_t align = _Alignof(max_align_t);
+    const size_t stride = (iter->item_size + align - 1) / align * align;
+    size_t cells, bytes;
+    if (!cf__size(count, sizeof(cf__cell), sizeof(cf__chunk), &cells) ||
+        !cf__size(count, stride, cells, &bytes))
+        return NULL;
+    cf__chunk *const chunk = cf__alloc_nodes(bytes);
+    if (chunk == NULL) return NULL;
+    memset(chunk, 0, cells);
+    chunk->fn = iter->fn;
+    chunk->first = iter->pulled;
+    chunk->stride = stride;
+    chunk->item_size = iter->item_size;
+    chunk->items = stride > 0 ? (char *)chunk + cells : (char *)(uintptr_t)iter->items;
+    for (size_t i = 0; i < count; i++) {
+        chunk->cells[i].status = CF_CANCELLED;
+        chunk->cells[i].data = chunk->cells[i].local;
+    }
+    return chunk;
+}
+
+/* The task of a chunk. Cancelled while it runs, it leaves the rest of its items alone. */
+static int cf__chunk_main(cf_task *task, void *arg)
+{
+    cf__chunk *const chunk = arg;
+    for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
+        cf__item_run(task, chunk->fn, chunk->items + i * chunk->stride, chunk->item_size,
+                     &chunk->cells[i]);
+    return 0;
+}
+
+/* ---- iterator ---- */
+
+static bool cf__map_pull(cf_map_iter *iter, void *item)
+{
+    if (iter->options.next_item != NULL) {
+        if (iter->count != 0 && iter->pulled == iter->count) return false;
+        return iter->options.next_item(item, iter->options.user);
+    }
+    if (iter->pulled == iter->count) return false;
+    if (iter->item_size > 0) memcpy(item, iter->items + iter->pulled * iter->item_size, iter->item_size);
+    return true;
+}
+
+static void cf__map_unlink(cf_map_iter *iter, cf__chunk *chunk)
+{
+    *(chunk->previous != NULL ? &chunk->previous->next : &iter->chunks) = chunk->next;
+    *(chunk->next != NULL ? &chunk->next->previous : &iter->last) = chunk->previous;
+}
+
+static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
+{
+    const cf__call_options options = {cf__chunk_release, 0};
+    cf_future *future;
+    cf__store_relaxed(&chunk->owners, 2); /* the task's is given back by its free_arg, whatever happens */
+    const cf_status refused = cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
+    chunk->future = future;
+    (void)cf__fetch_or(&future->refs, CF__READ); /* the items report themselves */
+    if (refused != CF_OK && iter->options.next_item != NULL) {
+        iter->exhausted = true;
+        chunk->count = 1;
+    }
+    iter->outstanding += chunk->count;
+    chunk->previous = iter->last;
+    *(iter->last != NULL ? &iter->last->next : &iter->chunks) = chunk;
+    iter->last = chunk;
+    if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
+}
+
+/* How many items the next chunk takes. */
+static size_t cf__map_room(const cf_map_iter *iter)
+{
+    size_t size = iter->options.chunksize;
+    if (iter->options.next_item == NULL || iter->count != 0)
+        if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
+    const size_t buffer = iter->options.buffersize;
+    return buffer == 0 || iter->outstanding + size <= buffer ? size : 0;
+}
+
+static void cf__map_fill(cf_map_iter *iter)
+{
+    for (size_t room; !iter->exhausted && (room = cf__map_room(iter)) > 0;) {
+        cf__chunk *const chunk = cf__chunk_new(iter, room);
+        if (chunk == NULL) {
+            iter->exhausted = true;
+            iter->shortage = CF_NO_MEMORY;
+            return;
+        }
+        while (chunk->count < room && cf__map_pull(iter, chunk->items + chunk->count * chunk->stride)) {
+            chunk->count++;
+            iter->pulled++;
+        }
+        if (chunk->count < room) iter->exhausted = true;
+        if (chunk->count > 0) cf__map_submit(iter, chunk);
+        else cf__free_node(chunk);
+    }
+}
+
+static cf_status cf__map_check(const cf_map_iter *iter, const void *items)
+{
+    size_t bytes;
+    if (iter->executor == NULL || iter->fn == NULL) return CF_INVALID;
+    if (iter->options.next_item != NULL) return items == NULL ? CF_OK : CF_INVALID;
+    if (!cf__size(iter->count, iter->item_size, 0, &bytes)) return CF_INVALID;
+    return bytes > 0 && items == NULL ? CF_INVALID : CF_OK;
+}
+
+/* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
+static bool cf__map_keep(cf_map_iter *iter)
+{
+    const size_t bytes = iter->count * iter->item_size;
+    if (iter->options.next_item != NULL || iter->options.buffersize == 0 || bytes == 0) return true;
+    iter->copy = cf__alloc(bytes);
+    if (iter->copy == NULL) return false;
+    memcpy(iter->copy, iter->items, bytes);
+    iter->items = iter->copy;
+    return true;
+}
+
+CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
+                                          size_t count, size_t item_size,
+                                          const cf_map_options *options)
+{
+    cf_map_iter *const iter = cf__alloc(sizeof *iter);
+    if (iter == NULL) return NULL;
+    memset(iter, 0, sizeof *iter);
+    cf__set_init(&iter->set);
+    iter->executor = executor;
+    iter->fn = fn;
+    iter->items = items;
+    iter->count = count;
+    iter->item_size = item_size;
+    if (options != NULL) iter->options = *options;
+    cf_map_options *const own = &iter->options;
+    if (own->chunksize == 0) own->chunksize = 1;
+    if (own->buffersize != 0 && own->chunksize > own->buffersize) own->chunksize = own->buffersize;
+    iter->deadline = own->timeout != 0 ? cf__deadline(own->timeout) : CF__NEVER;
+    if (cf__map_check(iter, items) == CF_OK && cf__map_keep(iter)) {
+        cf__map_fill(iter);
+        if (iter->shortage == CF_OK) return iter;
+    }
+    cf_map_close(iter);
+    return NULL;
+}
+
+static void cf__map_cancel(cf_map_iter *iter)
+{
+    iter->ended = true;
+    for (cf__chunk *chunk = iter->chunks; chunk != NULL; chunk = chunk->next)
+        (void)cf_future_cancel(chunk->future);
+    if (iter->current != NULL) (void)cf_future_cancel(iter->current->future);
+}
+
+/* The chunk to deliver from next becomes current. CF_END: there is none. */
+static cf_status cf__map_advance(cf_map_iter *iter)
+{
+    cf_status status = CF_OK;
+    cf__chunk *chunk = iter->chunks;
+    if (chunk == NULL) return CF_END;
+    if (iter->options.unordered) {
+        cf__member *const member = cf__set_next(&iter->set, iter->deadline, &status);
+        chunk = (cf__chunk *)member;
+    } else {
+        status = cf__await(chunk->future, iter->deadline);
+    }
+    if (status != CF_OK) return status;
+    cf__map_unlink(iter, chunk);
+    iter->current = chunk;
+    return CF_OK;
+}
+
+/* The item that was delivered last goes, and with its last item the chunk. */
+static void cf__map_drop(cf_map_iter *iter)
+{
+    cf__chunk *const chunk = iter->current;
+    if (chunk == NULL) return;
+    cf__cell *const cell = &chunk->cells[chunk->delivered - 1];
+    cf__cell_clear(cell);
+    memset(cell, 0, sizeof *cell);
+    if (chunk->delivered < chunk->count) return;
+    iter->current = NULL;
+    cf__chunk_release(chunk);
+}
+
+static cf_status cf__map_finish(cf_map_iter *iter, cf_status why)
+{
+    if (why == CF_TIMEOUT) cf__map_cancel(iter);
+    if (why == CF_END && iter->shortage != CF_OK) {
+        why = iter->shortage;
+        iter->index = iter->pulled;
+    }
+    if (why == CF_END || iter->shortage != CF_OK) iter->ended = true;
+    iter->shortage = CF_OK;
+    return why;
+}
+
+CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
+{
+    cf_status why = iter == NULL ? CF_INVALID : CF_OK;
+    if (iter != NULL) {
+        cf__map_drop(iter);
+        if (iter->ended) why = CF_END;
+        else if (iter->current == NULL) why = cf__map_advance(iter);
+        if (why != CF_OK && !iter->ended) why = cf__map_finish(iter, why);
+        iter->status = why;
+    }
+    if (status != NULL) *status = why;
+    if (why != CF_OK) return NULL;
+    cf__chunk *const chunk = iter->current;
+    const cf__cell *const cell = &chunk->cells[chunk->delivered];
+    iter->index = chunk->first + chunk->delivered++;
+    iter->outstanding--;
+    why = (cf_status)chunk->future->cell.status;
+    if (why == CF_OK) why = (cf_status)cell->status;
+    iter->status = why;
+    if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
+    else cf__map_fill(iter);
+    if (status != NULL) *status = why;
+    return why == CF_OK ? cell->data : NULL;
+}
+
+/* The cell of the item just delivered or failed; NULL: there is none. */
+static const cf__cell *cf__map_cell(const cf_map_iter *iter)
+{
+    if (iter == NULL || iter->current == NULL || iter->current->delivered == 0 ||
+        iter->current->future->cell.status != CF_OK || iter->status == CF_END)
+        return NULL;
+    return &iter->current->cells[iter->current->delivered - 1];
+}
+
+CFUTURES_API size_t cf_map_index(const cf_map_iter *iter) { return iter != NULL ? iter->index : 0; }
+
+CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter)
+{
+    const cf__cell *const cell = cf__map_cell(iter);
+    return cell != NULL && iter->status == CF_OK ? cell->size : 0;
+}
+
+CFUTURES_API int cf_map_error_code(const cf_map_iter *iter)
+{
+    const cf__cell *const cell = cf__map_cell(iter);
+    return cell != NULL && iter->status != CF_OK ? cell->code : 0;
+}
+
+CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter)
+{
+    if (iter == NULL) return cf_strerror(CF_INVALID);
+    if (iter->status == CF_OK || iter->status == CF_END) return "";
+    const cf__cell *const cell = cf__map_cell(iter);
+    return cell != NULL ? cf__cell_message(cell) : cf_strerror(iter->status);
+}
+
+CFUTURES_API void cf_map_close(cf_map_iter *iter)
+{
+    if (iter == NULL) return;
+    cf__map_cancel(iter);
+    cf__set_close(&iter->set);
+    for (cf__chunk *chunk = iter->chunks, *next; chunk != NULL; chunk = next) {
+        next = chunk->next;
+        cf__chunk_release(chunk);
+    }
+    if (iter->current != NULL) cf__chunk_release(iter->current);
+    cf__free(iter->copy);
+    cf__free(iter);
+}
+
+/* ---- map_array ---- */
+
+#define CF__HALF (sizeof(uintptr_t) * CHAR_BIT / 2)
+#define CF__HALF_MAX (((uintptr_t)1 << CF__HALF) - 1)
+
+typedef struct cf__range {
+    _Alignas(CF__LINE) cf__word ends; /* low half: next unit; high half: behind the last */
+} cf__range;
+
+typedef struct cf__sweep {
+    /* frozen */
+    cf_executor *executor;
+    cf_task_fn  *fn;
+    const char  *items;
+    char        *results;
+    size_t       item_size, result_size, count;
+    size_t       unit;  /* items taken at once */
+    size_t       parts;
+    bool         stop_on_error;
+    int64_t      deadline;
+    /* free-standing */
+    cf__word next_part, inside;
+    cf__word stop;     /* no more items */
+    cf__word complete; /* whoever came had nothing left to take, and all are out again */
+    cf__word lock;     /* guards: */
+    size_t    failed;
+    cf_status status;
+    _Alignas(CF__LINE) cf__range ranges[];
+} cf__sweep;
+
+static uintptr_t cf__ends(uintptr_t low, uintptr_t high) { return low | high << CF__HALF; }
+static uintptr_t cf__low(uintptr_t ends) { return ends & CF__HALF_MAX; }
+static uintptr_t cf__high(uintptr_t ends) { return ends >> CF__HALF; }
+
+static void cf__sweep_zero(cf__sweep *sweep, size_t first, size_t end)
+{
+    if (sweep->result_size > 0 && end > first)
+        memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
+}
+
+static void cf__sweep_fail(cf__sweep *sweep, size_t index, cf_status status)
+{
+    cf__sweep_zero(sweep, index, index + 1);
+    cf__lock(&sweep->lock);
+    if (sweep->status == CF_OK || index < sweep->failed) {
+        sweep->failed = index;
+        sweep->status = status;
+    }
+    cf__unlock(&sweep->lock);
+    if (sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
+}
+
+/* The task's own copy: the sizes that matter, without a call. */
+static inline void cf__copy_item(void *to, const void *from, size_t size)
+{
+    switch (size) {
+    case 4: memcpy(to, from, 4); break;
+    case 8: memcpy(to, from, 8); break;
+    case 16: memcpy(to, from, 16); break;
+    default: if (size > 0) memcpy(to, from, size);
+    }
+}
+
+static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+{
+    char *const into = sweep->results + index * sweep->result_size;
+    cf__copy_item(item, sweep->items + index * sweep->item_size, sweep->item_size);
+    task->into = into;
+    task->data = into;
+    task->size = 0;
+    const int code = sweep->fn(task, sweep->item_size > 0 ? item : (void *)(uintptr_t)sweep->items);
+    if (task->message != NULL) {
+        cf__free(task->message);
+        task->message = NULL;
+    }
+    if (code != 0 || task->refused != CF_OK) {
+        cf__sweep_fail(sweep, index, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
+        task->refused = CF_OK;
+    } else if (task->size < sweep->result_size) {
+        memset(into + task->size, 0, sweep->result_size - task->size);
+    }
+}
+
+/* A unit from the front of the own range. False: it is empty. */
+static bool cf__range_take(cf__range *range, uintptr_t *unit)
+{
+    uintptr_t ends = cf__load_relaxed(&range->ends);
+    while (cf__low(ends) < cf__high(ends)) {
+        *unit = cf__low(ends);
+        if (cf__cas(&range->ends, &ends, ends + 1)) return true;
+    }
+    return false;
+}
+
+/* Half of another's, into the own empty range. */
+static bool cf__range_steal(cf__sweep *sweep, size_t part)
+{
+    for (size_t i = 1; i < sweep->parts; i++) {
+        cf__word *const victim = &sweep->ranges[(part + i) % sweep->parts].ends;
+        uintptr_t ends = cf__load_acquire(victim);
+        while (cf__low(ends) < cf__high(ends)) {
+            const uintptr_t middle = cf__low(ends) + (cf__high(ends) - cf__low(ends)) / 2;
+            const uintptr_t high = cf__high(ends);
+            if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
+            cf__store_release(&sweep->ranges[part].ends, cf__ends(middle, high));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One of the tasks. It may come late, and find nothing left. */
+static int cf__sweep_main(cf_task *outer, void *arg)
+{
+    cf__sweep *const sweep = arg;
+    _Alignas(max_align_t) char small[64];
+    cf_task task = *outer;
+    task.stop = &sweep->stop;
+    task.arg_size = sweep->item_size;
+    task.room = sweep->result_size;
+    task.arg = small;
+    (void)cf__fetch_add(&sweep->inside, 1);
+    const size_t part = (size_t)cf__fetch_add(&sweep->next_part, 1);
+    void *const item = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
+    uintptr_t unit;
+    while (item != NULL && cf__load_relaxed(&sweep->stop) == 0) {
+        if (!cf__range_take(&sweep->ranges[part], &unit)) {
+            if (cf__range_steal(sweep, part)) continue;
+            break;
+        }
+        const size_t first = (size_t)unit * sweep->unit;
+        const size_t end = sweep->count - first > sweep->unit ? first + sweep->unit : sweep->count;
+        for (size_t i = first; i < end; i++) {
+            if (cf__load_relaxed(&sweep->stop) != 0) cf__sweep_zero(sweep, i, i + 1);
+            else cf__sweep_item(sweep, &task, i, item);
+        }
+        if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
+            cf__store_release(&sweep->stop, 1);
+    }
+    if (item != small) cf__free(item);
+    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && item != NULL)
+        cf__store_release(&sweep->complete, 1);
+    if (item == NULL) outer->refused = CF_NO_MEMORY;
+    return 0;
+}
+
+/* A worker that maps on its own pool takes part itself. */
+static void cf__sweep_here(cf__sweep *sweep, size_t index)
+{
+    cf_task task;
+    cf__word marks = 0;
+    memset(&task, 0, sizeof task);
+    task.executor = sweep->executor;
+    task.marks = &marks;
+    task.deadline = CF__NEVER;
+    task.worker = index;
+    task.data = task.local;
+    (void)cf__sweep_main(&task, sweep);
+}
+
+/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
+ * second wait: each running task's current item. */
+static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__member *members, size_t count)
+{
+    cf_status status = CF_OK;
+    cf__set set;
+    cf__set_init(&set);
+    for (size_t i = 0; i < count; i++) cf__set_add(&set, &members[i], futures[i], i);
+    while (status == CF_OK && cf__load_acquire(&sweep->complete) == 0)
+        (void)cf__set_next(&set, sweep->deadline, &status);
+    cf__set_close(&set);
+    cf__store_release(&sweep->stop, 1);
+    for (size_t i = 0; i < count; i++) {
+        (void)cf_future_cancel(futures[i]);
+        if (cf__await(futures[i], CF__NEVER) != CF_OK) (void)cf__block_on(futures[i], CF__NEVER);
+        cf__look(futures[i]);
+    }
+    return status == CF_END ? CF_OK : status;
+}
+
+/* What was left undone is zeros, and fails like the wait, or like the tasks. */
+static void cf__sweep_finish(cf__sweep *sweep, cf_future **futures, size_t count, cf_status status)
+{
+    size_t undone = sweep->count;
+    for (size_t i = 0; i < sweep->parts; i++) {
+        const uintptr_t ends = cf__load_relaxed(&sweep->ranges[i].ends);
+        if (cf__low(ends) >= cf__high(ends)) continue;
+        const size_t first = (size_t)cf__low(ends) * sweep->unit;
+        const size_t end = (size_t)cf__high(ends) > sweep->count / sweep->unit
+                               ? sweep->count : (size_t)cf__high(ends) * sweep->unit;
+        cf__sweep_zero(sweep, first, end);
+        if (first < undone) undone = first;
+    }
+    if (undone == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
+    for (size_t i = 0; i < count && status == CF_OK; i++)
+        if (futures[i]->cell.status != CF_OK) status = (cf_status)futures[i]->cell.status;
+    if (status == CF_OK) status = CF_TIMEOUT; /* a task saw the deadline first */
+    sweep->failed = sweep->status == CF_OK || undone < sweep->failed ? undone : sweep->failed;
+    sweep->status = status;
+}
+
+static cf_status cf__sweep_run(cf__sweep *sweep, size_t *failed)
+{
+    size_t bytes;
+    cf__worker *const self = cf__self_worker(sweep->executor);
+    const size_t count = sweep->parts - (self != NULL ? 1 : 0);
+    cf__member *members = NULL;
+    if (cf__size(sweep->parts, sizeof *members + sizeof(cf_future *), 0, &bytes))
+        members = cf__alloc_nodes(bytes);
+    if (members == NULL) return CF_NO_MEMORY;
+    cf_future **const futures = (cf_future **)(void *)(members + sweep->parts);
+    if (count > 0)
+        (void)cf_executor_submit_many(sweep->executor, cf__sweep_main, sweep, count, 0, futures);
+    if (self != NULL) cf__sweep_here(sweep, self->index);
+    const cf_status status = cf__sweep_await(sweep, futures, members, count);
+    cf__sweep_finish(sweep, futures, count, status);
+    for (size_t i = 0; i < count; i++) cf_future_release(futures[i]);
+    cf__free_node(members);
+    if (sweep->status != CF_OK && failed != NULL) *failed = sweep->failed;
+    return sweep->status;
+}
+
+static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *options, size_t count)
+{
+    const size_t chunk = options->chunksize > 0 ? options->chunksize : 1;
+    const size_t most = count / CF__HALF_MAX + 1;
+    const size_t unit = chunk > most ? chunk : most;
+    const size_t units = count / unit + (count % unit != 0);
+    const size_t parts = executor->max_workers < units ? executor->max_workers : units;
+    size_t bytes;
+    cf__sweep *const sweep = cf__size(parts, sizeof(cf__range), sizeof *sweep, &bytes)
+                                 ? cf__alloc_lines(bytes) : NULL;
+    if (sweep == NULL) return NULL;
+    memset(sweep, 0, bytes);
+    sweep->executor = executor;
+    sweep->count = count;
+    sweep->unit = unit;
+    sweep->parts = parts;
+    sweep->stop_on_error = options->stop_on_error;
+    sweep->deadline = options->timeout != 0 ? cf__deadline(options->timeout) : CF__NEVER;
+    for (size_t i = 0, low = 0; i < parts; i++) {
+        const size_t high = low + units / parts + (i < units % parts);
+        cf__store_relaxed(&sweep->ranges[i].ends, cf__ends(low, high));
+        low = high;
+    }
+    return sweep;
+}
+
+CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *fn,
+                                             const void *items, size_t item_size, void *results,
+                                             size_t result_size, size_t count,
+                                             const cf_map_options *options, size_t *failed)
+{
+    size_t in, out;
+    cf_map_options own;
+    memset(&own, 0, sizeof own);
+    if (options != NULL) own = *options;
+    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &in) ||
+        !cf__size(count, result_size, 0, &out) || (items == NULL && in > 0) ||
+        (results == NULL && out > 0))
+        return CF_INVALID;
+    if (count == 0) return CF_OK;
+    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
+    cf__sweep *const sweep = cf__sweep_new(executor, &own, count);
+    if (sweep == NULL) return CF_NO_MEMORY;
+    sweep->fn = fn;
+    sweep->items = items;
+    sweep->item_size = item_size;
+    sweep->results = results;
+    sweep->result_size = result_size;
+    const cf_status status = cf__sweep_run(sweep, failed);
+    cf__free_lines(sweep);
+    return status;
+}
+
+#endif /* CFUTURES_IMPLEMENTATION */
+
+/* ---------------------------------------------------------------------------------------------
+ * history                                                                            >>history
+ *
+ * 0.1.0  executors on threads, futures, promises, callbacks, wait, as_completed, map
+ *
+ * ---------------------------------------------------------------------------------------------
+ * licence                                                                            >>licence
+ *
+ * MIT License. Copyright (c) 2026 the cfutures authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+ * associated documentation files (the "Software"), to deal in the Software without restriction,
+ * including without limitation the rights to use, copy, modify, merge, publish, distribute,
+ * sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all copies or
+ * substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+ * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+ * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ */
+

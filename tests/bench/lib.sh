@@ -1,0 +1,56 @@
+# shellcheck shell=sh
+# Sourced by run.sh and compare.sh, in the repository's root: how one workload is run.
+
+. tests/lib.sh
+
+bench=tests/bench
+out=build/bench
+: "${W:=2}" "${REPS:=5}" "${QUICK:=}" "${N:=}"
+
+# workloads PATTERN: the names of workloads.txt that match.
+workloads() {
+    awk -v pattern="$1" '!/^#/ && $1 ~ pattern { print $1 }' "$bench/workloads.txt"
+}
+
+# tasks WORKLOAD DIVISOR: how many; N overrides all of it.
+tasks() {
+    awk -v name="$1" -v divisor="$2" -v quick="$QUICK" -v n="$N" '
+        $1 == name {
+            count = n ? n : quick ? $3 : $2
+            if ($4 == "yes" && !n) {
+                count = int(count / divisor)
+            }
+            print count < 20 && $4 == "yes" ? 20 : count
+        }' "$bench/workloads.txt"
+}
+
+# measure REPETITION PEER WORKLOAD DIVISOR COMMAND...: appends "repetition peer workload value ..."
+# to the results. A peer without that workload is left out, any other failure is told.
+measure() {
+    repetition=$1 peer=$2 workload=$3 divisor=$4
+    shift 4
+    workers=$W
+    [ "$workload" != T7s ] || workers=20
+    line=$(within 60 "$@" "$workload" "$workers" "$(tasks "$workload" "$divisor")" 2>"$out/errors.log")
+    status=$?
+    if [ "$status" -eq 0 ]; then
+        echo "$repetition $peer ${line#* }" >>"$out/results.txt"
+    elif [ "$status" -ne 3 ]; then
+        echo "$peer $workload failed with status $status: $(tail -n 1 "$out/errors.log")" >&2
+        return 1
+    fi
+}
+
+# rotate K LIST...: the list from its element K on, round.
+rotate() {
+    turns=$1
+    shift
+    turns=$((turns % $#))
+    while [ "$turns" -gt 0 ]; do
+        first=$1
+        shift
+        set -- "$@" "$first"
+        turns=$((turns - 1))
+    done
+    echo "$@"
+}

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Compiles each example by the command of its own first line, with strict warnings, runs it without
+# arguments, and compares what it prints with its last comment, where that says "Expected output".
+#     sh tests/check_examples.sh [name]          all examples, or one
+#     sh tests/check_examples.sh build [name]    only compiles, with CFLAGS, into build/examples/
+. tests/lib.sh
+
+# command_of FILE PROGRAM MORE: line 1 is "/* cc ... -o name ... */"; with $CC, PROGRAM and MORE.
+command_of() {
+    sed -n "1s|^/\* cc \(.*\) -o [^ ]*\(.*\) \*/\$|$CC \1 $3 -o $2\2 $LDFLAGS|p" "$1"
+}
+
+# Under another name first: somebody else may be running or building the program.
+build() {
+    mkdir -p build/examples
+    for source in examples/${1:-*}.c; do
+        program=build/examples/$(basename "$source" .c)
+        command_of "$source" "$program" "$CFLAGS"
+        sh -c "$(command_of "$source" "$program.$$" "$CFLAGS")" && mv "$program.$$" "$program" ||
+            exit
+    done
+}
+
+expected_of() {
+    awk '/^\*\/$/ { on = 0 } on { print } /^\/\* Expected output:$/ { on = 1 }' "$1"
+}
+
+# Threads may print lines in any order; such an example says "LC_ALL=C sort" above its output.
+arranged() {
+    if grep -q 'LC_ALL=C sort' "$1"; then sort; else cat; fi
+}
+
+check() {
+    name=$(basename "$1" .c)
+    command=$(command_of "$1" "$out/$name" "$strict")
+    [ -n "$command" ] || { fail "$name" 'Line 1 is not "/* cc ... -o name */".' "head -n 1 $1" && return; }
+    must "$name compiles" sh -c "$command"
+    [ -x "$out/$name" ] || return
+    must "$name runs" within 60 sh -c "cd $out && ./$name >$name.out"
+    grep -q '^/\* Expected output:$' "$1" || return
+    expected_of "$1" | arranged "$1" >"$out/$name.expected"
+    arranged "$1" <"$out/$name.out" >"$out/$name.printed"
+    must "$name prints what it says" diff "$out/$name.expected" "$out/$name.printed"
+}
+
+if [ "$1" = build ]; then
+    build "$2"
+    exit
+fi
+out=${OUT:-build/test/examples}
+mkdir -p "$out"
+for source in examples/${1:-*}.c; do check "$source"; done
+finish

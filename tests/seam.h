@@ -1,0 +1,26 @@
+/* What tests/impl.c offers to the tests beside the library itself. Plain C11, no feature macro:
+ * impl.c includes it, and the implementation must be seen to need none. */
+#ifndef CF_TEST_SEAM_H
+#define CF_TEST_SEAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* "c11", "posix", "c11 generic", ...: what impl.c was compiled for. */
+const char *test_backend(void);
+
+/* The allocator of an implementation compiled with -DCFUTURES_MALLOC=test_malloc
+ * -DCFUTURES_FREE=test_free; test_alloc_hooked() says whether this one was. */
+void *test_malloc(size_t size);
+void test_free(void *ptr);
+bool test_alloc_hooked(void);
+size_t test_alloc_live(void);  /* blocks not freed yet                                 */
+size_t test_alloc_total(void); /* calls of test_malloc so far, the failed ones included */
+
+/* The nth call from now (1 is the next) returns NULL; with `onward` all later ones too, until
+ * test_alloc_recover. Returns nothing to undo when the implementation is not hooked. */
+void test_alloc_fail(size_t nth, bool onward);
+void test_alloc_recover(void);
+size_t test_alloc_failures(void); /* calls that were made to fail since the process started */
+
+#endif
