@@ -515,7 +515,8 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter);
 /* cf_executor_map_array -- results[i] = fn(items[i]), in place, result_size bytes each: a shorter
  *   result is padded with zeros, a longer one fails with CF_INVALID, a failed item is zeros.
  * Python: list(executor.map(fn, items))
- * options: timeout, chunksize and stop_on_error count; the others are ignored.
+ * options: unordered and buffersize are ignored. With next_item, items is NULL, up to count items are
+ *   pulled before the first runs, and results beyond the last are zeros.
  * Returns CF_OK; the status of the first failing item, whose index goes to *failed if not NULL;
  *   CF_TIMEOUT; CF_SHUTDOWN and the like when nothing could be submitted; CF_INVALID; CF_NO_MEMORY.
  * Blocks: until all are done, or those that run at the deadline. Once it has returned, no task
@@ -2331,6 +2332,7 @@ typedef struct cf__worker {
     uintptr_t    paced;
     uintptr_t    pace;      /* nanoseconds a task lately; 0: unknown */
     uintptr_t    spin;      /* nanoseconds worth spinning for work */
+    int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
     cf__runner   runner;
     cf__thread   thread;    /* W: who started it. R: who joins it, after it has left */
     /* executor's lock */
@@ -2690,9 +2692,11 @@ static bool cf__await_cancelled(cf_future *future)
 
 CFUTURES_API bool cf_future_cancel(cf_future *future)
 {
-    if (future == NULL || cf__is_done(future)) return false;
+    if (future == NULL) return false;
+    if (cf__is_done(future)) return future->cell.status == CF_CANCELLED;
     if (future->home == NULL) {
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) return false;
+        if (!cf__move(future, CF__PENDING, CF__SETTLING))
+            return cf__state(future) != CF__RUNNING && cf__await_cancelled(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
         cf__promise_settle(future);
         return true;
@@ -2880,7 +2884,7 @@ static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_exe
     } while (cf__now() < end);
 }
 
-/* A wait took that long: was spinning worth it? */
+/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
 static void cf__spin_learn(cf_executor *executor, int64_t waited)
 {
     const uintptr_t spin = cf__load_relaxed(&executor->spin);
@@ -2893,10 +2897,10 @@ static void cf__spin_learn(cf_executor *executor, int64_t waited)
 static cf_status cf__block_on(cf_future *future, int64_t deadline)
 {
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    const int64_t from = executor != NULL ? cf__now() : 0;
     cf__spin_for(&future->word, CF__STATE, CF__DONE, executor);
     uintptr_t seen = cf__load_acquire(&future->word);
     if ((seen & CF__STATE) == CF__DONE) return CF_OK;
-    const int64_t from = executor != NULL ? cf__now() : 0;
     bool in_time = true;
     for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
         in_time = cf__park_on(future, seen, deadline);
@@ -3035,23 +3039,6 @@ static void cf__taken_append(cf__set *set, cf__waiter *node)
     ((cf__member *)node)->arrived = true;
 }
 
-/* The member's memory is the caller's and stays until it is delivered or the set is closed. */
-static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, size_t index)
-{
-    member->waiter.future = future;
-    member->waiter.callback = NULL;
-    member->waiter.user = &set->group;
-    member->index = index;
-    member->arrived = false;
-    member->next = NULL;
-    member->previous = set->last;
-    *(set->last != NULL ? &set->last->next : &set->members) = member;
-    set->last = member;
-    if (set->unclaimed == NULL) set->unclaimed = member;
-    if (!cf__attach(future, &member->waiter)) cf__taken_append(set, &member->waiter);
-    else if (cf__is_foreign(future)) set->foreign = true;
-}
-
 /* Takes what has arrived, oldest first. */
 static void cf__set_collect(cf__set *set)
 {
@@ -3067,6 +3054,27 @@ static void cf__set_collect(cf__set *set)
     for (cf__waiter *node = oldest, *next; node != NULL; node = next) {
         next = node->next;
         cf__taken_append(set, node);
+    }
+}
+
+/* The member's memory is the caller's and stays until it is delivered or the set is closed. */
+static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, size_t index)
+{
+    member->waiter.future = future;
+    member->waiter.callback = NULL;
+    member->waiter.user = &set->group;
+    member->index = index;
+    member->arrived = false;
+    member->next = NULL;
+    member->previous = set->last;
+    *(set->last != NULL ? &set->last->next : &set->members) = member;
+    set->last = member;
+    if (set->unclaimed == NULL) set->unclaimed = member;
+    if (!cf__attach(future, &member->waiter)) {
+        cf__set_collect(set); /* what ended before it comes before it */
+        cf__taken_append(set, &member->waiter);
+    } else if (cf__is_foreign(future)) {
+        set->foreign = true;
     }
 }
 
@@ -3323,6 +3331,9 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
         cf__wait_any(futures, count, when, deadline);
     } else {
         cf_status status = CF_OK;
+        /* In a task, first all that it can run itself: others may wait for one of those. */
+        for (size_t i = 0; i < count && cf__self != NULL && deadline != 0 && status == CF_OK; i++)
+            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
         for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
             if (futures[i] != NULL) status = cf__await(futures[i], deadline);
     }
@@ -3477,7 +3488,7 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 
 typedef struct cf__nudge {
     cf__worker *wake;
-    bool        start; /* `starting` is ours */
+    bool        start; /* `starting` is ours, and so is a visit: see cf__start_workers */
 } cf__nudge;
 
 static size_t cf__pending(cf_executor *executor) /* under the lock */
@@ -3491,7 +3502,7 @@ static size_t cf__pending(cf_executor *executor) /* under the lock */
 
 static size_t cf__free_workers(cf_executor *executor) /* under the lock */
 {
-    size_t count = executor->starting ? 1 : 0;
+    size_t count = 0;
     for (size_t i = 0; i < executor->started; i++) {
         const uintptr_t mail = cf__load_acquire(&executor->workers[i]->mail);
         if (mail == CF__FREE || mail == CF__SEEK) count++;
@@ -3528,20 +3539,23 @@ static cf__nudge cf__balance(cf_executor *executor)
             cf__wake_locked(executor, nudge.wake);
             executor->waking++;
         }
-        if (pending > idle + sleepers && open && cf__may_start(executor))
+        if (pending > idle + sleepers && open && cf__may_start(executor)) {
             nudge.start = executor->starting = true;
+            executor->visitors++; /* until it is started */
+        }
     }
     const bool hungry = executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
     return nudge;
 }
 
-static void cf__start_workers(cf_executor *executor);
+static bool cf__start_workers(cf_executor *executor);
 
-static void cf__act(cf_executor *executor, cf__nudge nudge)
+/* False: there is no worker and none could be started, so all that was queued ended with CF_SYSTEM. */
+static bool cf__act(cf_executor *executor, cf__nudge nudge)
 {
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
-    if (nudge.start) cf__start_workers(executor);
+    return !nudge.start || cf__start_workers(executor);
 }
 
 static void cf__rebalance(cf_executor *executor)
@@ -3549,7 +3563,7 @@ static void cf__rebalance(cf_executor *executor)
     cf__lock(&executor->lock);
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock(&executor->lock);
-    cf__act(executor, nudge);
+    (void)cf__act(executor, nudge);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -3580,7 +3594,8 @@ static void cf__withdraw(cf_executor *executor, cf_status status)
             cf__store_relaxed(&future->runner, (uintptr_t)&cf__self);
             cf__cell_fail(&future->cell, status);
             cf__lock(&executor->lock);
-            executor->withdrawn++;
+            if (status == CF_SYSTEM) executor->submitted--; /* a refusal, if late */
+            else executor->withdrawn++;
             cf__unlock(&executor->lock);
             cf__complete(future);
         }
@@ -3606,7 +3621,7 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     worker->pace_from = now;
     worker->paced = 0;
     if (worker->pace == 0 || worker->pace > 1000 || executor->queue_limit > 0) return 0;
-    const size_t share = (size_t)cf__load_relaxed(&executor->queued) / (2 * executor->started);
+    const size_t share = (size_t)cf__load_relaxed(&executor->queued) / (2 * executor->cpus);
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
@@ -3639,7 +3654,7 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
     }
     cf__unlock(&executor->lock);
     if (space) cf__unpark_one(&executor->space);
-    cf__act(executor, nudge);
+    (void)cf__act(executor, nudge);
     return future;
 }
 
@@ -3705,7 +3720,8 @@ static bool cf__worker_spin(cf__worker *worker)
         !cf__cas(&executor->spinner, &nobody, 1))
         return false;
     bool found = false;
-    const int64_t end = cf__now() + (int64_t)worker->spin;
+    worker->idle_from = cf__now();
+    const int64_t end = worker->idle_from + (int64_t)worker->spin;
     do {
         for (int i = 0; i < 16 && !found; i++) {
             found = CF__MAIL(cf__load_acquire(&worker->mail)) || cf__looks_busy(worker);
@@ -3737,7 +3753,8 @@ static void cf__tidy(cf_executor *executor)
 static void cf__worker_sleep(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
-    const int64_t from = cf__now();
+    const int64_t from = worker->idle_from != 0 ? worker->idle_from : cf__now();
+    worker->idle_from = 0;
     if (cf__load_relaxed(&executor->awake) == 0) cf__tidy(executor);
     while (cf__load_acquire(&worker->mail) == CF__ASLEEP)
         (void)cf__park(&worker->mail, CF__ASLEEP, CF__NEVER);
@@ -3745,7 +3762,7 @@ static void cf__worker_sleep(cf__worker *worker)
     executor->waking--;
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock(&executor->lock);
-    cf__act(executor, nudge);
+    (void)cf__act(executor, nudge);
     /* Spinning on would have paid where work came this soon. */
     worker->spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? CF__SPIN_MOST
                    : worker->spin / 2 > CF__SPIN_LEAST ? worker->spin / 2 : CF__SPIN_LEAST;
@@ -3761,7 +3778,7 @@ static void cf__worker_rise(cf__worker *worker)
     else executor->waking--; /* somebody just woke it */
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock(&executor->lock);
-    cf__act(executor, nudge);
+    (void)cf__act(executor, nudge);
 }
 
 /* Nothing to do. False: it never will have, leave. */
@@ -3790,8 +3807,11 @@ static bool cf__worker_rest(cf__worker *worker)
     executor->asleep_count++;
     cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
     if (cf__load_relaxed(&executor->awake) == 0) cf__store_relaxed(&executor->heap.quiet, 1);
-    (void)cf__balance(executor); /* says that somebody sleeps [idle] */
+    const bool space = cf__make_space(executor);
+    const cf__nudge nudge = cf__balance(executor); /* says that somebody sleeps [idle] */
     cf__unlock(&executor->lock);
+    if (space) cf__unpark_one(&executor->space);
+    (void)cf__act(executor, nudge);
     CFUTURES_TEST_POINT(6);
     if (cf__looks_busy(worker)) cf__worker_rise(worker);
     else cf__worker_sleep(worker);
@@ -3827,7 +3847,8 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     cf__bump(&worker->finished);
     cf_future *next = NULL;
     /* Now and then the ring goes before the worker's own children, lest they keep it for ever. */
-    const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__load_relaxed(&executor->queued) > 0;
+    const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__load_relaxed(&executor->queued) > 0 &&
+        (intptr_t)(cf__load_relaxed(&worker->bottom) - worker->batch_end) > 0;
     if (!skip) next = cf__deque_take(worker);
     if (next == NULL) cf__store_release(&worker->mail, skip ? CF__SEEK : CF__FREE);
     else cf__prefetch(next);
@@ -3900,7 +3921,7 @@ static bool cf__start_one(cf_executor *executor)
     worker->runner.stack_room = executor->stack_room;
     cf__store_relaxed(&worker->mail, CF__SEEK);
     cf__lock(&executor->lock);
-    worker->index = worker->runner.index = executor->started;
+    worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
     cf__bump(&executor->awake);
@@ -3909,9 +3930,9 @@ static bool cf__start_one(cf_executor *executor)
     const bool done = cf__thread_start(&worker->thread, cf__worker_main, worker, executor->stack_size);
     cf__lock(&executor->lock);
     if (done) {
-        executor->started++;
-        cf__store_release(&executor->crew, executor->started);
+        cf__store_release(&executor->crew, executor->started); /* now it will not go away again */
     } else {
+        executor->started--;
         executor->alive--;
         cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
     }
@@ -3920,26 +3941,28 @@ static bool cf__start_one(cf_executor *executor)
     return done;
 }
 
-/* `starting` is ours. Without any worker, what is queued could never run: it ends with CF_SYSTEM. */
-static void cf__start_workers(cf_executor *executor)
+/* `starting` is ours, and a visit has begun. Without any worker, what is queued could never run: it ends
+ * with CF_SYSTEM. */
+static bool cf__start_workers(cf_executor *executor)
 {
-    cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    bool nobody = false;
+    cf__visit visit = {executor, cf__visits};
+    cf__visits = &visit;
     for (cf__nudge nudge = {NULL, true}; nudge.start;) {
         const bool done = cf__start_one(executor);
         nudge.start = false;
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
-        const bool nobody = executor->alive == 0;
+        nobody = executor->alive == 0 && !done;
         if (done) nudge = cf__balance(executor);
+        if (nudge.start) executor->visitors--; /* one visit is enough */
         cf__unlock(&executor->lock);
         if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
         if (nobody) cf__withdraw(executor, CF_SYSTEM);
     }
     cf__visit_end(&visit);
+    return !nobody;
 }
 
 /* ---- submit ---- */
@@ -3977,7 +4000,7 @@ static bool cf__hand_over(cf_executor *executor, cf_future *future)
 static bool cf__is_full(cf_executor *executor)
 {
     size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
-    if (!executor->starved) room += executor->max_workers - executor->started - (executor->starting ? 1 : 0);
+    if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
 }
 
@@ -3987,8 +4010,6 @@ static cf_status cf__await_space(cf_executor *executor)
 {
     cf__runner *const self = cf__self;
     cf_status status = CF_OK;
-    cf__visit visit;
-    cf__visit_begin(&visit, executor);
     executor->blocked++;
     while (status == CF_OK && cf__is_full(executor)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
@@ -4004,9 +4025,6 @@ static cf_status cf__await_space(cf_executor *executor)
         if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
     }
     executor->blocked--;
-    cf__visits = visit.outer;
-    executor->visitors--;
-    if (executor->visitors == 0 && executor->alive == 0) cf__bump(&executor->left);
     return status;
 }
 
@@ -4021,11 +4039,14 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
     return executor->on_full == CF_FULL_BLOCK ? cf__await_space(executor) : CF_QUEUE_FULL;
 }
 
-/* To the executor's queue. Afterwards the futures may have run, and been released by others. */
+/* To the executor's queue. Afterwards the futures may have run, and been released by others. With
+ * CF_SYSTEM they have ended already; with another refusal they are still the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count, bool *run_here)
 {
     cf__nudge nudge = {NULL, false};
+    const bool visits = executor->queue_limit > 0; /* it may block, and outlast a shutdown */
     cf__lock(&executor->lock);
+    if (visits) executor->visitors++;
     cf_status status = cf__refusal(executor);
     if (status == CF_OK) status = cf__admit(executor, run_here);
     if (status == CF_OK && !*run_here && !(count == 1 && cf__hand_over(executor, futures[0]))) {
@@ -4037,9 +4058,14 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
         if (status == CF_OK) nudge = cf__balance(executor);
     }
     if (status == CF_OK) executor->submitted += count;
-    cf__unlock(&executor->lock);
-    cf__act(executor, nudge);
-    return status;
+    const bool space = executor->blocked > 0 && !cf__is_full(executor) && cf__make_space(executor);
+    if (space) cf__unpark_one(&executor->space);
+    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
+    if (visits) executor->visitors--;
+    const bool starts = nudge.start;
+    if (visits) cf__leave_unlock(executor, NULL);
+    else cf__unlock(&executor->lock);
+    return !starts || cf__start_workers(executor) ? status : CF_SYSTEM;
 }
 
 /* The caller runs it: the inline executor, or a full queue. */
@@ -4080,7 +4106,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else {
         status = cf__enqueue(executor, &future, 1, &run_here);
     }
-    if (status != CF_OK) (void)cf__refuse(future, status);
+    if (status != CF_OK && status != CF_SYSTEM) (void)cf__refuse(future, status);
     else if (run_here) cf__run_submitted(executor, future);
     return status;
 }
@@ -4196,7 +4222,7 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                                cf_future **futures)
 {
     size_t bytes;
-    if (futures == NULL) return CF_INVALID;
+    if (futures == NULL || !cf__size(count, sizeof *futures, 0, &bytes)) return CF_INVALID;
     cf_status status = CF_OK;
     if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &bytes) ||
         (items == NULL && bytes > 0))
@@ -4212,7 +4238,8 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
     const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
     bool run_here = false;
     if (made > 0) status = cf__enqueue(executor, futures, made, &run_here);
-    for (size_t i = 0; i < made && status != CF_OK; i++) (void)cf__refuse(futures[i], status);
+    if (status != CF_OK && status != CF_SYSTEM)
+        for (size_t i = 0; i < made; i++) (void)cf__refuse(futures[i], status);
     return status == CF_OK && made < count ? CF_NO_MEMORY : status;
 }
 
@@ -4294,7 +4321,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
-    if (executor == NULL) return CF_INVALID;
+    if (executor == NULL || (mode != CF_RUN_PENDING && mode != CF_CANCEL_PENDING)) return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor);
@@ -4415,7 +4442,6 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         const uintptr_t mail = cf__load_acquire(&worker->mail);
         if (mail == CF__FREE || mail == CF__SEEK || mail == CF__ASLEEP) out->idle++;
     }
-    if (executor->starting && out->idle < executor->alive) out->idle++;
     const uint64_t gone = started + executor->cancelled + executor->withdrawn;
     out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
     out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;
@@ -4824,6 +4850,7 @@ typedef struct cf__sweep {
     cf__word complete; /* whoever came had nothing left to take, and all are out again */
     cf__word lock;     /* guards: */
     size_t    failed;
+    size_t    skipped; /* the first item that was left out of a unit; count: none */
     cf_status status;
     _Alignas(CF__LINE) cf__range ranges[];
 } cf__sweep;
@@ -4848,6 +4875,15 @@ static void cf__sweep_fail(cf__sweep *sweep, size_t index, cf_status status)
     }
     cf__unlock(&sweep->lock);
     if (sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
+}
+
+/* Items of a unit that a stop leaves undone. */
+static void cf__sweep_skip(cf__sweep *sweep, size_t first, size_t end)
+{
+    cf__sweep_zero(sweep, first, end);
+    cf__lock(&sweep->lock);
+    if (first < sweep->skipped) sweep->skipped = first;
+    cf__unlock(&sweep->lock);
 }
 
 /* The task's own copy: the sizes that matter, without a call. */
@@ -4930,10 +4966,10 @@ static int cf__sweep_main(cf_task *outer, void *arg)
         }
         const size_t first = (size_t)unit * sweep->unit;
         const size_t end = sweep->count - first > sweep->unit ? first + sweep->unit : sweep->count;
-        for (size_t i = first; i < end; i++) {
-            if (cf__load_relaxed(&sweep->stop) != 0) cf__sweep_zero(sweep, i, i + 1);
-            else cf__sweep_item(sweep, &task, i, item);
-        }
+        size_t i = first;
+        for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
+            cf__sweep_item(sweep, &task, i, item);
+        if (i < end) cf__sweep_skip(sweep, i, end);
         if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
             cf__store_release(&sweep->stop, 1);
     }
@@ -4981,7 +5017,7 @@ static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__memb
 /* What was left undone is zeros, and fails like the wait, or like the tasks. */
 static void cf__sweep_finish(cf__sweep *sweep, cf_future **futures, size_t count, cf_status status)
 {
-    size_t undone = sweep->count;
+    size_t undone = sweep->skipped;
     for (size_t i = 0; i < sweep->parts; i++) {
         const uintptr_t ends = cf__load_relaxed(&sweep->ranges[i].ends);
         if (cf__low(ends) >= cf__high(ends)) continue;
@@ -4999,7 +5035,34 @@ static void cf__sweep_finish(cf__sweep *sweep, cf_future **futures, size_t count
     sweep->status = status;
 }
 
-static cf_status cf__sweep_run(cf__sweep *sweep, size_t *failed)
+static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *options, size_t count)
+{
+    const size_t chunk = options->chunksize > 0 ? options->chunksize : 1;
+    const size_t most = count / CF__HALF_MAX + 1;
+    const size_t unit = chunk > most ? chunk : most;
+    const size_t units = count / unit + (count % unit != 0);
+    const size_t parts = executor->max_workers < units ? executor->max_workers : units;
+    size_t bytes;
+    cf__sweep *const sweep = cf__size(parts, sizeof(cf__range), sizeof *sweep, &bytes)
+                                 ? cf__alloc_lines(bytes) : NULL;
+    if (sweep == NULL) return NULL;
+    memset(sweep, 0, bytes);
+    sweep->executor = executor;
+    sweep->count = sweep->skipped = count;
+    sweep->unit = unit;
+    sweep->parts = parts;
+    sweep->stop_on_error = options->stop_on_error;
+    sweep->deadline = options->timeout != 0 ? cf__deadline(options->timeout) : CF__NEVER;
+    for (size_t i = 0, low = 0; i < parts; i++) {
+        const size_t high = low + units / parts + (i < units % parts);
+        cf__store_relaxed(&sweep->ranges[i].ends, cf__ends(low, high));
+        low = high;
+    }
+    return sweep;
+}
+
+/* Submits the tasks and waits for them. */
+static cf_status cf__sweep_do(cf__sweep *sweep, size_t *failed)
 {
     size_t bytes;
     cf__worker *const self = cf__self_worker(sweep->executor);
@@ -5020,30 +5083,32 @@ static cf_status cf__sweep_run(cf__sweep *sweep, size_t *failed)
     return sweep->status;
 }
 
-static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *options, size_t count)
+static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void *items,
+                               size_t item_size, void *results, size_t result_size, size_t count,
+                               const cf_map_options *options, size_t *failed)
 {
-    const size_t chunk = options->chunksize > 0 ? options->chunksize : 1;
-    const size_t most = count / CF__HALF_MAX + 1;
-    const size_t unit = chunk > most ? chunk : most;
-    const size_t units = count / unit + (count % unit != 0);
-    const size_t parts = executor->max_workers < units ? executor->max_workers : units;
-    size_t bytes;
-    cf__sweep *const sweep = cf__size(parts, sizeof(cf__range), sizeof *sweep, &bytes)
-                                 ? cf__alloc_lines(bytes) : NULL;
-    if (sweep == NULL) return NULL;
-    memset(sweep, 0, bytes);
-    sweep->executor = executor;
-    sweep->count = count;
-    sweep->unit = unit;
-    sweep->parts = parts;
-    sweep->stop_on_error = options->stop_on_error;
-    sweep->deadline = options->timeout != 0 ? cf__deadline(options->timeout) : CF__NEVER;
-    for (size_t i = 0, low = 0; i < parts; i++) {
-        const size_t high = low + units / parts + (i < units % parts);
-        cf__store_relaxed(&sweep->ranges[i].ends, cf__ends(low, high));
-        low = high;
-    }
-    return sweep;
+    cf__sweep *const sweep = cf__sweep_new(executor, options, count);
+    if (sweep == NULL) return CF_NO_MEMORY;
+    sweep->fn = fn;
+    sweep->items = items;
+    sweep->item_size = item_size;
+    sweep->results = results;
+    sweep->result_size = result_size;
+    const cf_status status = cf__sweep_do(sweep, failed);
+    cf__free_lines(sweep);
+    return status;
+}
+
+/* The whole of a generator's items, at most *count. NULL: out of memory. */
+static char *cf__pull_all(const cf_map_options *options, size_t item_size, size_t *count)
+{
+    char *const items = cf__alloc(*count * item_size);
+    size_t pulled = 0;
+    while (items != NULL && pulled < *count &&
+           options->next_item(items + pulled * item_size, options->user))
+        pulled++;
+    *count = pulled;
+    return items;
 }
 
 CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *fn,
@@ -5055,21 +5120,19 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
     cf_map_options own;
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
+    const bool pulls = own.next_item != NULL;
     if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &in) ||
-        !cf__size(count, result_size, 0, &out) || (items == NULL && in > 0) ||
+        !cf__size(count, result_size, 0, &out) || (pulls ? items != NULL : items == NULL && in > 0) ||
         (results == NULL && out > 0))
         return CF_INVALID;
-    if (count == 0) return CF_OK;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
-    cf__sweep *const sweep = cf__sweep_new(executor, &own, count);
-    if (sweep == NULL) return CF_NO_MEMORY;
-    sweep->fn = fn;
-    sweep->items = items;
-    sweep->item_size = item_size;
-    sweep->results = results;
-    sweep->result_size = result_size;
-    const cf_status status = cf__sweep_run(sweep, failed);
-    cf__free_lines(sweep);
+    char *const pulled = pulls ? cf__pull_all(&own, item_size, &count) : NULL;
+    if (pulls && pulled == NULL) return CF_NO_MEMORY;
+    if (pulls && out > 0) memset(results, 0, out);
+    const cf_status status =
+        count > 0 ? cf__sweep_run(executor, fn, pulls ? pulled : items, item_size, results, result_size,
+                                  count, &own, failed) : CF_OK;
+    cf__free(pulled);
     return status;
 }
 

@@ -1211,7 +1211,7 @@ static void run_style(struct run *run, const struct style *style, const struct s
     for (size_t i = 0; i < FLAGS; i++) {
         run->jobs[i].settings = settings;
         memcpy(run->jobs[i].code, country_codes[i], sizeof country_codes[i]);
-        (void)fail(&run->results[i], FAILED, "never tried");
+        (void)fail(&run->results[i], FAILED, "no result");
     }
     run->workers = settings->workers != 0 ? settings->workers : style->workers;
     if (run->workers > FLAGS || style->function == run_sequential) {

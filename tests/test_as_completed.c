@@ -357,6 +357,21 @@ TEST(a_timeout_cancels_nothing) {
 
 /* ---------------------------------------------------------------- add */
 
+TEST(a_done_future_that_is_added_comes_after_those_that_ended_before_it) {
+    cf_future *futures[3] = {promise(), promise(), promise()};
+    cf_as_completed_iter *iter = iterate(futures, 2, CF_FOREVER);
+    set_int(futures[1], 1);
+    set_int(futures[2], 2);
+    CHECK_STATUS(cf_as_completed_add(iter, futures[2]), CF_OK);
+    set_int(futures[0], 0);
+    next_is(iter, futures[1], 1);
+    next_is(iter, futures[2], 2);
+    next_is(iter, futures[0], 0);
+    next_says(iter, CF_END);
+    cf_as_completed_close(iter);
+    release_all(futures, 3);
+}
+
 TEST(a_future_that_is_added_gets_the_next_index) {
     cf_future *futures[2] = {promise(), NULL};
     cf_as_completed_iter *iter = iterate(futures, 2, CF_FOREVER);
@@ -476,7 +491,7 @@ TEST(futures_may_be_added_while_iterating) {
     cf_executor_close(executor);
 }
 
-/* A future that was delivered and released leaves its address to a new one, which is no duplicate. */
+/* A future that was delivered and released leaves its address to another, which is no duplicate. */
 TEST(a_new_future_at_the_address_of_a_delivered_one_is_delivered) {
     enum { COUNT = 300 };
     cf_executor *executor = pool(2);
@@ -745,6 +760,7 @@ TEST_MAIN(
     RUN(the_deadline_is_of_the_whole_and_not_of_an_item)
     RUN(endless_and_absurdly_long_timeouts_wait)
     RUN(a_timeout_cancels_nothing)
+    RUN(a_done_future_that_is_added_comes_after_those_that_ended_before_it)
     RUN(a_future_that_is_added_gets_the_next_index)
     RUN(null_and_duplicates_that_are_added_use_up_an_index)
     RUN(a_done_future_that_is_added_is_delivered)

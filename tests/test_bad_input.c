@@ -154,15 +154,6 @@ TEST(values_that_no_option_has_are_refused) {
     is_refused(&(cf_pool_options){.start_method = (cf_start_method)2});
 }
 
-TEST(a_shutdown_mode_that_does_not_exist_is_refused) {
-    cf_executor *executor = pool(1);
-    CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, (cf_shutdown_mode)2), CF_INVALID);
-    cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-    CHECK_STATUS(outcome(future), CF_OK);
-    cf_future_release(future);
-    cf_executor_close(executor);
-}
-
 TEST(absurdly_many_workers_are_refused_or_started_on_demand) {
     const size_t counts[] = {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 64, (size_t)1 << 31};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
@@ -261,6 +252,23 @@ TEST(a_count_times_size_that_overflows_is_refused) {
                          CF_INVALID);
         }
         CHECK_EQ(stats_of(executors[e]).submitted, 0);
+        cf_executor_close(executors[e]);
+    }
+}
+
+/* Here the slots do exist, and each gets a future. */
+TEST(items_whose_size_overflows_fill_every_slot_with_a_refusal) {
+    cf_executor *executors[2] = {pool(1), inline_executor()};
+    const int item = 1;
+    for (size_t e = 0; e < 2; e++) {
+        cf_future *futures[3] = {NULL, NULL, NULL};
+        CHECK_STATUS(cf_executor_submit_many(executors[e], task_square, &item, 3, SIZE_MAX / 2,
+                                             futures),
+                     CF_INVALID);
+        for (size_t i = 0; i < 3; i++) {
+            CHECK_STATUS(cf_future_wait(futures[i], 0), CF_INVALID);
+        }
+        release_all(futures, 3);
         cf_executor_close(executors[e]);
     }
 }
@@ -665,13 +673,13 @@ TEST_MAIN(
     RUN(zero_workers_are_the_default)
     RUN(options_that_a_thread_pool_does_not_know_are_refused)
     RUN(values_that_no_option_has_are_refused)
-    RUN(a_shutdown_mode_that_does_not_exist_is_refused)
     RUN(absurdly_many_workers_are_refused_or_started_on_demand)
     RUN(a_stack_size_is_used_or_refused_but_not_ignored)
     RUN(an_absurd_stack_size_is_a_status)
     RUN(free_arg_with_a_copied_argument_is_refused_and_not_called)
     RUN(submit_with_null_options_is_submit)
     RUN(a_count_times_size_that_overflows_is_refused)
+    RUN(items_whose_size_overflows_fill_every_slot_with_a_refusal)
     RUN(as_completed_over_a_count_that_overflows_is_refused)
     RUN(an_argument_of_absurd_size_is_refused)
     RUN(a_result_of_absurd_size_fails_the_task)

@@ -1264,22 +1264,25 @@ TEST(map_array_without_options_and_inline) {
     }
 }
 
+/* 20 numbers for 20, 30 or 7 results. */
 TEST(map_array_takes_a_generator) {
-    enum { COUNT = 20 };
+    const int counts[] = {20, 30, 7};
     cf_executor *executor = pool(2);
-    for (size_t s = 0; s < SHAPES; s++) {
-        int results[COUNT];
-        source numbers = source_to(-1);
-        cf_map_options options = shapes[s];
+    for (size_t s = 0; s < 3 * SHAPES; s++) {
+        const int count = counts[s % 3];
+        int results[30];
+        source numbers = source_to(count == 30 ? 20 : -1);
+        cf_map_options options = shapes[s / 3];
         options.next_item = next_number;
         options.user = &numbers;
+        memset(results, 0xff, sizeof results);
         CHECK_STATUS(cf_executor_map_array(executor, task_square, NULL, sizeof(int), results,
-                                           sizeof results[0], COUNT, &options, NULL),
+                                           sizeof results[0], (size_t)count, &options, NULL),
                      CF_OK);
-        for (int i = 0; i < COUNT; i++) {
-            CHECK_EQ(results[i], i * i);
+        for (int i = 0; i < count; i++) {
+            CHECK_EQ(results[i], i < 20 ? i * i : 0);
         }
-        CHECK_EQ(numbers.next, COUNT);
+        CHECK_EQ(numbers.next, count < 20 ? count : 20);
     }
     cf_executor_close(executor);
 }
@@ -1482,6 +1485,35 @@ TEST(map_array_leaves_no_writer_behind_after_a_timeout) {
     }
 }
 
+/* int n: 20 ms, then n + 1. */
+static int task_slow_successor(cf_task *task, void *arg) {
+    sleep_for(20 * CF_MILLISECOND);
+    return return_int(task, *(const int *)arg + 1);
+}
+
+/* Also when all that is left belongs to a chunk that has begun. */
+TEST(map_array_that_stops_within_a_chunk_says_timeout) {
+    enum { COUNT = 6 };
+    const int items[COUNT] = {0, 1, 2, 3, 4, 5};
+    for (size_t workers = 1; workers <= 2; workers++) {
+        int results[COUNT];
+        size_t failed = COUNT;
+        cf_executor *executor = pool(workers);
+        const cf_map_options options = {.timeout = 30 * CF_MILLISECOND,
+                                        .chunksize = COUNT / workers};
+        memset(results, 0xff, sizeof results);
+        CHECK_STATUS(cf_executor_map_array(executor, task_slow_successor, items, sizeof items[0],
+                                           results, sizeof results[0], COUNT, &options, &failed),
+                     CF_TIMEOUT);
+        cf_executor_close(executor);
+        CHECK(failed <= 2); /* there is time for two at most */
+        for (int i = 0; i < COUNT; i++) {
+            CHECK(results[i] == i + 1 || results[i] == 0);
+            CHECK((size_t)i > failed || (results[i] == 0) == ((size_t)i == failed));
+        }
+    }
+}
+
 TEST(map_array_frees_owned_results) {
     enum { COUNT = 20 };
     int items[COUNT];
@@ -1642,6 +1674,7 @@ TEST_MAIN(
     RUN(map_array_zeroes_what_a_failed_item_returned)
     RUN(map_array_stops_on_error)
     RUN(map_array_leaves_no_writer_behind_after_a_timeout)
+    RUN(map_array_that_stops_within_a_chunk_says_timeout)
     RUN(map_array_frees_owned_results)
     RUN(map_array_of_nothing_and_without_results)
     RUN(map_array_refuses_bad_arguments)

@@ -323,7 +323,7 @@ TEST(many_tasks_may_wait_for_the_same_pending_one) {
     }
 }
 
-/* ---------------------------------------------------------------- wait, as_completed, map in tasks */
+/* ---------------------------------------------------------------- the other waits in tasks */
 
 enum { CHILDREN = 100 };
 
@@ -790,11 +790,50 @@ TEST(a_pool_with_a_worker_that_works_is_no_deadlock) {
         CHECK_STATUS(cf_future_wait(f.first_task, 100 * CF_MICROSECOND), CF_TIMEOUT);
         gate_open(&g);
         CHECK_STATUS(outcome(f.first_task), CF_OK);
+        cf_executor_close(second); /* now nobody waits for the futures any more */
+        cf_executor_close(first);
+        CHECK_EQ(atomic_load(&f.deadlocks), 0);
         cf_future_release(f.first_task);
         cf_future_release(f.pending);
-        cf_executor_close(first);
+    }
+}
+
+typedef struct both {
+    cf_executor *second;
+    cf_future *elsewhere, *here;
+    gate start, running;
+} both;
+
+static int task_await_the_child(cf_task *task, void *arg) {
+    both *b = arg;
+    (void)task;
+    gate_arrive(&b->running);
+    gate_await(&b->start);
+    CHECK_STATUS(cf_future_wait(b->here, CF_FOREVER), CF_OK);
+    return 0;
+}
+
+/* One worker: it waits for a task elsewhere, which waits for its child, which it also waits for. */
+static int task_await_both(cf_task *task, void *arg) {
+    both *b = arg;
+    b->elsewhere = cf_executor_submit(b->second, task_await_the_child, b, 0);
+    b->here = cf_executor_submit(cf_task_executor(task), task_nothing, CF_NO_ARG);
+    gate_await_arrivals(&b->running, 1);
+    gate_open(&b->start);
+    sleep_for(CF_MILLISECOND); /* most often the other one is waiting by now */
+    cf_future *const futures[2] = {b->elsewhere, b->here};
+    CHECK_EQ(cf_wait(futures, 2, CF_ALL_COMPLETED, CF_FOREVER, NULL), 2);
+    cf_future_release(b->elsewhere);
+    cf_future_release(b->here);
+    return 0;
+}
+
+TEST(a_wait_for_all_runs_its_pending_ones_before_it_blocks) {
+    for (int round = 0; round < 20; round++) {
+        cf_executor *second = pool(1);
+        both b = {.second = second, .start = GATE_INIT, .running = GATE_INIT};
+        run(pool(1), task_await_both, &b);
         cf_executor_close(second);
-        CHECK_EQ(atomic_load(&f.deadlocks), 0);
     }
 }
 
@@ -1196,7 +1235,7 @@ TEST(a_cycle_through_a_callback_and_a_full_pool_is_told) {
     }
 }
 
-/* ---------------------------------------------------------------- shutdown and close by a worker */
+/* ---------------------------------------------------------------- shutdown, close by a worker */
 
 typedef struct leave {
     cf_executor *executor;
@@ -1547,6 +1586,7 @@ TEST_MAIN(
     RUN(a_cycle_closed_through_pending_tasks_of_full_pools)
     RUN(a_pool_whose_workers_all_wait_for_the_waiter_is_a_deadlock)
     RUN(a_pool_with_a_worker_that_works_is_no_deadlock)
+    RUN(a_wait_for_all_runs_its_pending_ones_before_it_blocks)
     RUN(a_task_that_waits_for_itself_is_told)
     RUN(a_task_that_waits_for_itself_with_a_limit_times_out)
     RUN(the_others_are_delivered_before_the_deadlock)

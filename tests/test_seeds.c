@@ -10,7 +10,7 @@ static cf_future *submit_int(cf_executor *executor, cf_task_fn *fn, int n) {
     return cf_executor_submit(executor, fn, &n, sizeof n);
 }
 
-/* ---------------------------------------------------------------- loiter: map with three workers */
+/* ---------------------------------------------------------------- loiter: map with 3 workers */
 
 enum { LOITERERS = 5 };
 
@@ -456,7 +456,7 @@ TEST(the_default_number_of_workers) {
     cf_executor_close(executor);
 }
 
-/* ---------------------------------------------------------------- map and submit, who owns states */
+/* ---------------------------------------------------------------- map or submit, whose states */
 
 TEST(map_is_ordered_and_as_completed_is_not) {
     enum { COUNT = 3 };

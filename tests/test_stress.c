@@ -14,7 +14,7 @@
 #include "tasks.h"
 
 enum { POOLS_MAX = 3, ACTORS = 3, SLOTS = 32, SHELF = 16, FILLER_MAX = 160, BATCH = 8 };
-enum { OPS_DEFAULT = 15000, FAIL_CODE = 17 };
+enum { OPS_DEFAULT = 40000, FAIL_CODE = 17 };
 
 /* What is known of one submission. */
 typedef struct record {

@@ -154,8 +154,8 @@ BENCH_API void bench_print_idle(const bench *b) {
     uint64_t cpu;
     bench_sleep(100000000u);
     cpu = bench_cpu();
-    bench_sleep(500000000u);
-    cpu = 2 * (bench_cpu() - cpu);
+    bench_sleep(200000000u);
+    cpu = 5 * (bench_cpu() - cpu);
     bench_print(b, (double)cpu, (double)cpu);
 }
 

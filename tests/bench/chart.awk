@@ -15,6 +15,10 @@ function quantity(x, workload) {
         x < 1e6 ? sprintf("%.1f us", x / 1e3) : sprintf("%.1f ms", x / 1e6)
 }
 
+function factor(x) {
+    return sprintf(x < 100 ? "%.3g" : "%.0f", x)
+}
+
 function log10(x) {
     return log(x) / log(10)
 }
@@ -37,7 +41,7 @@ function bar(workload, who, y, from, to,    value, end, class, note) {
         end - LABEL, class
     note = quantity(value, workload)
     if (who != ours && (workload, ours) in median) {
-        note = note sprintf(", %.3gx", value / median[workload, ours])
+        note = note ", " factor(value / median[workload, ours]) "x"
     }
     text(end + 5, y + 11, "value", note)
 }

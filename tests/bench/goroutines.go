@@ -240,8 +240,8 @@ func t8i() {
 	fire(n)
 	time.Sleep(100 * time.Millisecond)
 	start()
-	time.Sleep(500 * time.Millisecond)
-	emit(2*float64(cpu()-cpuStarted), 1, "")
+	time.Sleep(200 * time.Millisecond)
+	emit(5*float64(cpu()-cpuStarted), 1, "")
 }
 
 // twice runs fn for warming up, then measures it.

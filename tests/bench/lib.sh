@@ -17,10 +17,8 @@ tasks() {
     awk -v name="$1" -v divisor="$2" -v quick="$QUICK" -v n="$N" '
         $1 == name {
             count = n ? n : quick ? $3 : $2
-            if ($4 == "yes" && !n) {
-                count = int(count / divisor)
-            }
-            print count < 20 && $4 == "yes" ? 20 : count
+            few = n || $4 == "-" ? count : int(count / divisor)
+            print few < count && few < $4 ? $4 : few
         }' "$bench/workloads.txt"
 }
 
@@ -31,10 +29,11 @@ measure() {
     shift 4
     workers=$W
     [ "$workload" != T7s ] || workers=20
-    line=$(within 60 "$@" "$workload" "$workers" "$(tasks "$workload" "$divisor")" 2>"$out/errors.log")
+    within 60 "$@" "$workload" "$workers" "$(tasks "$workload" "$divisor")" \
+        >"$out/line.txt" 2>"$out/errors.log"
     status=$?
     if [ "$status" -eq 0 ]; then
-        echo "$repetition $peer ${line#* }" >>"$out/results.txt"
+        sed "s/^[^ ]*/$repetition $peer/" "$out/line.txt" >>"$out/results.txt"
     elif [ "$status" -ne 3 ]; then
         echo "$peer $workload failed with status $status: $(tail -n 1 "$out/errors.log")" >&2
         return 1

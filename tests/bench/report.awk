@@ -1,8 +1,10 @@
 # report.awk -- workloads.txt and the output of median.awk as tables: medians, ratios, targets.
 
 function short(x) {
-    return x == "-" || x == "" ? "-" : x < 10 ? sprintf("%.2f", x) : x < 100 ? sprintf("%.1f", x) :
-        sprintf("%.0f", x)
+    if (x == "-" || x == "") {
+        return "-"
+    }
+    return sprintf(x < 0.1 ? "%.2g" : x < 10 ? "%.2f" : x < 100 ? "%.1f" : "%.0f", x)
 }
 
 function row(head, cells,    i, line) {
@@ -14,7 +16,7 @@ function row(head, cells,    i, line) {
 }
 
 # The peers that took part in workloads of this letter, and how wide their columns must be.
-function choose_columns(letter,    i, k, w, length_of) {
+function choose_columns(letter, skipped,    i, k, w, length_of) {
     columns = 0
     for (i = 1; i <= peers; i++) {
         w = 0
@@ -24,7 +26,7 @@ function choose_columns(letter,    i, k, w, length_of) {
                 w = length_of > w ? length_of : w
             }
         }
-        if (w) {
+        if (w && peer[i] != skipped) {
             column[++columns] = peer[i]
             w = length(peer[i]) > w ? length(peer[i]) : w
             width[columns] = w < 6 ? 8 : w + 2
@@ -32,27 +34,29 @@ function choose_columns(letter,    i, k, w, length_of) {
     }
 }
 
-function table(letter, title, values,    i, k, cells, some) {
-    choose_columns(letter)
-    if (!columns) {
-        return
-    }
-    print "\n" title
-    row("", column)
+function table(letter, heading, values, skipped,    i, k, cells, some, rows) {
+    choose_columns(letter, skipped)
     for (k = 1; k <= workloads; k++) {
+        if (substr(name[k], 1, 1) != letter) {
+            continue
+        }
         some = 0
         for (i = 1; i <= columns; i++) {
             cells[i] = short(values[name[k], column[i]])
             some += cells[i] != "-"
         }
-        if (substr(name[k], 1, 1) == letter && some) {
+        if (some && !rows++) {
+            print "\n" heading
+            row("", column)
+        }
+        if (some) {
             row(name[k], cells)
         }
     }
 }
 
 # One target, such as tbb<=0.75, eff>=0.97 or value<=128.
-function judge(workload, target,    part, at_least, limit, what, got, range) {
+function judge(workload, target,    part, at_least, limit, what, got, range, is_met) {
     at_least = index(target, ">=")
     split(target, part, at_least ? ">=" : "<=")
     what = part[1]
@@ -64,8 +68,7 @@ function judge(workload, target,    part, at_least, limit, what, got, range) {
         got = median[workload, ours]
     } else {
         got = ratio[workload, what]
-        range = got == "" || got == "-" ? "" : \
-            sprintf("  (%s to %s)", short(low[workload, what]), short(high[workload, what]))
+        range = sprintf("  (%.3g to %.3g)", low[workload, what], high[workload, what])
     }
     what = what == "eff" ? "efficiency" : what == "value" ? unit[workload] : "of " what
     printf "%-6s %-12s %s %-9s", workload, what, at_least ? ">=" : "<=", limit
@@ -73,10 +76,10 @@ function judge(workload, target,    part, at_least, limit, what, got, range) {
         print "  not measured"
         return
     }
+    is_met = at_least ? got >= limit + 0 : got <= limit + 0
     judged++
-    met += (at_least ? got >= limit + 0 : got <= limit + 0)
-    printf "  %9s  %-6s%s\n", sprintf(got < 1 ? "%.3f" : got < 100 ? "%.2f" : "%.0f", got),
-        (at_least ? got >= limit + 0 : got <= limit + 0) ? "met" : "missed", range
+    met += is_met
+    printf "  %9.4g  %-6s%s\n", got, is_met ? "met" : "missed", range
 }
 
 BEGIN {
@@ -106,18 +109,16 @@ FNR == NR {
 }
 
 END {
-    table("T", "Threads, median of " reps ": ns (T8m: bytes)", median)
-    table("T", "Threads: " ours " / peer (below 1: " ours " is better)", ratio)
-    table("P", "Processes, median of " reps ": ns", median)
-    table("P", "Processes: " ours " / peer", ratio)
-    if (!no_targets) {
-        print "\nTargets (in brackets: lowest and highest of the repetitions)"
-        for (k = 1; k <= workloads; k++) {
-            n = split(targets[name[k]], list, ",")
-            for (i = 1; i <= n && list[i] != "-" && name[k] in asked; i++) {
-                judge(name[k], list[i])
-            }
+    table("T", "Threads, median of " reps ": ns (T8m: bytes)", median, "")
+    table("T", "Threads: " ours " / peer (below 1: " ours " is better)", ratio, ours)
+    table("P", "Processes, median of " reps ": ns", median, "")
+    table("P", "Processes: " ours " / peer", ratio, ours)
+    print "\nTargets (in brackets: lowest and highest of the repetitions)"
+    for (k = 1; k <= workloads; k++) {
+        n = split(targets[name[k]], list, ",")
+        for (i = 1; i <= n && list[i] != "-" && name[k] in asked; i++) {
+            judge(name[k], list[i])
         }
-        printf "%d of %d met\n", met, judged
     }
+    printf "%d of %d met\n", met, judged
 }
