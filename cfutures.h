@@ -2290,8 +2290,9 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 /* ---------------------------------------------------------------------------------------------
  * queue                                                                                >>queue
  *
- * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out,
- * under the executor's lock. What a task submits goes to the deque of its worker, without a lock:
+ * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
+ * They share one lock and workers another, so that a submitter in full swing does not fight for a
+ * cache line with each worker that takes something out. What a task submits goes to the deque of its worker, without a lock:
  * the owner works at the bottom, thieves take from the top. Workers move tasks of the ring in small
  * batches to their deque while tasks are very short; those, below `batch_end`, the owner takes from
  * the top too, so that their order stays the order of submission.
@@ -2309,15 +2310,14 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 
 typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL } cf__kind;
 
-/* The mailbox of a worker says what it is doing; a pointer is a task handed to it. */
-#define CF__BUSY    ((uintptr_t)0)
-#define CF__FREE    ((uintptr_t)1) /* has nothing to do, or soon will; takes a task here */
-#define CF__SEEK    ((uintptr_t)2) /* looks for work in the queues: starting, woken, or stealing */
-#define CF__ASLEEP  ((uintptr_t)3) /* parked, in the executor's list */
-#define CF__MAIL(m) ((m) > CF__ASLEEP)
+/* What a worker is doing. From FREE to BUSY only under the executor's lock, so that whoever counts
+ * tasks and free workers under it counts right. */
+#define CF__BUSY   ((uintptr_t)0)
+#define CF__FREE   ((uintptr_t)1) /* has no task, and will look for one before it sleeps */
+#define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
 
 typedef struct cf__worker {
-    cf__word mail; /* W: owner; executor's lock (to hand, wake). R: anybody */
+    cf__word state; /* W: owner; who wakes it, under the executor's lock. R: anybody */
 
     _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
 
@@ -2353,18 +2353,22 @@ struct cf_executor {
     cf__worker       **workers; /* the first `started` are there */
     char               name[16];
     /* free-standing */
-    cf__word closing; /* W: lock. CF__CLOSING, CF__BROKEN */
+    cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
-    cf__word spinner; /* some worker spins for work: one is enough */
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, for readers without */
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
 
-    _Alignas(CF__LINE) cf__word lock; /* guards: */
-    cf__word    queued; /* entries of the ring. R: anybody, as a hint */
-    cf_future **ring;
-    size_t      capacity, head; /* capacity: 0 or a power of two */
+    _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
+    cf__word    tail;      /* where the next task goes. R: anybody */
+    uint64_t    submitted;
+    cf_future **ring;      /* W: both locks. R: either */
+    size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
+
+    _Alignas(CF__LINE) cf__word lock; /* workers, and submitters who must wake one. Guards: */
+    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
     cf__worker *asleep;
     size_t      asleep_count, waking; /* waking: unparked, not yet arrived */
     size_t      started, alive;       /* threads ever started; those that have not left */
@@ -2372,7 +2376,7 @@ struct cf_executor {
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     size_t      visitors; /* callers inside that may touch it or run user code of it */
     size_t      blocked;  /* of those, submitters that wait for space */
-    uint64_t    submitted, cancelled, withdrawn, caller_started, caller_finished, caller_failed;
+    uint64_t    cancelled, withdrawn, refused, caller_started, caller_finished, caller_failed;
     cf__word    left;  /* bumped when the last worker or visitor leaves */
     cf__word    space; /* bumped when a bounded queue has room again */
     cf__word    join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
@@ -2456,27 +2460,38 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring, all under the lock ---- */
+/* ---- ring ---- */
 
+/* A hint, unless under a lock: then tail_lock makes it an upper bound, and lock a lower one. */
+static size_t cf__ring_length(cf_executor *executor)
+{
+    const uintptr_t head = cf__load_acquire(&executor->head);
+    const intptr_t length = (intptr_t)(cf__load_seq_cst(&executor->tail) - head);
+    return length > 0 ? (size_t)length : 0;
+}
+
+/* Under tail_lock. */
 static bool cf__ring_has_room(cf_executor *executor, size_t count)
 {
-    return executor->capacity - cf__load_relaxed(&executor->queued) >= count;
+    return executor->capacity - cf__ring_length(executor) >= count;
 }
 
-static void cf__ring_push(cf_executor *executor, cf_future *future)
+/* Under tail_lock, with room. [idle] The store to tail comes before the caller's load of hungry. */
+static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t count)
 {
-    const uintptr_t queued = cf__load_relaxed(&executor->queued);
-    executor->ring[(executor->head + queued) & (executor->capacity - 1)] = future;
-    cf__store_release(&executor->queued, queued + 1);
+    const uintptr_t tail = cf__load_relaxed(&executor->tail);
+    for (size_t i = 0; i < count; i++)
+        executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
+    cf__store_seq_cst(&executor->tail, tail + count);
 }
 
+/* Under lock. */
 static cf_future *cf__ring_pop(cf_executor *executor)
 {
-    const uintptr_t queued = cf__load_relaxed(&executor->queued);
-    if (queued == 0) return NULL;
-    cf_future *const future = executor->ring[executor->head];
-    executor->head = (executor->head + 1) & (executor->capacity - 1);
-    cf__store_release(&executor->queued, queued - 1);
+    const uintptr_t head = cf__load_relaxed(&executor->head);
+    if (head == cf__load_acquire(&executor->tail)) return NULL;
+    cf_future *const future = executor->ring[head & (executor->capacity - 1)];
+    cf__store_release(&executor->head, head + 1);
     return future;
 }
 
@@ -2486,46 +2501,48 @@ static void cf__drop_tombstone(cf_executor *executor, cf_future *future)
     cf_future_release(future);
 }
 
-/* Takes cancelled tasks out of a full ring, so that cancelling for ever does not grow it. Releasing
- * a cancelled future calls no user code. */
-static void cf__ring_sweep(cf_executor *executor)
+/* Under both locks: moves what is in the ring to `ring`, without the cancelled tasks, so that cancelling
+ * for ever does not make it grow. Releasing a cancelled future calls no user code. */
+static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
 {
-    const uintptr_t queued = cf__load_relaxed(&executor->queued);
-    if (cf__load_relaxed(&executor->dead) <= queued / 2) return;
-    for (uintptr_t i = 0; i < queued; i++) {
-        cf_future *const future = cf__ring_pop(executor);
+    const uintptr_t tail = cf__load_relaxed(&executor->tail);
+    const uintptr_t head = cf__load_relaxed(&executor->head);
+    uintptr_t count = 0;
+    for (uintptr_t i = head; i != tail; i++) {
+        cf_future *const future = executor->ring[i & (executor->capacity - 1)];
         if (cf__is_done(future) && future->cell.status == CF_CANCELLED)
             cf__drop_tombstone(executor, future);
         else
-            cf__ring_push(executor, future);
+            ring[(head + count++) & (capacity - 1)] = future;
     }
+    executor->ring = ring;
+    executor->capacity = capacity;
+    cf__store_seq_cst(&executor->tail, head + count);
 }
 
-/* Called and returns with the lock held, but lets it go meanwhile. False: out of memory. */
+/* Called and returns with tail_lock held, but lets it go meanwhile. False: out of memory. */
 static bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
-    cf__ring_sweep(executor);
-    while (!cf__ring_has_room(executor, count)) {
+    for (bool grow = false; !cf__ring_has_room(executor, count); grow = true) {
         const size_t old = executor->capacity;
+        /* The first time perhaps only without the dead; they may lie in deques, though. */
+        if (cf__load_relaxed(&executor->dead) <= old / 2) grow = true;
         size_t capacity = old > 0 ? old : 64, bytes;
-        while (capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
-        cf__unlock(&executor->lock);
+        while (grow && capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
+        cf__unlock(&executor->tail_lock);
         cf_future **ring = cf__size(capacity, sizeof *ring, 0, &bytes) ? cf__alloc(bytes) : NULL;
-        cf__lock(&executor->lock);
+        cf__lock(&executor->tail_lock);
         if (ring == NULL) return false;
         cf_future **surplus = ring;
         if (executor->capacity == old) {
-            const uintptr_t queued = cf__load_relaxed(&executor->queued);
-            for (uintptr_t i = 0; i < queued; i++)
-                ring[i] = executor->ring[(executor->head + i) & (old - 1)];
             surplus = executor->ring;
-            executor->ring = ring;
-            executor->capacity = capacity;
-            executor->head = 0;
+            cf__lock(&executor->lock);
+            cf__ring_move(executor, ring, capacity);
+            cf__unlock(&executor->lock);
         }
-        cf__unlock(&executor->lock);
-        cf__free(surplus);
-        cf__lock(&executor->lock);
+        cf__unlock(&executor->tail_lock);
+        cf__free((void *)surplus);
+        cf__lock(&executor->tail_lock);
     }
     return true;
 }
@@ -2649,6 +2666,9 @@ static void cf__run_in_caller(cf_executor *executor, cf_future *future)
     }
     cf__runner *const self = cf__self;
     const size_t index = self->index;
+    cf__lock(&executor->lock);
+    executor->caller_started++;
+    cf__unlock(&executor->lock);
     if (self->heap != &executor->heap)
         self->index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
     cf__execute(self, future);
@@ -2763,6 +2783,11 @@ typedef struct cf__set {
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
 } cf__set;
+
+static bool cf__is_past(int64_t deadline)
+{
+    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
+}
 
 static bool cf__is_foreign(const cf_future *future)
 {
@@ -2992,6 +3017,7 @@ static cf_status cf__await(cf_future *future, int64_t deadline)
     if (deadline == 0) return CF_TIMEOUT;
     cf__runner *const self = cf__self;
     if (self == NULL) return cf__block_on(future, deadline);
+    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
     cf_status status = cf__help(self, future);
     if (status != CF_OK || cf__is_done(future)) return status;
     if (future->home != NULL) cf__spin_for(&future->word, CF__STATE, CF__DONE, cf__executor_of(future));
@@ -3133,6 +3159,19 @@ static cf_status cf__set_block(cf__set *set, int64_t deadline)
     return CF_OK;
 }
 
+/* CF_OK: something may have arrived. */
+static cf_status cf__set_wait_in_task(cf__set *set, cf__runner *self, int64_t deadline)
+{
+    cf_status status = CF_OK;
+    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+    if (cf__set_help(set, self, &status)) return status;
+    self->set = set;
+    if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
+    status = cf__set_block(set, deadline);
+    cf__wait_end(self);
+    return status;
+}
+
 /* The next that ended, or NULL and why. */
 static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *status)
 {
@@ -3144,19 +3183,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
         if (set->members == NULL) *status = CF_END;
         else if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) *status = CF_FORKED;
         else if (deadline == 0) *status = CF_TIMEOUT;
-        if (*status != CF_OK) return NULL;
-        if (self != NULL) {
-            if (cf__set_help(set, self, status)) {
-                if (*status != CF_OK) return NULL;
-                continue;
-            }
-            self->set = set;
-            if (!cf__wait_begin(self, deadline)) *status = CF_DEADLOCK;
-        }
-        if (*status == CF_OK) {
-            *status = cf__set_block(set, deadline);
-            if (self != NULL) cf__wait_end(self);
-        }
+        else if (self == NULL) *status = cf__set_block(set, deadline);
+        else *status = cf__set_wait_in_task(set, self, deadline);
         if (*status != CF_OK) return NULL;
     }
 }
@@ -3332,7 +3360,7 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
     } else {
         cf_status status = CF_OK;
         /* In a task, first all that it can run itself: others may wait for one of those. */
-        for (size_t i = 0; i < count && cf__self != NULL && deadline != 0 && status == CF_OK; i++)
+        for (size_t i = 0; i < count && cf__self != NULL && status == CF_OK && !cf__is_past(deadline); i++)
             if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
         for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
             if (futures[i] != NULL) status = cf__await(futures[i], deadline);
@@ -3467,8 +3495,9 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 /* ---------------------------------------------------------------------------------------------
  * pool                                                                                  >>pool
  *
- * Workers, and how tasks reach them. A submitter hands its task to a worker that is free, else puts
- * it into the ring; then, still under the lock, cf__balance decides:
+ * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set, because
+ * some worker sleeps or may be started and none is on its way, it takes the lock, and cf__balance
+ * decides:
  *
  *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
  *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
@@ -3477,9 +3506,10 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
  * a burst of submits wakes one worker and not all. A worker is free from just before the result of
  * its last task can be seen, so that submit, result, submit uses one worker.
  *
- * Why no wake-up is lost: the ring and the list of sleepers are under one lock. Deques are not: who
- * pushes to one then loads `hungry`; who goes to sleep sets `hungry` and then looks at the deques,
- * all sequentially consistent, so one of them sees the other [idle].
+ * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who goes
+ * to sleep stores `hungry`, then looks at ring and deques. All four are sequentially consistent, so at
+ * least one of the two sees the other. While a woken worker is on its way, `hungry` is clear; when it
+ * arrives it sets it again and looks for itself.
  *
  * A worker ends when the executor is closing and no task is left anywhere. It is joined by whoever
  * waits for the shutdown; the last step out (see cf__leave_unlock) tells, or frees an executor that
@@ -3493,7 +3523,7 @@ typedef struct cf__nudge {
 
 static size_t cf__pending(cf_executor *executor) /* under the lock */
 {
-    size_t pending = (size_t)cf__load_relaxed(&executor->queued);
+    size_t pending = cf__ring_length(executor);
     for (size_t i = 0; i < executor->started; i++)
         pending += cf__deque_length(executor->workers[i]);
     const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
@@ -3503,49 +3533,54 @@ static size_t cf__pending(cf_executor *executor) /* under the lock */
 static size_t cf__free_workers(cf_executor *executor) /* under the lock */
 {
     size_t count = 0;
-    for (size_t i = 0; i < executor->started; i++) {
-        const uintptr_t mail = cf__load_acquire(&executor->workers[i]->mail);
-        if (mail == CF__FREE || mail == CF__SEEK) count++;
-    }
+    for (size_t i = 0; i < executor->started; i++)
+        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
     return count;
 }
 
 /* Under the lock. */
-static void cf__wake_locked(cf_executor *executor, cf__worker *worker)
+static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
 {
     *(worker->previous != NULL ? &worker->previous->next : &executor->asleep) = worker->next;
     if (worker->next != NULL) worker->next->previous = worker->previous;
     executor->asleep_count--;
     cf__bump(&executor->awake);
     cf__store_relaxed(&executor->heap.quiet, 0);
-    cf__store_release(&worker->mail, CF__SEEK);
+    cf__store_release(&worker->state, CF__FREE);
 }
 
-static bool cf__may_start(const cf_executor *executor)
+static bool cf__may_start(cf_executor *executor) /* under the lock */
 {
-    return executor->started < executor->max_workers && !executor->starting;
+    return executor->started < executor->max_workers && !executor->starting &&
+           cf__load_relaxed(&executor->closing) == 0;
+}
+
+/* Under the lock. */
+static void cf__set_hungry(cf_executor *executor)
+{
+    const bool hungry =
+        executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
+    if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
 }
 
 /* Under the lock; what it says is done by cf__act after the lock. */
 static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
-    const bool open = cf__load_relaxed(&executor->closing) == 0;
-    if (executor->asleep_count > 0 || (open && cf__may_start(executor))) {
-        const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-        const size_t sleepers = executor->asleep_count;
-        if (pending > idle && sleepers > 0 && executor->waking == 0) {
-            nudge.wake = executor->asleep;
-            cf__wake_locked(executor, nudge.wake);
-            executor->waking++;
-        }
-        if (pending > idle + sleepers && open && cf__may_start(executor)) {
-            nudge.start = executor->starting = true;
-            executor->visitors++; /* until it is started */
-        }
+    cf__set_hungry(executor);
+    if (executor->asleep_count == 0 && !cf__may_start(executor)) return nudge;
+    const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
+    const size_t sleepers = executor->asleep_count;
+    if (pending > idle && sleepers > 0 && executor->waking == 0) {
+        nudge.wake = executor->asleep;
+        cf__rise_locked(executor, nudge.wake);
+        executor->waking++;
     }
-    const bool hungry = executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
-    if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
+    if (pending > idle + sleepers && cf__may_start(executor)) {
+        nudge.start = executor->starting = true;
+        executor->visitors++; /* until it is started */
+    }
+    cf__set_hungry(executor);
     return nudge;
 }
 
@@ -3554,16 +3589,16 @@ static bool cf__start_workers(cf_executor *executor);
 /* False: there is no worker and none could be started, so all that was queued ended with CF_SYSTEM. */
 static bool cf__act(cf_executor *executor, cf__nudge nudge)
 {
-    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
+    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
 }
 
-static void cf__rebalance(cf_executor *executor)
+static bool cf__rebalance(cf_executor *executor)
 {
     cf__lock(&executor->lock);
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
+    return cf__act(executor, nudge);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -3594,7 +3629,7 @@ static void cf__withdraw(cf_executor *executor, cf_status status)
             cf__store_relaxed(&future->runner, (uintptr_t)&cf__self);
             cf__cell_fail(&future->cell, status);
             cf__lock(&executor->lock);
-            if (status == CF_SYSTEM) executor->submitted--; /* a refusal, if late */
+            if (status == CF_SYSTEM) executor->refused++; /* if late */
             else executor->withdrawn++;
             cf__unlock(&executor->lock);
             cf__complete(future);
@@ -3621,17 +3656,21 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     worker->pace_from = now;
     worker->paced = 0;
     if (worker->pace == 0 || worker->pace > 1000 || executor->queue_limit > 0) return 0;
-    const size_t share = (size_t)cf__load_relaxed(&executor->queued) / (2 * executor->cpus);
+    if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
+    /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
+     * hands, and there is more to take at once. */
+    if (executor->cpus > 1 && cf__ring_length(executor) < CF__BATCH)
+        for (int i = 0; i < 20; i++) cf__pause();
+    const size_t share = cf__ring_length(executor) / (size_t)(cf__load_relaxed(&executor->awake) + 1);
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
-/* From the ring: one task to run, a few more into the (empty) deque. NULL: the ring is empty. */
+/* From the ring: one task to run, a few more into the empty deque. NULL: the ring is empty. */
 static cf_future *cf__worker_fetch(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
-    if (cf__load_acquire(&executor->queued) == 0) return NULL;
+    if (cf__ring_length(executor) == 0) return NULL;
     size_t more = cf__batch_size(executor, worker);
-    if (cf__deque_length(worker) > 0) more = 0; /* a batch lies at the bottom of the deque */
     cf__lock(&executor->lock);
     cf_future *const future = cf__ring_pop(executor);
     cf__nudge nudge = {NULL, false};
@@ -3648,7 +3687,7 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
             worker->batch_end = end;
             cf__store_seq_cst(&worker->bottom, end);
         }
-        cf__store_relaxed(&worker->mail, CF__BUSY);
+        cf__store_relaxed(&worker->state, CF__BUSY);
         space = cf__make_space(executor);
         nudge = cf__balance(executor);
     }
@@ -3658,57 +3697,58 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
     return future;
 }
 
+/* It has a task that does not come from the ring. */
+static void cf__worker_engage(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    cf__lock(&executor->lock);
+    cf__store_relaxed(&worker->state, CF__BUSY);
+    const cf__nudge nudge = cf__balance(executor);
+    cf__unlock(&executor->lock);
+    (void)cf__act(executor, nudge);
+}
+
 static cf_future *cf__worker_steal(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
     const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 1; i < crew; i++) {
+    for (size_t i = 0; i < crew; i++) { /* a new worker may not belong to the crew yet */
         cf__worker *const victim = executor->workers[(worker->index + i) % crew];
         while (victim != worker && cf__deque_length(victim) > 0) {
             cf_future *const future = cf__deque_steal(victim);
-            if (future == NULL) continue;
-            cf__store_relaxed(&worker->mail, CF__BUSY);
-            if (cf__load_relaxed(&executor->hungry) != 0) cf__rebalance(executor);
-            return future;
+            if (future != NULL) return future;
         }
     }
     return NULL;
 }
 
-/* Is there anything to find? A hint. */
+/* Is there anything to find? */
 static bool cf__looks_busy(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
-    if (cf__load_acquire(&executor->queued) > 0) return true;
+    if (cf__ring_length(executor) > 0) return true;
     const size_t crew = (size_t)cf__load_acquire(&executor->crew);
     for (size_t i = 0; i < crew; i++) {
         cf__worker *const other = executor->workers[i];
-        if ((intptr_t)(cf__load_seq_cst(&other->bottom) - cf__load_seq_cst(&other->top)) > 0)
-            return true;
+        const uintptr_t top = cf__load_acquire(&other->top);
+        if ((intptr_t)(cf__load_seq_cst(&other->bottom) - top) > 0) return true;
     }
-    return false;
+    return cf__deque_length(worker) > 0;
 }
 
-/* A task that was handed to this worker, or that it finds; then it is busy. NULL: then it is free. */
+/* A task that it finds; then it is busy. Others' batches are older than what is in the ring. */
 static cf_future *cf__worker_search(cf__worker *worker)
 {
-    uintptr_t mail = cf__load_acquire(&worker->mail);
-    if (!CF__MAIL(mail)) {
-        if (!cf__looks_busy(worker)) {
-            if (mail == CF__SEEK) cf__store_release(&worker->mail, CF__FREE);
-            return NULL;
-        }
-        if (mail == CF__SEEK || cf__cas(&worker->mail, &mail, CF__SEEK)) {
-            const bool children = cf__deque_length(worker) > 0;
-            cf_future *future = children ? NULL : cf__worker_steal(worker);
-            if (future == NULL) future = cf__worker_fetch(worker);
-            if (future == NULL) future = cf__deque_take(worker);
-            cf__store_release(&worker->mail, future != NULL ? CF__BUSY : CF__FREE);
-            return future;
-        }
+    if (!cf__looks_busy(worker)) return NULL;
+    const bool children = cf__deque_length(worker) > 0;
+    cf_future *found = children ? NULL : cf__worker_steal(worker);
+    if (found == NULL) {
+        cf_future *const fetched = cf__worker_fetch(worker);
+        if (fetched != NULL) return fetched;
+        found = cf__deque_take(worker);
     }
-    cf__store_relaxed(&worker->mail, CF__BUSY);
-    return (cf_future *)mail;
+    if (found != NULL) cf__worker_engage(worker);
+    return found;
 }
 
 /* Spins for work, if a CPU is free and nobody else does. True: something has turned up. */
@@ -3724,11 +3764,11 @@ static bool cf__worker_spin(cf__worker *worker)
     const int64_t end = worker->idle_from + (int64_t)worker->spin;
     do {
         for (int i = 0; i < 16 && !found; i++) {
-            found = CF__MAIL(cf__load_acquire(&worker->mail)) || cf__looks_busy(worker);
+            found = cf__looks_busy(worker);
             if (!found) cf__pause();
         }
     } while (!found && cf__load_relaxed(&executor->closing) == 0 && cf__now() < end);
-    cf__store_release(&executor->spinner, 0);
+    cf__store_seq_cst(&executor->spinner, 0); /* and then it looks once more, whatever was found */
     return found;
 }
 
@@ -3736,28 +3776,30 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
+    cf__lock(&executor->tail_lock);
     cf__lock(&executor->lock);
-    if (cf__load_relaxed(&executor->queued) == 0 && executor->capacity > 4096) {
+    if (cf__ring_length(executor) == 0 && executor->capacity > 4096) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
-        executor->head = 0;
     }
     cf__unlock(&executor->lock);
-    cf__free(surplus);
+    cf__unlock(&executor->tail_lock);
+    cf__free((void *)surplus);
     if (cf__load_relaxed(&executor->heap.block_count) > CF__BLOCKS_KEPT)
         (void)cf__heap_trim(&executor->heap, 0);
 }
 
-/* Parks. What ends it: a task was submitted that nobody else is free for, or the executor closes. */
+/* What ends it: a task was submitted that nobody else is free for, or the executor closes. */
 static void cf__worker_sleep(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
     const int64_t from = worker->idle_from != 0 ? worker->idle_from : cf__now();
     worker->idle_from = 0;
     if (cf__load_relaxed(&executor->awake) == 0) cf__tidy(executor);
-    while (cf__load_acquire(&worker->mail) == CF__ASLEEP)
-        (void)cf__park(&worker->mail, CF__ASLEEP, CF__NEVER);
+    CFUTURES_TEST_POINT(6);
+    while (cf__load_acquire(&worker->state) == CF__ASLEEP)
+        (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
     cf__lock(&executor->lock);
     executor->waking--;
     const cf__nudge nudge = cf__balance(executor);
@@ -3768,98 +3810,106 @@ static void cf__worker_sleep(cf__worker *worker)
                    : worker->spin / 2 > CF__SPIN_LEAST ? worker->spin / 2 : CF__SPIN_LEAST;
 }
 
-/* Under the lock: off the list again, since work turned up. */
-static void cf__worker_rise(cf__worker *worker)
+/* Under the lock. */
+static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
 {
-    cf_executor *const executor = worker->executor;
-    cf__lock(&executor->lock);
-    const bool asleep = cf__load_relaxed(&worker->mail) == CF__ASLEEP;
-    if (asleep) cf__wake_locked(executor, worker);
-    else executor->waking--; /* somebody just woke it */
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
-}
-
-/* Nothing to do. False: it never will have, leave. */
-static bool cf__worker_rest(cf__worker *worker)
-{
-    cf_executor *const executor = worker->executor;
-    cf__spares_give(&worker->runner, worker->runner.spares);
-    worker->pace = 0;
-    worker->pace_from = 0;
-    cf__lock(&executor->lock);
-    uintptr_t mail = CF__FREE;
-    const bool work = cf__looks_busy(worker);
-    const bool ends = !work && cf__load_relaxed(&executor->closing) != 0;
-    if (work || !cf__cas(&worker->mail, &mail, ends ? CF__BUSY : CF__ASLEEP)) {
-        cf__unlock(&executor->lock);
-        return true;
-    }
-    if (ends) {
-        cf__unlock(&executor->lock);
-        return false;
-    }
     worker->previous = NULL;
     worker->next = executor->asleep;
     if (worker->next != NULL) worker->next->previous = worker;
     executor->asleep = worker;
     executor->asleep_count++;
     cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    if (cf__load_relaxed(&executor->awake) == 0) cf__store_relaxed(&executor->heap.quiet, 1);
-    const bool space = cf__make_space(executor);
-    const cf__nudge nudge = cf__balance(executor); /* says that somebody sleeps [idle] */
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
-    (void)cf__act(executor, nudge);
-    CFUTURES_TEST_POINT(6);
-    if (cf__looks_busy(worker)) cf__worker_rise(worker);
-    else cf__worker_sleep(worker);
-    return true;
+    cf__store_relaxed(&executor->heap.quiet, cf__load_relaxed(&executor->awake) == 0);
+    cf__store_relaxed(&worker->state, CF__ASLEEP);
+    cf__set_hungry(executor); /* [idle] before the last look */
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it held in hand or
- * in its mailbox is up for others. */
+/* Nothing to do. False: it never will have, leave. */
+static bool cf__worker_rest(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    bool work, ends, space;
+    cf__spares_give(&worker->runner, worker->runner.spares);
+    worker->pace = 0;
+    worker->pace_from = 0;
+    cf__lock(&executor->lock);
+    ends = cf__load_relaxed(&executor->closing) != 0;
+    if (!ends) cf__lie_down_locked(executor, worker);
+    work = cf__looks_busy(worker);
+    if (work && !ends) {
+        cf__rise_locked(executor, worker);
+        cf__set_hungry(executor);
+    } else if (!work && ends) {
+        cf__store_relaxed(&worker->state, CF__BUSY); /* takes nothing any more */
+    }
+    space = cf__make_space(executor);
+    cf__unlock(&executor->lock);
+    if (space) cf__unpark_one(&executor->space);
+    if (!work && !ends) cf__worker_sleep(worker);
+    return work || !ends;
+}
+
+/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is up
+ * for others. */
 static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
                                  cf_future *in_hand)
 {
-    const uintptr_t mail = cf__exchange(&worker->mail, CF__BUSY);
-    if (CF__MAIL(mail)) in_hand = (cf_future *)mail; /* never both: in hand means busy */
-    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* it came from there, or all is empty */
-    cf__rebalance(worker->executor);
+    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* there is room: it came from there */
+    cf__worker_engage(worker);
     cf__run_callbacks(future, callbacks);
+}
+
+/* What it has at hand; NULL: nothing, from now on it is free. */
+static cf_future *cf__worker_next(cf__worker *worker)
+{
+    /* Now and then the ring goes before the worker's own children, lest they keep it for ever. */
+    const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__ring_length(worker->executor) > 0 &&
+        (intptr_t)(cf__load_relaxed(&worker->bottom) - worker->batch_end) > 0;
+    cf_future *const next = skip ? NULL : cf__deque_take(worker);
+    if (next == NULL) cf__store_release(&worker->state, CF__FREE);
+    else cf__prefetch(next);
+    return next;
 }
 
 /* Runs what it took from a queue. Returns what to run next; NULL: nothing at hand, it is free. */
 static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 {
-    cf_executor *const executor = worker->executor;
     worker->paced++;
     if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-        cf__drop_tombstone(executor, future);
-        cf_future *const next = cf__deque_take(worker);
-        if (next == NULL) cf__store_release(&worker->mail, CF__FREE);
-        return next;
+        cf__drop_tombstone(worker->executor, future);
+        return cf__worker_next(worker);
     }
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
     if (future->cell.status != CF_OK) cf__bump(&worker->failed);
     cf__bump(&worker->finished);
-    cf_future *next = NULL;
-    /* Now and then the ring goes before the worker's own children, lest they keep it for ever. */
-    const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__load_relaxed(&executor->queued) > 0 &&
-        (intptr_t)(cf__load_relaxed(&worker->bottom) - worker->batch_end) > 0;
-    if (!skip) next = cf__deque_take(worker);
-    if (next == NULL) cf__store_release(&worker->mail, skip ? CF__SEEK : CF__FREE);
-    else cf__prefetch(next);
+    cf_future *next = cf__worker_next(worker);
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) {
         cf__worker_call_back(worker, future, callbacks, next);
-        next = cf__deque_take(worker);
-        if (next == NULL) cf__store_release(&worker->mail, CF__FREE);
+        next = cf__worker_next(worker);
     }
     cf_future_release(future);
     return next;
+}
+
+/* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
+static void cf__close_door(cf_executor *executor, uintptr_t how)
+{
+    cf__lock(&executor->tail_lock);
+    cf__lock(&executor->lock);
+    cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
+    cf__bump(&executor->space);
+    while (executor->asleep != NULL) {
+        cf__worker *const worker = executor->asleep;
+        cf__rise_locked(executor, worker);
+        executor->waking++;
+        cf__unpark_one(&worker->state); /* under the lock: once it runs it may end, and be freed */
+    }
+    cf__set_hungry(executor);
+    cf__unpark_all(&executor->space);
+    cf__unlock(&executor->lock);
+    cf__unlock(&executor->tail_lock);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -3869,11 +3919,7 @@ static bool cf__worker_begin(cf__worker *worker)
     worker->runner.stack = cf__stack_here();
     cf__thread_name(executor->name, worker->index);
     if (executor->initializer == NULL || executor->initializer(executor->worker_arg) == 0) return true;
-    cf__lock(&executor->lock);
-    cf__store_release(&executor->closing, cf__load_relaxed(&executor->closing) | CF__BROKEN);
-    cf__bump(&executor->space);
-    cf__unlock(&executor->lock);
-    cf__unpark_all(&executor->space);
+    cf__close_door(executor, CF__BROKEN);
     cf__withdraw(executor, CF_BROKEN);
     return false;
 }
@@ -3883,8 +3929,7 @@ static void cf__worker_loop(cf__worker *worker)
     for (;;) {
         cf_future *future = cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        if (cf__deque_length(worker) > 0) continue;
-        if (cf__looks_busy(worker) || CF__MAIL(cf__load_acquire(&worker->mail))) continue;
+        if (cf__looks_busy(worker)) continue;
         if (!cf__worker_spin(worker) && !cf__worker_rest(worker)) return;
     }
 }
@@ -3900,7 +3945,7 @@ static cf__thread_result cf__worker_main(void *arg)
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
     cf__lock(&executor->lock);
-    cf__store_relaxed(&worker->mail, CF__BUSY); /* takes nothing any more */
+    cf__store_relaxed(&worker->state, CF__BUSY);
     cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
     executor->alive--;
     cf__leave_unlock(executor, worker);
@@ -3919,7 +3964,7 @@ static bool cf__start_one(cf_executor *executor)
     worker->spin = CF__SPIN_MOST;
     worker->runner.heap = &executor->heap;
     worker->runner.stack_room = executor->stack_room;
-    cf__store_relaxed(&worker->mail, CF__SEEK);
+    cf__store_relaxed(&worker->state, CF__FREE);
     cf__lock(&executor->lock);
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
@@ -3956,9 +4001,10 @@ static bool cf__start_workers(cf_executor *executor)
         executor->starved = !done;
         nobody = executor->alive == 0 && !done;
         if (done) nudge = cf__balance(executor);
+        else cf__set_hungry(executor); /* the next submit tries again */
         if (nudge.start) executor->visitors--; /* one visit is enough */
         cf__unlock(&executor->lock);
-        if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
+        if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
         if (nobody) cf__withdraw(executor, CF_SYSTEM);
     }
     cf__visit_end(&visit);
@@ -3982,20 +4028,6 @@ static cf_future *cf__refuse(cf_future *future, cf_status status)
     return future;
 }
 
-/* Under the lock: to a worker that is free, if nothing waits before it. */
-static bool cf__hand_over(cf_executor *executor, cf_future *future)
-{
-    if (cf__load_relaxed(&executor->queued) != 0 || executor->started == executor->asleep_count)
-        return false;
-    for (size_t i = 0; i < executor->started; i++) {
-        uintptr_t mail = CF__FREE;
-        cf__worker *const worker = executor->workers[i];
-        if (cf__load_relaxed(&worker->mail) == CF__FREE && cf__cas(&worker->mail, &mail, (uintptr_t)future))
-            return true;
-    }
-    return false;
-}
-
 /* Under the lock: do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
@@ -4004,7 +4036,7 @@ static bool cf__is_full(cf_executor *executor)
     return cf__pending(executor) >= room;
 }
 
-/* Called and returns with the lock held. CF_OK: there is room. What ends the wait: a task was taken or
+/* Called and returns with both locks held. CF_OK: there is room. What ends the wait: a task was taken or
  * cancelled (space), or the executor closes or breaks. */
 static cf_status cf__await_space(cf_executor *executor)
 {
@@ -4014,6 +4046,7 @@ static cf_status cf__await_space(cf_executor *executor)
     while (status == CF_OK && cf__is_full(executor)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
         cf__unlock(&executor->lock);
+        cf__unlock(&executor->tail_lock);
         if (self != NULL) self->pool = executor;
         if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
             status = CF_DEADLOCK;
@@ -4021,6 +4054,7 @@ static cf_status cf__await_space(cf_executor *executor)
             (void)cf__park(&executor->space, seen, CF__NEVER);
             if (self != NULL) cf__wait_end(self);
         }
+        cf__lock(&executor->tail_lock);
         cf__lock(&executor->lock);
         if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
     }
@@ -4028,62 +4062,93 @@ static cf_status cf__await_space(cf_executor *executor)
     return status;
 }
 
-/* What to do with a task when the queue of a bounded executor is full. */
+/* Under both locks: what to do with one more task. */
 static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
-    *run_here = false;
-    if (executor->queue_limit == 0 || !cf__is_full(executor)) return CF_OK;
+    const cf_status refused = cf__refusal(executor);
+    if (refused != CF_OK || !cf__is_full(executor)) return refused;
     *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
                 (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
     if (*run_here) return CF_OK;
     return executor->on_full == CF_FULL_BLOCK ? cf__await_space(executor) : CF_QUEUE_FULL;
 }
 
-/* To the executor's queue. Afterwards the futures may have run, and been released by others. With
- * CF_SYSTEM they have ended already; with another refusal they are still the caller's. */
-static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count, bool *run_here)
+/* Under tail_lock. */
+static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf__nudge nudge = {NULL, false};
-    const bool visits = executor->queue_limit > 0; /* it may block, and outlast a shutdown */
-    cf__lock(&executor->lock);
-    if (visits) executor->visitors++;
-    cf_status status = cf__refusal(executor);
-    if (status == CF_OK) status = cf__admit(executor, run_here);
-    if (status == CF_OK && !*run_here && !(count == 1 && cf__hand_over(executor, futures[0]))) {
-        if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
-            status = CF_NO_MEMORY;
-        else
-            status = cf__refusal(executor); /* the lock was let go */
-        for (size_t i = 0; i < count && status == CF_OK; i++) cf__ring_push(executor, futures[i]);
-        if (status == CF_OK) nudge = cf__balance(executor);
-    }
-    if (status == CF_OK) executor->submitted += count;
-    const bool space = executor->blocked > 0 && !cf__is_full(executor) && cf__make_space(executor);
-    if (space) cf__unpark_one(&executor->space);
-    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->mail);
-    if (visits) executor->visitors--;
-    const bool starts = nudge.start;
-    if (visits) cf__leave_unlock(executor, NULL);
-    else cf__unlock(&executor->lock);
-    return !starts || cf__start_workers(executor) ? status : CF_SYSTEM;
+    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count)) return CF_NO_MEMORY;
+    const cf_status refused = cf__refusal(executor); /* here, since the lock was let go */
+    if (refused != CF_OK) return refused;
+    cf__ring_push(executor, futures, count);
+    executor->submitted += count;
+    return CF_OK;
 }
 
-/* The caller runs it: the inline executor, or a full queue. */
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been released by
+ * others. With CF_SYSTEM they have ended already; with another refusal they are still the caller's. */
+static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+{
+    cf__lock(&executor->tail_lock);
+    const cf_status status = cf__append(executor, futures, count);
+    cf__unlock(&executor->tail_lock);
+    if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
+    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it is
+     * the one that it will find, at the latest when it looks again after its spin. */
+    if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
+    return cf__rebalance(executor) ? CF_OK : CF_SYSTEM;
+}
+
+/* The same with a limit: one at a time, and under both locks. It may block, and outlast a shutdown. */
+static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future, bool *run_here)
+{
+    cf__nudge nudge = {NULL, false};
+    cf__lock(&executor->tail_lock);
+    cf__lock(&executor->lock);
+    executor->visitors++;
+    cf_status status = cf__admit(executor, run_here);
+    if (status == CF_OK) {
+        cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
+        if (*run_here) executor->submitted++;
+        else status = cf__append(executor, &future, 1);
+        cf__lock(&executor->lock);
+        nudge = cf__balance(executor);
+    }
+    if (executor->blocked > 0 && !cf__is_full(executor)) {
+        cf__bump(&executor->space);
+        cf__unpark_one(&executor->space);
+    }
+    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
+    if (!*run_here) executor->visitors--; /* else see cf__run_submitted */
+    cf__unlock(&executor->tail_lock);
+    cf__leave_unlock(executor, NULL);
+    return !nudge.start || cf__start_workers(executor) ? status : CF_SYSTEM;
+}
+
+/* The caller runs it: the inline executor, or a full queue. A visit has begun when it was admitted. */
 static void cf__run_submitted(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
+    cf__visit visit = {executor, cf__visits};
+    cf__visits = &visit;
     cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) {
-        cf__run_nested(cf__self, worker, future);
-        return;
-    }
-    cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    executor->caller_started++;
-    cf__unlock(&executor->lock);
-    cf__run_in_caller(executor, future);
+    if (worker != NULL) cf__run_nested(cf__self, worker, future);
+    else cf__run_in_caller(executor, future);
     cf__visit_end(&visit);
+}
+
+/* The inline executor takes everything until it is closed. */
+static cf_status cf__admit_inline(cf_executor *executor)
+{
+    cf__lock(&executor->tail_lock);
+    cf__lock(&executor->lock);
+    const cf_status status = cf__refusal(executor);
+    if (status == CF_OK) {
+        executor->submitted++;
+        executor->visitors++;
+    }
+    cf__unlock(&executor->lock);
+    cf__unlock(&executor->tail_lock);
+    return status;
 }
 
 /* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
@@ -4093,19 +4158,14 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     if (worker != NULL && executor->queue_limit == 0 && cf__load_acquire(&executor->closing) == 0 &&
         cf__deque_push(worker, future)) {
         cf__bump(&worker->submitted);
-        if (cf__load_seq_cst(&executor->hungry) != 0) cf__rebalance(executor); /* [idle] */
+        if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__rebalance(executor); /* [idle] */
         return CF_OK;
     }
     bool run_here = executor->kind == CF__INLINE_EXECUTOR;
     cf_status status = CF_OK;
-    if (run_here) {
-        cf__lock(&executor->lock);
-        status = cf__refusal(executor);
-        if (status == CF_OK) executor->submitted++;
-        cf__unlock(&executor->lock);
-    } else {
-        status = cf__enqueue(executor, &future, 1, &run_here);
-    }
+    if (run_here) status = cf__admit_inline(executor);
+    else if (executor->queue_limit > 0) status = cf__enqueue_bounded(executor, future, &run_here);
+    else status = cf__enqueue(executor, &future, 1);
     if (status != CF_OK && status != CF_SYSTEM) (void)cf__refuse(future, status);
     else if (run_here) cf__run_submitted(executor, future);
     return status;
@@ -4236,33 +4296,13 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
     if (executor->kind == CF__INLINE_EXECUTOR || executor->queue_limit > 0)
         return cf__submit_each(executor, fn, items, count, item_size, futures);
     const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
-    bool run_here = false;
-    if (made > 0) status = cf__enqueue(executor, futures, made, &run_here);
+    if (made > 0) status = cf__enqueue(executor, futures, made);
     if (status != CF_OK && status != CF_SYSTEM)
         for (size_t i = 0; i < made; i++) (void)cf__refuse(futures[i], status);
     return status == CF_OK && made < count ? CF_NO_MEMORY : status;
 }
 
 /* ---- shutdown ---- */
-
-static void cf__close_door(cf_executor *executor)
-{
-    cf__lock(&executor->lock);
-    cf__store_release(&executor->closing, cf__load_relaxed(&executor->closing) | CF__CLOSING);
-    cf__bump(&executor->space);
-    cf__worker *chain = NULL;
-    while (executor->asleep != NULL) {
-        cf__worker *const worker = executor->asleep;
-        cf__wake_locked(executor, worker);
-        executor->waking++;
-        worker->next = chain; /* nobody else uses it while the worker is not in the list */
-        chain = worker;
-    }
-    /* Unparked under the lock: once they run they may end, and the executor with them. */
-    for (; chain != NULL; chain = chain->next) cf__unpark_one(&chain->mail);
-    cf__unpark_all(&executor->space);
-    cf__unlock(&executor->lock);
-}
 
 static bool cf__has_left(cf_executor *executor, uintptr_t *seen)
 {
@@ -4324,7 +4364,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     if (executor == NULL || (mode != CF_RUN_PENDING && mode != CF_CANCEL_PENDING)) return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
-    cf__close_door(executor);
+    cf__close_door(executor, CF__CLOSING);
     if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
@@ -4429,7 +4469,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     uint64_t started = executor->caller_started;
     out->workers = executor->alive;
-    out->submitted = executor->submitted;
+    out->submitted = executor->submitted - executor->refused;
     out->finished = executor->caller_finished;
     out->failed = executor->caller_failed;
     out->cancelled = executor->cancelled;
@@ -4439,13 +4479,11 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         out->failed += cf__load_relaxed(&worker->failed);
         started += cf__load_relaxed(&worker->started);
         out->submitted += cf__load_relaxed(&worker->submitted);
-        const uintptr_t mail = cf__load_acquire(&worker->mail);
-        if (mail == CF__FREE || mail == CF__SEEK || mail == CF__ASLEEP) out->idle++;
+        if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
     }
     const uint64_t gone = started + executor->cancelled + executor->withdrawn;
     out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
     out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;
-    out->submitted -= executor->withdrawn;
 }
 
 CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
@@ -4453,9 +4491,11 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
+    cf__lock(&executor->tail_lock);
     cf__lock(&executor->lock);
     cf__stats_locked(executor, out);
     cf__unlock(&executor->lock);
+    cf__unlock(&executor->tail_lock);
 }
 
 /* ---------------------------------------------------------------------------------------------

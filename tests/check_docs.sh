@@ -1,10 +1,10 @@
 #!/bin/sh
 # Documents that cannot lie. Every block of C in README.md is compiled: with `main(` in it it is a
-# whole program, which also runs; beginning with `#` it stands at file scope; any other is the inside
-# of a function that knows `square`, `pool`, `future`, `futures` and `count`. The first program is
-# examples/hello.c without the handling of errors. The indented programs of the header's comments
-# compile and run too. Every word of README.md and of the header's comments that begins with cf_,
-# CF_ or CFUTURES_ is declared; every link leads to a file.
+# whole program, which also runs; beginning with `#` it stands at file scope; any other is the
+# inside of a function that knows `square`, `pool`, `future`, `futures` and `count`. The first
+# program is examples/hello.c without the handling of errors. The indented programs of the header's
+# comments compile and run too. Every word of README.md and of the header's comments that begins
+# with cf_, CF_ or CFUTURES_ is declared; every link leads to a file.
 . tests/lib.sh
 
 out=${OUT:-build/test/docs}
@@ -49,11 +49,18 @@ for block in "$out"/block_*.txt; do
     must "$name compiles" $CC -std=c11 $strict -Wno-shadow -I. -fsyntax-only "$source"
 done
 
-# Indented parts of the header's comments that have a main; the frame around them is that of every user.
-awk 'function flush() { if (text ~ /main\(/) print frame text > (out "/manual_" ++n ".c"); text = "" }
-     /^ \*     / || /^ \*$/ { text = text substr($0, 8) "\n"; next } { flush() } END { flush() }
-     ' out="$out" frame="$(printf '#define CFUTURES_IMPLEMENTATION\n#include "cfutures.h"\n#include <stdio.h>')
-" cfutures.h
+# Indented parts of the header's comments that have a main, with the includes of every user.
+awk '
+    function flush() {
+        if (text ~ /main\(/) {
+            print "#define CFUTURES_IMPLEMENTATION" > (file = out "/manual_" ++n ".c")
+            print "#include \"cfutures.h\"\n#include <stdio.h>\n" text > file
+        }
+        text = ""
+    }
+    /^ \*     / || /^ \*$/ { text = text substr($0, 8) "\n"; next }
+    { flush() }
+    END { flush() }' out="$out" cfutures.h
 for source in "$out"/manual_*.c; do
     [ -f "$source" ] && runs 'the program in the manual of cfutures.h' "${source%.c}"
 done
@@ -104,7 +111,7 @@ words() {
 }
 words "$out/header.code" >"$out/declared"
 
-# A word that ends in _ (from "cf_map_*" or "cf_<class>_<method>") is the beginning of declared ones.
+# A word that ends in _ (from "cf_map_*" or "cf_<class>_<method>") is the beginning of others.
 all_declared() {
     awk 'NR == FNR { declared[$0] = 1; all = all " " $0; next }
          !($0 in declared) && !(/_$/ && index(all, " " $0)) { print; bad = 1 }

@@ -33,7 +33,10 @@ arranged() {
 check() {
     name=$(basename "$1" .c)
     command=$(command_of "$1" "$out/$name" "$strict")
-    [ -n "$command" ] || { fail "$name" 'Line 1 is not "/* cc ... -o name */".' "head -n 1 $1" && return; }
+    if [ -z "$command" ]; then
+        fail "$name" 'Line 1 is not "/* cc ... -o name ... */".' "head -n 1 $1"
+        return
+    fi
     must "$name compiles" sh -c "$command"
     [ -x "$out/$name" ] || return
     must "$name runs" within 60 sh -c "cd $out && ./$name >$name.out"

@@ -35,9 +35,9 @@ int main(void) { return strcmp(cf_version(), other()) == 0 ? 0 : 1; }'
 
 file declare.c "$include" 'int main(void) { return CF_OK; }'
 file implement.c "$implement" "$include"
-file late.c '#include <errno.h>' '#include <limits.h>' '#include <pthread.h>' '#include <stdatomic.h>' \
-    '#include <stdio.h>' '#include <stdlib.h>' '#include <string.h>' '#include <time.h>' \
-    '#include <unistd.h>' "$implement" "$include"
+file late.c '#include <errno.h>' '#include <limits.h>' '#include <pthread.h>' \
+    '#include <stdatomic.h>' '#include <stdio.h>' '#include <stdlib.h>' '#include <string.h>' \
+    '#include <time.h>' '#include <unistd.h>' "$implement" "$include"
 file twice.c "$include" "$include" "$implement" "$include" "$include"
 file static.c '#define CFUTURES_STATIC' "$implement" "$include"
 file main.c "$implement" "$include" "$same"
@@ -49,9 +49,9 @@ file implement.cpp "$implement" "$include"
 
 for backend in '' -DCFUTURES_PTHREADS -DCFUTURES_POSIX -DCFUTURES_NO_FUTEX; do
     for standard in c11 gnu11 c17 c2x; do
-        compiles "declarations, $standard $backend" "-std=$standard $backend -fsyntax-only" declare.c
-        compiles "implementation, $standard $backend" "-std=$standard $backend -fsyntax-only" \
-            implement.c
+        flags="-std=$standard $backend -fsyntax-only"
+        compiles "declarations, $standard $backend" "$flags" declare.c
+        compiles "implementation, $standard $backend" "$flags" implement.c
     done
     compiles "implementation, -O2 $backend" "-std=c11 -O2 $backend" implement.c
     compiles "implementation, static, -O2 $backend" "-std=c11 -O2 $backend" static.c
@@ -80,8 +80,7 @@ else
     skip 'exported names' 'no nm here'
 fi
 
-cxx=c++
-case $CC in *clang*) cxx=clang++ ;; *musl*) cxx=none ;; esac
+case $CC in *clang*) cxx=clang++ ;; *musl*) cxx=musl-g++ ;; *) cxx=c++ ;; esac
 if have $cxx; then
     for flags in -std=c++11 '-std=c++11 -DCFUTURES_POSIX' -std=c++17; do
         # shellcheck disable=SC2086 # flags are words

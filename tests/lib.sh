@@ -17,9 +17,12 @@ have() {
     command -v "${1%% *}" >/dev/null 2>&1
 }
 
-# within SECONDS COMMAND...: with a time limit where the system has `timeout`.
+# within SECONDS COMMAND...: with a time limit where the system has `timeout`, in the foreground
+# so that what stops the caller also stops the command.
 if have timeout; then
-    within() { timeout -k 5 "$@"; }
+    foreground=''
+    timeout --foreground 1 true 2>/dev/null && foreground=--foreground
+    within() { timeout ${foreground:+"$foreground"} -k 5 "$@"; }
 else
     within() { shift && "$@"; }
 fi
@@ -52,7 +55,7 @@ must() {
     fi
 }
 
-# finish: the closing lines of every test program and script; the exit status says whether all passed.
+# finish: the closing lines of every test program and script; its status says whether all passed.
 finish() {
     [ "$skipped" -eq 0 ] || printf '%d skipped\n' "$skipped"
     printf '%d passed, %d failed\n' "$passed" "$failed"

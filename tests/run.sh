@@ -10,8 +10,9 @@
 #     header examples docs install    the script tests/check_<kind>.sh
 #
 # A lane without a compiler uses $CC; one whose tools are missing is skipped and named. A lane that
-# watches for errors also runs tests/planted.c, and fails if it misses the bugs in there. What a job
-# printed is kept in build/test/<lane>/; what failed is printed, with the command that replays it.
+# watches for errors also runs tests/planted.c, and fails if it misses the bugs in there. Tests see
+# the kind in CF_TEST_LANE, and in CF_TEST_SCALE how slow they may be. What a job printed is kept in
+# build/test/<lane>/; what failed is printed, with the command that replays it.
 . tests/lib.sh
 
 out=build/test
@@ -54,11 +55,12 @@ lane() {
     memcheck)
         flags='-O1 -g' scale=20
         plants='leak=definitely.lost use_after_free=Invalid.read uninitialised=uninitialised'
-        wrap="$valgrind --leak-check=full --errors-for-leak-kinds=definite"
+        wrap="$valgrind --leak-check=full --show-leak-kinds=definite"
+        wrap="$wrap --errors-for-leak-kinds=definite"
         ;;
     helgrind)
         flags='-O1 -g' defs='-DCFUTURES_POSIX -DCFUTURES_HELGRIND' scale=20 plants='race=data.race'
-        wrap="$valgrind --tool=helgrind --history-level=approx"
+        wrap="$valgrind --tool=helgrind --history-level=approx --suppressions=tests/helgrind.supp"
         ;;
     esac
 }
@@ -153,7 +155,7 @@ finish_job() {
 
 job_run() {
     link_unit "$unit" "$unit" || return
-    again="env CF_TEST_SCALE=$scale $wrap $program"
+    again="env CF_TEST_LANE=$kind CF_TEST_SCALE=$scale $wrap $program"
     # shellcheck disable=SC2086 # a command of words
     within 600 $again >"$log" 2>&1 </dev/null
     status=$?
@@ -165,7 +167,7 @@ job_run() {
 job_plant() {
     bug=${unit%%=*} words=${unit#*=}
     link_unit planted "planted_$bug" || return
-    again="env CF_TEST_SCALE=1 $wrap $program $bug"
+    again="env CF_TEST_LANE=$kind CF_TEST_SCALE=1 $wrap $program $bug"
     # shellcheck disable=SC2086 # a command of words
     if within 120 $again >"$log" 2>&1 </dev/null || ! grep -q "$words" "$log"; then
         echo "The planted bug was not reported with the words '$words'." >>"$log"
@@ -219,7 +221,7 @@ for name in "$@"; do
     jobs_of run >>"$results/run"
 done
 for step in compile run; do
-    [ -f "$results/$step" ] || continue
+    [ -s "$results/$step" ] || continue
     sort -u "$results/$step" >"$results/$step.list"
     xargs -P "$jobs" -n 1 sh tests/run.sh --job <"$results/$step.list"
 done

@@ -41,6 +41,8 @@
  *       gate_is_open(&g), gate_arrivals(&g)
  *     UNTIL(cond)                yields until cond holds; a failed check after 8 s. For conditions
  *                                that nobody can announce, such as a count in cf_executor_stats
+ *     for (int i = 0; is_time_for(i, most, start); i++)     `most` rounds of something that races, but
+ *                                no more than fit into half a second from start = now()
  *     thread_count()             threads of this process; 0 where the system does not tell
  *     in_child(function, arg)    forks, runs function(arg) there, returns 0 if it returned (and no
  *                                check failed), else the wait status, -1 for a hang
@@ -114,6 +116,10 @@ static inline int64_t limit(int seconds) {
     const char *scale = getenv("CF_TEST_SCALE");
     const long factor = scale != NULL ? strtol(scale, NULL, 10) : 1;
     return (int64_t)seconds * 1000000000 * (factor > 0 ? factor : 1);
+}
+
+static inline bool is_time_for(int round, int most, int64_t start) {
+    return round < most && (round < 3 || now() - start < 500000000);
 }
 
 /* ---------------------------------------------------------------- checks */
@@ -300,8 +306,19 @@ static inline bool test_reap(pid_t child, int pipe_end, int64_t deadline, int *s
     return true;
 }
 
-/* fork with a pipe whose other end closes with the child. 0 in the child, leader of a new group. */
-static inline pid_t test_fork(int *pipe_end) {
+/* The group of the test that runs, for a runner that is told to end; 0: none. */
+static volatile sig_atomic_t test_group;
+
+static inline void test_end_all(int signal_number) {
+    if (test_group != 0) {
+        kill(-(pid_t)test_group, SIGKILL);
+    }
+    _exit(128 + signal_number);
+}
+
+/* fork with a pipe whose other end closes with the child. 0 in the child, leader of a new group,
+ * which the alarm ends should the runner be killed meanwhile. */
+static inline pid_t test_fork(int *pipe_end, int64_t time_limit) {
     int ends[2];
     fflush(stdout);
     fflush(stderr);
@@ -311,6 +328,9 @@ static inline pid_t test_fork(int *pipe_end) {
     const pid_t child = fork();
     if (child == 0) {
         setpgid(0, 0);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        alarm((unsigned)(time_limit / 1000000000) + 10);
         close(ends[0]);
         return 0;
     }
@@ -323,14 +343,15 @@ static inline pid_t test_fork(int *pipe_end) {
 }
 
 static inline int in_child(void (*function)(void *), void *arg) {
+    const int64_t time_limit = limit(TEST_GATE_LIMIT_S);
     int pipe_end = -1;
-    const pid_t child = test_fork(&pipe_end);
+    const pid_t child = test_fork(&pipe_end, time_limit);
     if (child == 0) {
         function(arg);
         _exit(0);
     }
     int status = -1;
-    if (child > 0 && !test_reap(child, pipe_end, now() + limit(TEST_GATE_LIMIT_S), &status)) {
+    if (child > 0 && !test_reap(child, pipe_end, now() + time_limit, &status)) {
         status = -1;
     }
     close(pipe_end);
@@ -411,8 +432,9 @@ static inline int test_run_here(const test_case *test) {
 }
 
 static inline int test_run_forked(const test_case *test) {
+    const int64_t time_limit = limit(test->limit_s);
     int pipe_end = -1;
-    const pid_t child = test_fork(&pipe_end);
+    const pid_t child = test_fork(&pipe_end, time_limit);
     if (child == 0) {
         exit(test_run_here(test)); /* so that coverage data and sanitizer reports are written */
     }
@@ -420,8 +442,10 @@ static inline int test_run_forked(const test_case *test) {
         perror("fork");
         return TEST_EXIT_FAILED;
     }
+    test_group = child;
     int status = 0;
-    const bool ended = test_reap(child, pipe_end, now() + limit(test->limit_s), &status);
+    const bool ended = test_reap(child, pipe_end, now() + time_limit, &status);
+    test_group = 0;
     close(pipe_end);
     kill(-child, SIGKILL); /* what it left in its group */
     if (!ended) {
@@ -502,6 +526,8 @@ static inline int test_run_all(int argc, char **argv, test_case *tests, size_t c
     const bool forked = getenv("CF_TEST_NOFORK") == NULL;
     const bool verbose = getenv("CF_TEST_VERBOSE") != NULL;
     size_t passed = 0, failed = 0, skipped = 0;
+    signal(SIGINT, test_end_all);
+    signal(SIGTERM, test_end_all);
     printf("%s (%s), seed %lu\n", argv[0], test_backend(), seed);
     test_shuffle(tests, count, seed);
     for (size_t i = 0; i < count; i++) {

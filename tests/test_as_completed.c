@@ -276,7 +276,7 @@ TEST(the_deadline_runs_from_the_call) {
     sleep_for(310 * CF_MILLISECOND);
     const int64_t start = now();
     next_says(iter, CF_TIMEOUT);
-    CHECK(now() - start < 250 * CF_MILLISECOND);
+    CHECK(now() - start < 290 * CF_MILLISECOND);
     cf_as_completed_close(iter);
     cf_future_release(future);
 }
@@ -311,7 +311,7 @@ TEST(the_deadline_is_of_the_whole_and_not_of_an_item) {
     const int64_t last = now();
     next_says(iter, CF_TIMEOUT);
     CHECK(now() - start >= 300 * CF_MILLISECOND);
-    CHECK(now() - last < 250 * CF_MILLISECOND);
+    CHECK(now() - last < 290 * CF_MILLISECOND);
     cf_as_completed_close(iter);
     release_all(futures, COUNT);
 }
@@ -688,9 +688,9 @@ TEST(a_hundred_thousand_futures_take_linear_time) {
     cf_executor *executor = pool(2);
     cf_future **futures = calloc(COUNT, sizeof *futures);
     CHECK(futures != NULL);
-    const int64_t start = now();
+    const int64_t start = cpu_time();
     iterate_over_many(executor, futures, COUNT);
-    CHECK(now() - start < limit(5));
+    CHECK(cpu_time() - start < limit(5));
     free(futures);
     cf_executor_close(executor);
 }
@@ -700,7 +700,7 @@ TEST(a_hundred_thousand_additions_take_linear_time) {
     cf_future **futures = calloc(COUNT, sizeof *futures);
     CHECK(futures != NULL);
     fill_promises(futures, COUNT);
-    const int64_t start = now();
+    const int64_t start = cpu_time();
     cf_as_completed_iter *iter = iterate(NULL, 0, CF_FOREVER);
     for (size_t i = 0; i < COUNT; i++) {
         CHECK_STATUS(cf_as_completed_add(iter, futures[i]), CF_OK);
@@ -714,7 +714,7 @@ TEST(a_hundred_thousand_additions_take_linear_time) {
     }
     next_says(iter, CF_END);
     cf_as_completed_close(iter);
-    CHECK(now() - start < limit(5));
+    CHECK(cpu_time() - start < limit(5));
     release_all(futures, COUNT);
     free(futures);
 }
@@ -775,7 +775,7 @@ TEST_MAIN(
     RUN(several_iterators_may_share_their_futures)
     RUN(threads_may_iterate_over_the_same_futures_at_once)
     RUN(a_shutdown_that_cancels_is_seen_by_the_iterator)
-    RUN(a_hundred_thousand_futures_take_linear_time)
-    RUN(a_hundred_thousand_additions_take_linear_time)
+    RUN_WITHIN(60, a_hundred_thousand_futures_take_linear_time)
+    RUN_WITHIN(60, a_hundred_thousand_additions_take_linear_time)
     RUN(an_iterator_does_not_grow_for_ever)
 )

@@ -154,6 +154,15 @@ TEST(values_that_no_option_has_are_refused) {
     is_refused(&(cf_pool_options){.start_method = (cf_start_method)2});
 }
 
+TEST(a_shutdown_mode_that_does_not_exist_is_refused) {
+    cf_executor *executor = pool(1);
+    CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, (cf_shutdown_mode)2), CF_INVALID);
+    cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+    CHECK_STATUS(outcome(future), CF_OK);
+    cf_future_release(future);
+    cf_executor_close(executor);
+}
+
 TEST(absurdly_many_workers_are_refused_or_started_on_demand) {
     const size_t counts[] = {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 64, (size_t)1 << 31};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
@@ -649,6 +658,35 @@ TEST(a_worker_may_close_its_pool_and_return_a_result) {
     }
 }
 
+static int task_nap(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    sleep_for(5 * CF_MILLISECOND);
+    return 0;
+}
+
+static void close_executor(cf_future *future, void *user) {
+    deed *d = user;
+    CHECK(cf_future_done(future));
+    cf_executor_close(d->executor);
+    gate_arrive(&d->done);
+}
+
+/* The canceller is inside the executor when the callback closes it. */
+TEST(a_callback_run_by_cancel_may_close_the_pool) {
+    for (int round = 0; round < 10; round++) {
+        cf_executor *executor = pool(1);
+        deed d = {.executor = executor, .done = GATE_INIT};
+        fire(executor, task_nap, NULL);
+        cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+        CHECK_STATUS(cf_future_add_done_callback(future, close_executor, &d), CF_OK);
+        (void)cf_future_cancel(future);
+        CHECK(cf_future_done(future));
+        gate_await_arrivals(&d.done, 1);
+        cf_future_release(future);
+    }
+}
+
 static int task_close_own_inline(cf_task *task, void *arg) {
     (void)arg;
     cf_executor_close(cf_task_executor(task));
@@ -673,6 +711,7 @@ TEST_MAIN(
     RUN(zero_workers_are_the_default)
     RUN(options_that_a_thread_pool_does_not_know_are_refused)
     RUN(values_that_no_option_has_are_refused)
+    RUN(a_shutdown_mode_that_does_not_exist_is_refused)
     RUN(absurdly_many_workers_are_refused_or_started_on_demand)
     RUN(a_stack_size_is_used_or_refused_but_not_ignored)
     RUN(an_absurd_stack_size_is_a_status)
@@ -696,5 +735,6 @@ TEST_MAIN(
     RUN(an_initializer_that_fails_breaks_the_pool)
     RUN(everything_after_shutdown_is_refused_and_nothing_leaks)
     RUN(a_worker_may_close_its_pool_and_return_a_result)
+    RUN(a_callback_run_by_cancel_may_close_the_pool)
     RUN(an_inline_task_may_close_its_executor)
 )

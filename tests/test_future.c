@@ -1,7 +1,7 @@
 /* Futures and promises: states, ends, callbacks, texts, and what a task returns. */
 #include "tasks.h"
 
-enum { THREADS = 4, RACES = 300 };
+enum { THREADS = 4, RACES = 3000, ROUNDS = 300 };
 
 static bool is_aligned(const void *ptr) {
     return (uintptr_t)ptr % _Alignof(max_align_t) == 0;
@@ -458,13 +458,14 @@ TEST(every_waiting_thread_is_told_of_each_end) {
 
 TEST(the_last_reference_may_go_while_the_setter_is_on_its_way_out) {
     gate ready = GATE_INIT;
-    for (size_t i = 0; i < RACES; i++) {
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, ROUNDS, start); i++) {
         cf_future *f = promise();
         waiter w = {cf_future_retain(f), &ready, CF_END, NULL};
         pthread_t thread;
         spawn(&thread, wait_for_it, &w);
         if (i % 2 == 0) {
-            gate_await_arrivals(&ready, i + 1);
+            gate_await_arrivals(&ready, (size_t)i + 1);
         }
         CHECK_STATUS(cf_future_set_result(f, &i, sizeof i), CF_OK);
         cf_future_release(f);
@@ -475,22 +476,43 @@ TEST(the_last_reference_may_go_while_the_setter_is_on_its_way_out) {
 
 /* ---------------------------------------------------------------- races on one promise */
 
+/* Two threads do something to each of many promises, at the same moment as nearly as can be. */
 typedef struct racer {
-    cf_future *future;
-    gate *start;
+    cf_future **futures;
+    atomic_int *arrived; /* at this promise, one for each */
+    atomic_int *end;     /* at this promise both stop */
+    bool keeps_time;
     int how;
-    bool won;
+    bool won[RACES];
 } racer;
+
+static bool try_to_end(cf_future *f, int how) {
+    if (how == WITH_RESULT) {
+        return cf_future_set_result(f, &how, sizeof how) == CF_OK;
+    }
+    if (how == WITH_ERROR) {
+        return cf_future_set_error(f, 22, "raced") == CF_OK;
+    }
+    return cf_future_cancel(f);
+}
 
 static void *race_to_end(void *arg) {
     racer *r = arg;
-    gate_await(r->start);
-    if (r->how == WITH_RESULT) {
-        r->won = cf_future_set_result(r->future, &r->how, sizeof r->how) == CF_OK;
-    } else if (r->how == WITH_ERROR) {
-        r->won = cf_future_set_error(r->future, r->how, "raced") == CF_OK;
-    } else {
-        r->won = cf_future_cancel(r->future);
+    const int64_t start = now();
+    for (int i = 0; i < RACES; i++) {
+        if (r->keeps_time && now() - start > 50 * CF_MILLISECOND) {
+            atomic_store(r->end, i);
+        }
+        atomic_fetch_add(&r->arrived[i], 1);
+        for (int spins = 0; atomic_load(&r->arrived[i]) < 2; spins++) {
+            if (spins > 1000) {
+                sched_yield();
+            }
+        }
+        if (i >= atomic_load(r->end)) {
+            break;
+        }
+        r->won[i] = try_to_end(r->futures[i], r->how);
     }
     return NULL;
 }
@@ -500,53 +522,62 @@ static void count_call(cf_future *f, void *user) {
     atomic_fetch_add((atomic_int *)user, 1);
 }
 
-TEST(of_racing_setters_and_cancellers_one_kind_wins) {
-    for (int round = 0; round < RACES; round++) {
-        gate start = GATE_INIT;
-        atomic_int calls = 0;
-        cf_future *f = promise();
-        CHECK_STATUS(cf_future_add_done_callback(f, count_call, &calls), CF_OK);
-        racer racers[ENDS];
-        pthread_t threads[ENDS];
-        for (int i = 0; i < ENDS; i++) {
-            racers[i] = (racer){f, &start, i, false};
-            spawn(&threads[i], race_to_end, &racers[i]);
+/* Who won at promise i, as a bit for each racer. */
+static void race(int how, int other, void (*check)(cf_future *f, int how, int other, int won)) {
+    static cf_future *futures[RACES];
+    static atomic_int arrived[RACES], calls[RACES];
+    static racer racers[2];
+    pthread_t threads[2];
+    atomic_int end = RACES;
+    for (int i = 0; i < RACES; i++) {
+        futures[i] = promise();
+        atomic_store(&arrived[i], 0);
+        atomic_store(&calls[i], 0);
+        CHECK_STATUS(cf_future_add_done_callback(futures[i], count_call, &calls[i]), CF_OK);
+    }
+    for (int i = 0; i < 2; i++) {
+        racers[i] = (racer){futures, arrived, &end, i == 0, i == 0 ? how : other, {false}};
+        spawn(&threads[i], race_to_end, &racers[i]);
+    }
+    join(threads[0]);
+    join(threads[1]);
+    for (int i = 0; i < RACES; i++) {
+        if (i < atomic_load(&end)) {
+            check(futures[i], how, other, (racers[0].won[i] ? 1 : 0) | (racers[1].won[i] ? 2 : 0));
+            CHECK_EQ(atomic_load(&calls[i]), 1);
         }
-        gate_open(&start);
-        int won = 0;
-        for (int i = 0; i < ENDS; i++) {
-            join(threads[i]);
-            won += racers[i].won;
-        }
-        CHECK_EQ(won, 1);
-        for (int i = 0; i < ENDS; i++) {
-            CHECK(!racers[i].won || cf_future_wait(f, 0) == end_status[i]);
-        }
-        CHECK_EQ(atomic_load(&calls), 1);
-        cf_future_release(f);
+        cf_future_release(futures[i]);
     }
 }
 
-TEST(racing_cancellers_are_all_told_yes_and_callbacks_run_once) {
-    for (int round = 0; round < RACES; round++) {
-        gate start = GATE_INIT;
-        atomic_int calls = 0;
-        cf_future *f = promise();
-        CHECK_STATUS(cf_future_add_done_callback(f, count_call, &calls), CF_OK);
-        racer racers[THREADS];
-        pthread_t threads[THREADS];
-        for (int i = 0; i < THREADS; i++) {
-            racers[i] = (racer){f, &start, WITH_CANCEL, false};
-            spawn(&threads[i], race_to_end, &racers[i]);
-        }
-        gate_open(&start);
-        for (int i = 0; i < THREADS; i++) {
-            join(threads[i]);
-            CHECK(racers[i].won);
-        }
-        CHECK_EQ(atomic_load(&calls), 1);
-        cf_future_release(f);
+static void check_one_won(cf_future *f, int how, int other, int won) {
+    CHECK(won == 1 || won == 2);
+    const int winner = won == 1 ? how : other;
+    CHECK_STATUS(cf_future_wait(f, 0), end_status[winner]);
+    if (winner == WITH_RESULT) {
+        CHECK_EQ(*(const int *)cf_future_result(f, 0, NULL), WITH_RESULT);
     }
+    CHECK_EQ(cf_future_error_code(f), winner == WITH_ERROR ? 22 : 0);
+}
+
+TEST(of_two_that_race_to_end_a_promise_one_wins) {
+    for (int how = 0; how < ENDS; how++) {
+        for (int other = 0; other <= how; other++) {
+            if (how != WITH_CANCEL || other != WITH_CANCEL) {
+                race(how, other, check_one_won);
+            }
+        }
+    }
+}
+
+static void check_both_cancelled(cf_future *f, int how, int other, int won) {
+    CHECK_EQ(how, other);
+    CHECK_EQ(won, 3);
+    CHECK(cf_future_cancelled(f));
+}
+
+TEST(two_that_race_to_cancel_are_both_told_yes) {
+    race(WITH_CANCEL, WITH_CANCEL, check_both_cancelled);
 }
 
 /* ---------------------------------------------------------------- callbacks */
@@ -703,12 +734,12 @@ static int return_seven(cf_task *task, void *arg) {
 TEST(a_callback_may_drop_the_only_reference_to_a_pools_future) {
     cf_executor *ex = pool(2);
     atomic_int calls = 0;
-    for (int i = 0; i < RACES; i++) {
+    for (int i = 0; i < ROUNDS; i++) {
         cf_future *f = cf_executor_submit(ex, return_seven, CF_NO_ARG);
         CHECK_STATUS(cf_future_add_done_callback(f, release_it, &calls), CF_OK);
     }
     cf_executor_close(ex);
-    CHECK_EQ(atomic_load(&calls), RACES);
+    CHECK_EQ(atomic_load(&calls), ROUNDS);
 }
 
 typedef struct chain {
@@ -799,7 +830,8 @@ static void *add_callbacks(void *arg) {
 }
 
 TEST(callbacks_added_while_the_future_ends_run_exactly_once) {
-    for (int round = 0; round < RACES / 3; round++) {
+    const int64_t start = now();
+    for (int round = 0; is_time_for(round, ROUNDS / 3, start); round++) {
         atomic_int calls = 0;
         stranger s = {promise(), NULL, &calls};
         pthread_t threads[THREADS];
@@ -1184,6 +1216,22 @@ TEST(the_return_value_decides_and_not_the_message) {
     cf_executor_close(ex);
 }
 
+static int fail_twice(cf_task *task, void *arg) {
+    (void)arg;
+    (void)cf_task_fail(task, 3, "first, with %d words", 4);
+    return cf_task_fail(task, 4, "second");
+}
+
+TEST(of_two_messages_the_last_counts) {
+    cf_executor *ex = pool(1);
+    cf_future *f = cf_executor_submit(ex, fail_twice, CF_NO_ARG);
+    CHECK_STATUS(outcome(f), CF_TASK_FAILED);
+    CHECK_EQ(cf_future_error_code(f), 4);
+    CHECK_STR(cf_future_error_message(f), "second");
+    cf_future_release(f);
+    cf_executor_close(ex);
+}
+
 TEST(the_message_of_a_future_that_runs_is_empty) {
     cf_executor *ex = pool(1);
     gate g = GATE_INIT;
@@ -1300,8 +1348,8 @@ TEST_MAIN(
     RUN(absurd_timeouts_neither_overflow_nor_expire)
     RUN(every_waiting_thread_is_told_of_each_end)
     RUN(the_last_reference_may_go_while_the_setter_is_on_its_way_out)
-    RUN(of_racing_setters_and_cancellers_one_kind_wins)
-    RUN(racing_cancellers_are_all_told_yes_and_callbacks_run_once)
+    RUN(of_two_that_race_to_end_a_promise_one_wins)
+    RUN(two_that_race_to_cancel_are_both_told_yes)
     RUN(a_callback_is_told_of_each_end_once)
     RUN(a_callback_on_a_future_that_is_done_runs_here_and_now)
     RUN(callbacks_run_in_the_order_of_their_addition)
@@ -1327,6 +1375,7 @@ TEST_MAIN(
     RUN(a_bare_non_zero_return_is_an_error_too)
     RUN(a_message_is_kept_to_255_bytes_at_least_and_then_cut)
     RUN(the_return_value_decides_and_not_the_message)
+    RUN(of_two_messages_the_last_counts)
     RUN(the_message_of_a_future_that_runs_is_empty)
     RUN(a_result_without_memory_fails_the_future_whatever_is_returned_then)
     RUN(without_memory_small_results_and_errors_still_arrive)

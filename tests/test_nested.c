@@ -213,6 +213,56 @@ TEST(the_awaited_task_may_outlast_a_finite_timeout) {
     run(pool(1), task_wait_too_short, NULL);
 }
 
+/* Ten tasks of 10 ms: the deadline ends the claiming, though not the task that runs. */
+static int task_wait_for_many_too_short(cf_task *task, void *arg) {
+    enum { COUNT = 10 };
+    cf_executor *executor = cf_task_executor(task);
+    cf_future *children[COUNT];
+    (void)arg;
+    for (size_t i = 0; i < COUNT; i++) {
+        children[i] = cf_executor_submit(executor, task_slow, CF_NO_ARG);
+    }
+    const size_t ended = cf_wait(children, COUNT, CF_ALL_COMPLETED, 15 * CF_MILLISECOND, NULL);
+    CHECK(ended >= 1 && ended < COUNT);
+    cf_as_completed_iter *iter = cf_as_completed(children, COUNT, CF_MILLISECOND);
+    sleep_for(2 * CF_MILLISECOND);
+    cf_status status = CF_OK;
+    for (size_t i = 0; i < ended; i++) {
+        CHECK(cf_as_completed_next(iter, NULL, NULL) != NULL);
+    }
+    CHECK(cf_as_completed_next(iter, NULL, &status) == NULL);
+    CHECK_STATUS(status, CF_TIMEOUT);
+    cf_as_completed_close(iter);
+    release_all(children, COUNT);
+    return 0;
+}
+
+TEST(a_deadline_that_has_passed_runs_no_further_task) {
+    run(pool(1), task_wait_for_many_too_short, NULL);
+}
+
+static int task_map_too_short(cf_task *task, void *arg) {
+    enum { COUNT = 10 };
+    int items[COUNT] = {0};
+    (void)arg;
+    const cf_map_options options = {.timeout = 15 * CF_MILLISECOND};
+    cf_map_iter *iter = cf_executor_map(cf_task_executor(task), task_slow, items, COUNT,
+                                        sizeof items[0], &options);
+    cf_status status = CF_OK;
+    size_t delivered = 0;
+    while (cf_map_next(iter, &status) != NULL) {
+        delivered++;
+    }
+    CHECK_STATUS(status, CF_TIMEOUT);
+    CHECK(delivered >= 1 && delivered < COUNT);
+    cf_map_close(iter);
+    return 0;
+}
+
+TEST(a_map_in_a_task_ends_at_its_deadline) {
+    run(pool(1), task_map_too_short, NULL);
+}
+
 static int task_poll(cf_task *task, void *arg) {
     atomic_int *ran = arg;
     cf_future *child = cf_executor_submit(cf_task_executor(task), task_count, ran, 0);
@@ -1453,6 +1503,251 @@ TEST(submit_many_by_a_worker_to_its_full_pool_ends) {
         NULL);
 }
 
+/* ---------------------------------------------------------------- two pools that end each other */
+
+typedef struct rivals {
+    cf_executor *pools[2];
+    cf_future *first;
+    gate start;
+    cf_status told[2];
+} rivals;
+
+typedef struct rival {
+    rivals *rivals;
+    size_t index;
+} rival;
+
+static int task_shut_down_the_other(cf_task *task, void *arg) {
+    const rival *r = arg;
+    (void)task;
+    gate_arrive(&r->rivals->start);
+    gate_await(&r->rivals->start);
+    r->rivals->told[r->index] =
+        cf_executor_shutdown(r->rivals->pools[1 - r->index], CF_FOREVER, CF_RUN_PENDING);
+    return 0;
+}
+
+TEST(tasks_that_shut_down_each_others_pools_end) {
+    for (int round = 0; round < 50; round++) {
+        rivals duel = {.pools = {pool(1), pool(1)}, .start = GATE_INIT};
+        cf_future *futures[2];
+        for (size_t i = 0; i < 2; i++) {
+            const rival r = {&duel, i};
+            futures[i] =
+                cf_executor_submit(duel.pools[i], task_shut_down_the_other, &r, sizeof r);
+        }
+        gate_await_arrivals(&duel.start, 2);
+        gate_open(&duel.start);
+        for (size_t i = 0; i < 2; i++) {
+            CHECK_STATUS(outcome(futures[i]), CF_OK);
+        }
+        CHECK((duel.told[0] == CF_DEADLOCK) != (duel.told[1] == CF_DEADLOCK));
+        CHECK(duel.told[0] == CF_OK || duel.told[1] == CF_OK);
+        release_all(futures, 2);
+        cf_executor_close(duel.pools[0]);
+        cf_executor_close(duel.pools[1]);
+    }
+}
+
+static int task_wait_for_the_first(cf_task *task, void *arg) {
+    rivals *r = arg;
+    (void)task;
+    gate_arrive(&r->start);
+    gate_await(&r->start);
+    r->told[1] = cf_future_wait(r->first, CF_FOREVER);
+    return 0;
+}
+
+TEST(shutting_down_a_pool_that_waits_for_the_caller_is_told) {
+    for (int round = 0; round < 50; round++) {
+        rivals duel = {.pools = {pool(1), pool(1)}, .start = GATE_INIT};
+        const rival r = {&duel, 0};
+        duel.first =
+            cf_executor_submit(duel.pools[0], task_shut_down_the_other, &r, sizeof r);
+        cf_future *second =
+            cf_executor_submit(duel.pools[1], task_wait_for_the_first, &duel, 0);
+        gate_await_arrivals(&duel.start, 2);
+        gate_open(&duel.start);
+        CHECK_STATUS(outcome(duel.first), CF_OK);
+        CHECK_STATUS(outcome(second), CF_OK);
+        CHECK((duel.told[0] == CF_DEADLOCK) != (duel.told[1] == CF_DEADLOCK));
+        CHECK(duel.told[0] == CF_OK || duel.told[1] == CF_OK);
+        cf_executor_close(duel.pools[0]);
+        cf_executor_close(duel.pools[1]);
+        cf_future_release(duel.first);
+        cf_future_release(second);
+    }
+}
+
+static int task_close_the_other(cf_task *task, void *arg) {
+    rivals *r = arg;
+    (void)task;
+    gate_arrive(&r->start);
+    gate_await(&r->start);
+    cf_executor_close(r->pools[1]);
+    return 0;
+}
+
+/* Whoever is told: the close returns, and the pool goes with its last worker. */
+TEST(closing_a_pool_that_waits_for_the_caller_returns) {
+    for (int round = 0; round < 50; round++) {
+        rivals duel = {.pools = {pool(1), pool(1)}, .start = GATE_INIT};
+        duel.first = cf_executor_submit(duel.pools[0], task_close_the_other, &duel, 0);
+        cf_future *second =
+            cf_executor_submit(duel.pools[1], task_wait_for_the_first, &duel, 0);
+        gate_await_arrivals(&duel.start, 2);
+        gate_open(&duel.start);
+        CHECK_STATUS(outcome(duel.first), CF_OK);
+        CHECK_STATUS(outcome(second), CF_OK);
+        CHECK(duel.told[1] == CF_OK || duel.told[1] == CF_DEADLOCK);
+        cf_executor_close(duel.pools[0]);
+        cf_future_release(duel.first);
+        cf_future_release(second);
+    }
+}
+
+static int task_submit_to_the_other(cf_task *task, void *arg) {
+    rivals *r = arg;
+    (void)task;
+    gate_arrive(&r->start);
+    gate_await(&r->start);
+    cf_future *future = cf_executor_submit(r->pools[1], task_nothing, CF_NO_ARG);
+    r->told[0] = cf_future_done(future) ? cf_future_wait(future, 0) : CF_OK;
+    cf_future_release(future);
+    return 0;
+}
+
+/* The only worker of the second pool, whose queue is full, waits for the submitter. */
+TEST(a_submit_to_a_full_pool_that_waits_for_the_submitter_is_told) {
+    for (int round = 0; round < 50; round++) {
+        const cf_pool_options options = {.max_workers = 1, .queue_limit = 1};
+        rivals duel = {.pools = {pool(1), pool_with(&options)}, .start = GATE_INIT};
+        duel.first = cf_executor_submit(duel.pools[0], task_submit_to_the_other, &duel, 0);
+        cf_future *second =
+            cf_executor_submit(duel.pools[1], task_wait_for_the_first, &duel, 0);
+        gate_await_arrivals(&duel.start, 2);
+        fire(duel.pools[1], task_nothing, NULL);
+        gate_open(&duel.start);
+        CHECK_STATUS(outcome(duel.first), CF_OK);
+        CHECK_STATUS(outcome(second), CF_OK);
+        CHECK((duel.told[0] == CF_DEADLOCK) != (duel.told[1] == CF_DEADLOCK));
+        CHECK(duel.told[0] == CF_OK || duel.told[1] == CF_OK);
+        cf_executor_close(duel.pools[1]);
+        cf_executor_close(duel.pools[0]);
+        cf_future_release(duel.first);
+        cf_future_release(second);
+    }
+}
+
+/* ---------------------------------------------------------------- what a worker holds others run */
+
+typedef struct stay {
+    gate inside, left;
+} stay;
+
+static void block_in_callback(cf_future *future, void *user) {
+    stay *s = user;
+    CHECK(cf_future_done(future));
+    gate_arrive(&s->inside);
+    gate_await(&s->inside);
+    gate_arrive(&s->left);
+}
+
+TEST(a_callback_that_blocks_holds_up_nobody) {
+    enum { COUNT = 5 };
+    cf_executor *executor = pool(2);
+    for (int round = 0; round < 200; round++) {
+        gate begin = GATE_INIT;
+        stay s = {GATE_INIT, GATE_INIT};
+        cf_future *futures[COUNT];
+        cf_future *called = cf_executor_submit(executor, task_block, &begin, 0);
+        CHECK_STATUS(cf_future_add_done_callback(called, block_in_callback, &s), CF_OK);
+        for (size_t i = 0; i < 2; i++) {
+            futures[i] = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+        }
+        gate_open(&begin);
+        CHECK_STATUS(outcome(called), CF_OK);
+        for (size_t i = 2; i < COUNT; i++) {
+            futures[i] = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+        }
+        for (size_t i = 0; i < COUNT; i++) {
+            CHECK_STATUS(outcome(futures[i]), CF_OK);
+        }
+        gate_await_arrivals(&s.inside, 1);
+        gate_open(&s.inside);
+        gate_await_arrivals(&s.left, 1);
+        release_all(futures, COUNT);
+        cf_future_release(called);
+    }
+    cf_executor_close(executor);
+}
+
+typedef struct crowd {
+    gate all;
+    size_t blocker; /* waits until all others have run */
+    size_t count;
+} crowd;
+
+typedef struct one_of_many {
+    crowd *crowd;
+    size_t index;
+} one_of_many;
+
+static int task_one_of_many(cf_task *task, void *arg) {
+    const one_of_many *o = arg;
+    (void)task;
+    if (o->index == o->crowd->blocker) {
+        gate_await_arrivals(&o->crowd->all, o->crowd->count - 1);
+    } else {
+        gate_arrive(&o->crowd->all);
+    }
+    return 0;
+}
+
+TEST(a_task_that_blocks_holds_up_no_other) {
+    enum { COUNT = 400 };
+    cf_executor *executor = pool(2);
+    for (size_t blocker = 0; blocker < COUNT; blocker += 7) {
+        crowd c = {.all = GATE_INIT, .blocker = blocker, .count = COUNT};
+        cf_future *futures[COUNT];
+        for (size_t i = 0; i < COUNT; i++) {
+            const one_of_many o = {&c, i};
+            futures[i] = cf_executor_submit(executor, task_one_of_many, &o, sizeof o);
+        }
+        CHECK_EQ(cf_wait(futures, COUNT, CF_ALL_COMPLETED, CF_FOREVER, NULL), COUNT);
+        release_all(futures, COUNT);
+    }
+    cf_executor_close(executor);
+}
+
+static int task_parent_that_blocks(cf_task *task, void *arg) {
+    enum { COUNT = 20 };
+    gate children = GATE_INIT;
+    cf_future *futures[COUNT];
+    (void)arg;
+    gate_open(&children);
+    for (size_t i = 0; i < COUNT; i++) {
+        futures[i] = cf_executor_submit(cf_task_executor(task), task_block, &children, 0);
+    }
+    gate_await_arrivals(&children, COUNT); /* not a wait that the library could help */
+    CHECK_EQ(cf_wait(futures, COUNT, CF_ALL_COMPLETED, CF_FOREVER, NULL), COUNT);
+    release_all(futures, COUNT);
+    return 0;
+}
+
+TEST(the_children_of_a_task_that_blocks_are_run_by_others) {
+    for (size_t workers = 2; workers <= 4; workers++) {
+        cf_executor *executor = pool(workers);
+        for (int round = 0; round < 60; round++) {
+            cf_future *future =
+                cf_executor_submit(executor, task_parent_that_blocks, CF_NO_ARG);
+            CHECK_STATUS(outcome(future), CF_OK);
+            cf_future_release(future);
+        }
+        cf_executor_close(executor);
+    }
+}
+
 /* ---------------------------------------------------------------- random graphs */
 
 enum { NODES = 12, EDGES = 2, LEAF = 3 };
@@ -1563,6 +1858,8 @@ TEST_MAIN(
     RUN(quicksort_by_nested_tasks)
     RUN(the_awaited_task_runs_on_the_stack_of_the_waiter)
     RUN(the_awaited_task_may_outlast_a_finite_timeout)
+    RUN(a_deadline_that_has_passed_runs_no_further_task)
+    RUN(a_map_in_a_task_ends_at_its_deadline)
     RUN(a_poll_runs_nothing)
     RUN(a_thread_that_is_no_worker_runs_nothing)
     RUN(a_task_of_another_pool_is_run_by_that_pool)
@@ -1611,6 +1908,13 @@ TEST_MAIN(
     RUN(a_worker_that_submits_to_its_own_full_queue_runs_the_task_at_once)
     RUN(recursion_in_a_bounded_pool_ends)
     RUN(submit_many_by_a_worker_to_its_full_pool_ends)
+    RUN(tasks_that_shut_down_each_others_pools_end)
+    RUN(shutting_down_a_pool_that_waits_for_the_caller_is_told)
+    RUN(closing_a_pool_that_waits_for_the_caller_returns)
+    RUN(a_submit_to_a_full_pool_that_waits_for_the_submitter_is_told)
+    RUN(a_callback_that_blocks_holds_up_nobody)
+    RUN(a_task_that_blocks_holds_up_no_other)
+    RUN(the_children_of_a_task_that_blocks_are_run_by_others)
     RUN(any_graph_of_waits_ends)
     RUN(a_graph_without_a_cycle_in_one_pool_has_no_deadlock)
 )

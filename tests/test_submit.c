@@ -316,7 +316,8 @@ static void see_it_freed(cf_future *f, void *user) {
 
 TEST(free_arg_has_run_before_the_future_is_seen_done) {
     cf_executor *ex = pool(2);
-    for (int i = 0; i < 300; i++) {
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, 300, start); i++) {
         argument a = {0, i % 2};
         watch w = {&a, GATE_INIT};
         cf_future *f = cf_executor_submit_with(ex, use_argument, CF_POINTER(&a), &freeing);
@@ -915,7 +916,8 @@ static int write_plainly(cf_task *task, void *arg) {
 
 TEST(memory_written_before_submit_and_inside_is_seen_after) {
     cf_executor *ex = pool(2);
-    for (int i = 0; i < 300; i++) {
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, 300, start); i++) {
         plain p = {i, 0};
         cf_future *f = cf_executor_submit(ex, write_plainly, CF_POINTER(&p));
         if (i % 2 == 0) {

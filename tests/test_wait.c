@@ -633,13 +633,13 @@ TEST(a_wait_over_many_futures_is_linear) {
     CHECK(futures != NULL && done != NULL);
     fill_promises(futures, COUNT);
     memcpy(futures + COUNT, futures, COUNT * sizeof *futures);
-    const int64_t start = now();
+    const int64_t start = cpu_time();
     CHECK_EQ(cf_wait(futures, 2 * COUNT, CF_ALL_COMPLETED, CF_MICROSECOND, done), 0);
     for (int i = 0; i < COUNT; i++) {
         set_int(futures[i], i);
     }
     CHECK_EQ(cf_wait(futures, 2 * COUNT, CF_ALL_COMPLETED, CF_FOREVER, done), COUNT);
-    CHECK(now() - start < limit(5));
+    CHECK(cpu_time() - start < limit(5));
     for (size_t i = 0; i < 2 * COUNT; i++) {
         CHECK(done[i]);
     }
@@ -685,5 +685,5 @@ TEST_MAIN(
     RUN(a_wait_that_races_with_the_end_loses_nothing)
     RUN(futures_may_be_released_as_soon_as_wait_returns)
     RUN(what_a_task_wrote_is_seen_by_the_waiter)
-    RUN(a_wait_over_many_futures_is_linear)
+    RUN_WITHIN(60, a_wait_over_many_futures_is_linear)
 )

@@ -3,8 +3,9 @@
 #
 #   REPS=5  WORKLOADS='T1 T3'  QUICK=1  sh tests/bench/compare.sh OLD [NEW]
 #
-# OLD and NEW are git revisions or paths of headers; NEW is the working tree's by default. The
-# ratio is new / old: below 1 the new one is faster.
+# OLD and NEW are git revisions, or paths of headers from the root; NEW is the working tree's by
+# default. The ratio is new / old: below 1 the new one is faster.
+
 # Flags and lists are split into words on purpose.
 # shellcheck disable=SC2086
 set -u

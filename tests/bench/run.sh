@@ -7,6 +7,7 @@
 #
 # All of it runs interleaved: each repetition goes through the workloads, and through the peers of
 # each from another starting point.
+
 # Flags and lists are split into words on purpose.
 # shellcheck disable=SC2046,SC2086
 set -u
