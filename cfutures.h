@@ -632,7 +632,8 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
 #endif
-#ifndef CFUTURES_TEST_RELEASE /* tests: before a release, after an acquire of a word */
+#ifndef CFUTURES_TEST_ATOMIC /* tests: at every atomic access, before each release, after each acquire */
+#define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
 #endif
@@ -650,11 +651,13 @@ typedef atomic_uintptr_t cf__word;
 
 static inline uintptr_t cf__load_relaxed(cf__word *word)
 {
+    CFUTURES_TEST_ATOMIC(word);
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
 static inline uintptr_t cf__load_acquire(cf__word *word)
 {
+    CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
     CFUTURES_TEST_ACQUIRE(word);
     return value;
@@ -664,6 +667,7 @@ static inline uintptr_t cf__load_acquire(cf__word *word)
  * you announce, then you look": deque against idle workers, owner against thief. */
 static inline uintptr_t cf__load_seq_cst(cf__word *word)
 {
+    CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
     CFUTURES_TEST_ACQUIRE(word);
     return value;
@@ -671,23 +675,27 @@ static inline uintptr_t cf__load_seq_cst(cf__word *word)
 
 static inline void cf__store_relaxed(cf__word *word, uintptr_t value)
 {
+    CFUTURES_TEST_ATOMIC(word);
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
 static inline void cf__store_release(cf__word *word, uintptr_t value)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_release);
 }
 
 static inline void cf__store_seq_cst(cf__word *word, uintptr_t value)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_seq_cst);
 }
 
 static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_acq_rel);
     CFUTURES_TEST_ACQUIRE(word);
@@ -696,6 +704,7 @@ static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 
 static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_fetch_add_explicit(word, value, memory_order_acq_rel);
     CFUTURES_TEST_ACQUIRE(word);
@@ -704,6 +713,7 @@ static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 
 static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_fetch_or_explicit(word, value, memory_order_acq_rel);
     CFUTURES_TEST_ACQUIRE(word);
@@ -712,6 +722,7 @@ static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 
 static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const bool done = atomic_compare_exchange_strong_explicit(
         word, expected, desired, memory_order_acq_rel, memory_order_acquire);
@@ -721,6 +732,7 @@ static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desire
 
 static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
+    CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const bool done = atomic_compare_exchange_strong_explicit(
         word, expected, desired, memory_order_seq_cst, memory_order_seq_cst);
@@ -2174,7 +2186,7 @@ static void cf__task_discard(cf_task *task)
 }
 
 /* Room for size bytes that does not overlap the result so far unless it is `data` itself. */
-static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
 {
     *free_room = NULL;
     if (task->into != NULL) {
@@ -2189,12 +2201,24 @@ static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
     return memory;
 }
 
+/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
+static inline void cf__copy(void *to, const void *from, size_t size)
+{
+    switch (size) {
+    case 0: break;
+    case 4: memcpy(to, from, 4); break;
+    case 8: memcpy(to, from, 8); break;
+    case 16: memmove(to, from, 16); break;
+    default: memmove(to, from, size);
+    }
+}
+
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
     cf_free_fn *free_room;
     void *const room = cf__task_room(task, size, &free_room);
     if (room == NULL) return 1;
-    if (size > 0) memmove(room, data, size);
+    cf__copy(room, data, size);
     if (task->free_data != NULL) cf__task_discard(task);
     task->data = room;
     task->size = size;
@@ -2760,8 +2784,8 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__DEPTH 512                   /* tasks upon each other on one stack */
-#define CF__SPIN_MOST ((uintptr_t)50000) /* nanoseconds: about what parking and waking cost */
-#define CF__SPIN_LEAST ((uintptr_t)2000)
+#define CF__SPIN_MOST ((uintptr_t)20000) /* nanoseconds: about what parking and waking cost */
+#define CF__SPIN_LEAST ((uintptr_t)1000)
 
 static cf__word    cf__graph_lock;
 static cf__runner *cf__waiting; /* W, R: cf__graph_lock */
@@ -2910,12 +2934,10 @@ static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_exe
 }
 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-static void cf__spin_learn(cf_executor *executor, int64_t waited)
+static uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
-    const uintptr_t spin = cf__load_relaxed(&executor->spin);
-    const uintptr_t next = waited < (int64_t)CF__SPIN_MOST ? CF__SPIN_MOST
-                           : spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
-    if (next != spin) cf__store_relaxed(&executor->spin, next);
+    if (waited < (int64_t)CF__SPIN_MOST) return spin * 2 < CF__SPIN_MOST ? spin * 2 : CF__SPIN_MOST;
+    return spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
 }
 
 /* What ends it: the future's settling, or the deadline. */
@@ -2929,7 +2951,9 @@ static cf_status cf__block_on(cf_future *future, int64_t deadline)
     bool in_time = true;
     for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
         in_time = cf__park_on(future, seen, deadline);
-    if (executor != NULL) cf__spin_learn(executor, cf__now() - from);
+    if (executor != NULL)
+        cf__store_relaxed(&executor->spin,
+                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
     return (seen & CF__STATE) == CF__DONE ? CF_OK : CF_TIMEOUT;
 }
 
@@ -3806,8 +3830,7 @@ static void cf__worker_sleep(cf__worker *worker)
     cf__unlock(&executor->lock);
     (void)cf__act(executor, nudge);
     /* Spinning on would have paid where work came this soon. */
-    worker->spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? CF__SPIN_MOST
-                   : worker->spin / 2 > CF__SPIN_LEAST ? worker->spin / 2 : CF__SPIN_LEAST;
+    worker->spin = cf__spin_learn(worker->spin, cf__now() - from);
 }
 
 /* Under the lock. */
@@ -4185,7 +4208,7 @@ static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_
     if (arg_size == 0) {
         cell->data = (void *)(uintptr_t)arg;
     } else if (arg_size <= room) {
-        memcpy(cell->local, arg, arg_size);
+        cf__copy(cell->local, arg, arg_size);
     } else {
         cell->data = cf__alloc(arg_size);
         if (cell->data == NULL) return false;
@@ -4926,21 +4949,10 @@ static void cf__sweep_skip(cf__sweep *sweep, size_t first, size_t end)
     cf__unlock(&sweep->lock);
 }
 
-/* The task's own copy: the sizes that matter, without a call. */
-static inline void cf__copy_item(void *to, const void *from, size_t size)
-{
-    switch (size) {
-    case 4: memcpy(to, from, 4); break;
-    case 8: memcpy(to, from, 8); break;
-    case 16: memcpy(to, from, 16); break;
-    default: if (size > 0) memcpy(to, from, size);
-    }
-}
-
 static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
     char *const into = sweep->results + index * sweep->result_size;
-    cf__copy_item(item, sweep->items + index * sweep->item_size, sweep->item_size);
+    cf__copy(item, sweep->items + index * sweep->item_size, sweep->item_size);
     task->into = into;
     task->data = into;
     task->size = 0;

@@ -53,7 +53,7 @@ static inline void sleep_for(cf_duration duration) {
     }
 }
 
-/* What all threads of this process have used: unlike now(), it tells slow code from a busy machine. */
+/* What all threads of this process used: unlike now(), it tells slow code from a busy machine. */
 static inline int64_t cpu_time(void) {
     struct timespec t;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);

@@ -223,7 +223,7 @@ static int task_wait_for_many_too_short(cf_task *task, void *arg) {
         children[i] = cf_executor_submit(executor, task_slow, CF_NO_ARG);
     }
     const size_t ended = cf_wait(children, COUNT, CF_ALL_COMPLETED, 15 * CF_MILLISECOND, NULL);
-    CHECK(ended >= 1 && ended < COUNT);
+    CHECK(ended < COUNT); /* on a slow machine none */
     cf_as_completed_iter *iter = cf_as_completed(children, COUNT, CF_MILLISECOND);
     sleep_for(2 * CF_MILLISECOND);
     cf_status status = CF_OK;
@@ -254,7 +254,7 @@ static int task_map_too_short(cf_task *task, void *arg) {
         delivered++;
     }
     CHECK_STATUS(status, CF_TIMEOUT);
-    CHECK(delivered >= 1 && delivered < COUNT);
+    CHECK(delivered < COUNT); /* on a slow machine none */
     cf_map_close(iter);
     return 0;
 }
@@ -1150,20 +1150,22 @@ static void wait_for_zero_in_callback(cf_future *future, void *user) {
 
 /* 0 waits for 1, whose callback waits for 0: by then 1 has ended, so 0 is on its way. */
 TEST(a_callback_may_wait_for_those_who_waited_for_its_future) {
+    static pair pairs[300];
     cf_executor *executor = pool(2);
     for (int round = 0; round < 300; round++) {
-        pair p = {.start = GATE_INIT};
+        pair *const p = &pairs[round]; /* the callback may still be leaving its gate */
+        *p = (pair){.start = GATE_INIT};
         gate g = GATE_INIT;
-        p.futures[1] = cf_executor_submit(executor, task_block, &g, 0);
+        p->futures[1] = cf_executor_submit(executor, task_block, &g, 0);
         gate_await_arrivals(&g, 1);
-        p.futures[0] = cf_executor_submit(executor, task_await_promise, p.futures[1], 0);
+        p->futures[0] = cf_executor_submit(executor, task_await_promise, p->futures[1], 0);
         CHECK_STATUS(
-            cf_future_add_done_callback(p.futures[1], wait_for_zero_in_callback, &p), CF_OK);
-        UNTIL(cf_future_state(p.futures[0]) != CF_STATE_PENDING);
+            cf_future_add_done_callback(p->futures[1], wait_for_zero_in_callback, p), CF_OK);
+        UNTIL(cf_future_state(p->futures[0]) != CF_STATE_PENDING);
         gate_open(&g);
-        gate_await_arrivals(&p.start, 1);
-        CHECK_STATUS(p.seen[2], CF_OK);
-        release_all(p.futures, 2);
+        gate_await_arrivals(&p->start, 1);
+        CHECK_STATUS(p->seen[2], CF_OK);
+        release_all(p->futures, 2);
     }
     cf_executor_close(executor);
 }
@@ -1503,7 +1505,7 @@ TEST(submit_many_by_a_worker_to_its_full_pool_ends) {
         NULL);
 }
 
-/* ---------------------------------------------------------------- two pools that end each other */
+/* ---------------------------------------------------------------- pools that end each other */
 
 typedef struct rivals {
     cf_executor *pools[2];
@@ -1655,13 +1657,15 @@ static void block_in_callback(cf_future *future, void *user) {
 
 TEST(a_callback_that_blocks_holds_up_nobody) {
     enum { COUNT = 5 };
+    static stay stays[200];
     cf_executor *executor = pool(2);
     for (int round = 0; round < 200; round++) {
         gate begin = GATE_INIT;
-        stay s = {GATE_INIT, GATE_INIT};
+        stay *const s = &stays[round]; /* the callback may still be leaving its gate */
+        *s = (stay){GATE_INIT, GATE_INIT};
         cf_future *futures[COUNT];
         cf_future *called = cf_executor_submit(executor, task_block, &begin, 0);
-        CHECK_STATUS(cf_future_add_done_callback(called, block_in_callback, &s), CF_OK);
+        CHECK_STATUS(cf_future_add_done_callback(called, block_in_callback, s), CF_OK);
         for (size_t i = 0; i < 2; i++) {
             futures[i] = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
         }
@@ -1673,9 +1677,9 @@ TEST(a_callback_that_blocks_holds_up_nobody) {
         for (size_t i = 0; i < COUNT; i++) {
             CHECK_STATUS(outcome(futures[i]), CF_OK);
         }
-        gate_await_arrivals(&s.inside, 1);
-        gate_open(&s.inside);
-        gate_await_arrivals(&s.left, 1);
+        gate_await_arrivals(&s->inside, 1);
+        gate_open(&s->inside);
+        gate_await_arrivals(&s->left, 1);
         release_all(futures, COUNT);
         cf_future_release(called);
     }

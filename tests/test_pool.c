@@ -22,6 +22,12 @@ static void await_all(cf_future **futures, size_t n) {
     }
 }
 
+static int open_the_gate(cf_task *task, void *arg) {
+    (void)task;
+    gate_open(arg);
+    return 0;
+}
+
 /* ---------------------------------------------------------------- workers */
 
 TEST(a_new_pool_has_no_worker_yet) {
@@ -133,6 +139,45 @@ TEST(many_at_once_start_as_many_workers_as_they_need) {
         cf_executor_close(ex);
         release_all(f, count);
     }
+}
+
+static int await_child(cf_task *task, void *arg) {
+    gate *g = arg;
+    cf_executor *ex = cf_task_executor(task);
+    fire(ex, open_the_gate, g);
+    gate_await(g); /* not a wait that the library knows: only another worker can end it */
+    CHECK_EQ(stats_of(ex).workers, 2);
+    return 0;
+}
+
+TEST(a_tasks_child_gets_a_worker_of_its_own) {
+    cf_executor *ex = pool(2);
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, 300, start); i++) {
+        gate g = GATE_INIT;
+        cf_future *f = cf_executor_submit(ex, await_child, CF_POINTER(&g));
+        CHECK_STATUS(outcome(f), CF_OK);
+        cf_future_release(f);
+        UNTIL(stats_of(ex).idle == 2);
+    }
+    cf_executor_close(ex);
+}
+
+TEST(cancels_that_come_too_late_cost_no_worker) {
+    cf_executor *ex = pool(2);
+    gate g = GATE_INIT;
+    cf_future *f[2];
+    f[0] = cf_executor_submit(ex, task_block, CF_POINTER(&g));
+    gate_await_arrivals(&g, 1);
+    for (int i = 0; i < 10; i++) {
+        CHECK(!cf_future_cancel(f[0]));
+    }
+    f[1] = cf_executor_submit(ex, task_block, CF_POINTER(&g));
+    gate_await_arrivals(&g, 2);
+    gate_open(&g);
+    await_all(f, 2);
+    cf_executor_close(ex);
+    release_all(f, 2);
 }
 
 TEST(the_default_is_cpus_plus_4_but_32_at_most) {
@@ -1568,17 +1613,50 @@ TEST(a_task_past_its_deadline_counts_as_failed) {
     cf_executor_close(ex);
 }
 
+static int submit_ten(cf_task *task, void *arg) {
+    cf_executor *ex = cf_task_executor(task);
+    (void)arg;
+    for (int i = 0; i < 10; i++) {
+        fire(ex, task_nothing, NULL);
+    }
+    CHECK_EQ(stats_of(ex).submitted, 11);
+    CHECK_EQ(stats_of(ex).queued, 10);
+    CHECK_EQ(stats_of(ex).running, 1);
+    CHECK_EQ(stats_of(ex).idle, 0);
+    return 0;
+}
+
+TEST(what_a_task_submits_counts_too) {
+    cf_executor *ex = pool(1);
+    cf_future *f = cf_executor_submit(ex, submit_ten, CF_NO_ARG);
+    CHECK_STATUS(outcome(f), CF_OK);
+    CHECK_STATUS(cf_executor_shutdown(ex, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+    CHECK_EQ(stats_of(ex).submitted, 11);
+    CHECK_EQ(stats_of(ex).finished, 11);
+    cf_executor_close(ex);
+    cf_future_release(f);
+}
+
+static int running_now(cf_task *task, void *arg) {
+    (void)arg;
+    return return_int(task, (int)stats_of(cf_task_executor(task)).running);
+}
+
 TEST(a_task_run_by_its_caller_counts_too) {
     cf_executor *ex = bounded_pool(1, 1, CF_FULL_CALLER_RUNS);
     gate g = GATE_INIT;
     occupy(ex, 1, &g);
     fire(ex, task_nothing, NULL);
-    fire(ex, task_nothing, NULL);
+    cf_future *f = cf_executor_submit(ex, running_now, CF_NO_ARG);
+    CHECK_EQ(int_of(f), 2);
     CHECK_EQ(stats_of(ex).submitted, 3);
+    CHECK_EQ(stats_of(ex).running, 1);
+    CHECK_EQ(stats_of(ex).queued, 1);
     gate_open(&g);
     CHECK_STATUS(cf_executor_shutdown(ex, CF_FOREVER, CF_RUN_PENDING), CF_OK);
     CHECK_EQ(stats_of(ex).finished, 3);
     cf_executor_close(ex);
+    cf_future_release(f);
 }
 
 static void *watch_stats(void *arg) {
@@ -1896,6 +1974,10 @@ TEST(no_lock_is_held_while_an_unread_error_is_reported) {
 
 /* ---------------------------------------------------------------- fork */
 
+static void count_free(void *ptr) {
+    atomic_fetch_add((atomic_int *)ptr, 1);
+}
+
 typedef struct inherited {
     cf_executor *executor;
     cf_future *ended, *running, *pending;
@@ -1906,6 +1988,19 @@ static void use_inherited_pool(void *arg) {
     cf_future *f = cf_executor_submit(i->executor, task_nothing, CF_NO_ARG);
     CHECK_STATUS(cf_future_wait(f, CF_FOREVER), CF_FORKED);
     CHECK(!cf_future_cancel(f));
+    cf_future_release(f);
+    const int items[2] = {1, 2};
+    cf_future *many[2] = {NULL, NULL};
+    CHECK_STATUS(cf_executor_submit_many(i->executor, task_square, items, 2, sizeof(int), many),
+                 CF_FORKED);
+    CHECK_STATUS(cf_future_wait(many[0], 0), CF_FORKED);
+    CHECK_STATUS(cf_future_wait(many[1], 0), CF_FORKED);
+    release_all(many, 2);
+    atomic_int freed = 0;
+    const cf_submit_options options = {.free_arg = count_free};
+    f = cf_executor_submit_with(i->executor, task_count, CF_POINTER(&freed), &options);
+    CHECK_STATUS(cf_future_wait(f, 0), CF_FORKED);
+    CHECK_EQ(atomic_load(&freed), 1);
     cf_future_release(f);
     cf_future *unfinished[] = {i->running, i->pending};
     for (int k = 0; k < 2; k++) {
@@ -2055,10 +2150,6 @@ static void allow_threads(void) {
     CHECK_EQ(setrlimit(RLIMIT_NPROC, &all), 0);
 }
 
-static void count_free(void *ptr) {
-    atomic_fetch_add((atomic_int *)ptr, 1);
-}
-
 static void submit_without_threads(void *arg) {
     (void)arg;
     const size_t blocks = test_alloc_live();
@@ -2177,6 +2268,8 @@ TEST_MAIN(
     RUN(a_worker_is_started_when_none_is_idle_and_only_then)
     RUN(a_saturated_pool_has_exactly_max_workers)
     RUN(many_at_once_start_as_many_workers_as_they_need)
+    RUN(a_tasks_child_gets_a_worker_of_its_own)
+    RUN(cancels_that_come_too_late_cost_no_worker)
     RUN(the_default_is_cpus_plus_4_but_32_at_most)
     RUN(a_pool_with_absurdly_many_workers_works_or_is_refused)
     RUN(a_worker_bears_the_pools_name_and_its_number)
@@ -2240,6 +2333,7 @@ TEST_MAIN(
     RUN(stats_count_what_happened)
     RUN(a_chunk_counts_as_one_task)
     RUN(a_task_past_its_deadline_counts_as_failed)
+    RUN(what_a_task_submits_counts_too)
     RUN(a_task_run_by_its_caller_counts_too)
     RUN(stats_make_sense_at_any_moment)
     RUN(there_is_a_cpu)

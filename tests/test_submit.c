@@ -186,7 +186,7 @@ static void check_refused(cf_future *f, cf_status why) {
     CHECK_STATUS(status, why);
     CHECK_EQ(cf_future_result_size(f), 0);
     CHECK_EQ(cf_future_error_code(f), 0);
-    CHECK(cf_future_error_message(f) != NULL);
+    CHECK(strlen(cf_future_error_message(f)) > 3);
     CHECK_STATUS(cf_future_set_result(f, NULL, 0), CF_INVALID_STATE);
     CHECK_STATUS(cf_future_set_error(f, 1, NULL), CF_INVALID_STATE);
     CHECK(!cf_future_set_running_or_notify_cancel(f));
@@ -719,7 +719,7 @@ TEST(a_task_past_its_deadline_ends_with_task_timeout_whatever_it_returns) {
         CHECK_EQ(cf_future_state(f), CF_STATE_FINISHED);
         CHECK_EQ(cf_future_result_size(f), 0);
         CHECK_EQ(cf_future_error_code(f), 0);
-        CHECK(cf_future_error_message(f) != NULL);
+        CHECK(strlen(cf_future_error_message(f)) > 3);
         char text[128];
         cf_future_repr(f, text, sizeof text);
         CHECK(strstr(text, "state=finished raised CF_TASK_TIMEOUT 0>") != NULL);
