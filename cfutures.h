@@ -1472,7 +1472,7 @@ struct cf__heap {
     _Alignas(CF__LINE) cf__word lock; /* guards: */
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
-    uintptr_t  handed;
+    cf__word   handed; /* R: anybody, as a hint */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed;
@@ -1513,6 +1513,15 @@ static void cf__heap_destroy(cf__heap *heap)
     cf__free_lines(heap); /* the executor begins with it */
 }
 
+/* Under the lock. */
+static void cf__block_free_all_locked(cf__heap *heap, cf__block *block)
+{
+    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
+        block->futures[i].cell.data = heap->free;
+        heap->free = &block->futures[i];
+    }
+}
+
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
 {
@@ -1521,11 +1530,8 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     block->next = heap->blocks;
     heap->blocks = block;
     cf__bump(&heap->block_count);
-    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
-        block->futures[i].home = heap;
-        block->futures[i].cell.data = heap->free;
-        heap->free = &block->futures[i];
-    }
+    for (size_t i = 0; i < CF__BLOCK_COUNT; i++) block->futures[i].home = heap;
+    cf__block_free_all_locked(heap, block);
     return true;
 }
 
@@ -1534,11 +1540,12 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
     cf_future *chain = NULL;
     cf__lock(&heap->lock);
-    if (heap->handed > UINTPTR_MAX / 4) { /* keep both counters far from wrapping */
+    uintptr_t handed = cf__load_relaxed(&heap->handed);
+    if (handed > UINTPTR_MAX / 4) { /* keep both counters far from wrapping */
         const uintptr_t freed = cf__load_acquire(&heap->freed);
         if (freed > 1) {
             (void)cf__fetch_add(&heap->freed, 1 - freed);
-            heap->handed -= freed - 1;
+            handed -= freed - 1;
         }
     }
     for (*taken = 0; *taken < count; (*taken)++) {
@@ -1549,7 +1556,7 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
         future->cell.data = chain;
         chain = future;
     }
-    heap->handed += *taken;
+    cf__store_relaxed(&heap->handed, handed + *taken);
     if (heap->free != NULL) cf__prefetch(heap->free);
     cf__unlock(&heap->lock);
     return chain;
@@ -1575,26 +1582,25 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
 static bool cf__heap_trim(cf__heap *heap, uintptr_t held)
 {
     cf__block *surplus = NULL;
+    if (cf__load_relaxed(&heap->block_count) <= CF__BLOCKS_KEPT ||
+        cf__load_relaxed(&heap->freed) + 1 + held != cf__load_relaxed(&heap->handed))
+        return false;
     cf__lock(&heap->lock);
-    const bool all_back = cf__load_acquire(&heap->freed) + 1 + held == heap->handed &&
-                          cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
+    const bool all_back =
+        cf__load_acquire(&heap->freed) + 1 + held == cf__load_relaxed(&heap->handed) &&
+        cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
     if (all_back) {
+        uintptr_t count = cf__load_relaxed(&heap->block_count);
         surplus = heap->blocks;
-        heap->blocks = NULL;
+        cf__block *last = surplus; /* the oldest stay: an allocator gives back at the young end */
+        for (; --count > CF__BLOCKS_KEPT; last = last->next) {}
+        heap->blocks = last->next;
+        last->next = NULL;
         heap->free = NULL;
         cf__store_relaxed(&heap->returned, 0);
-        cf__store_relaxed(&heap->block_count, 0);
-        while (surplus != NULL && cf__load_relaxed(&heap->block_count) < CF__BLOCKS_KEPT) {
-            cf__block *const kept = surplus;
-            surplus = kept->next;
-            kept->next = heap->blocks;
-            heap->blocks = kept;
-            cf__bump(&heap->block_count);
-            for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
-                kept->futures[i].cell.data = heap->free;
-                heap->free = &kept->futures[i];
-            }
-        }
+        cf__store_relaxed(&heap->block_count, CF__BLOCKS_KEPT);
+        for (cf__block *kept = heap->blocks; kept != NULL; kept = kept->next)
+            cf__block_free_all_locked(heap, kept);
     }
     cf__unlock(&heap->lock);
     for (cf__block *next; surplus != NULL; surplus = next) {
@@ -1641,8 +1647,7 @@ static void cf__future_recycle(cf_future *future)
         future->cell.data = self->spare;
         self->spare = future;
         if (++self->spares > CF__SPARES) cf__spares_give(self, CF__SPARES / 2);
-    } else if (cf__load_relaxed(&heap->quiet) != 0 &&
-               cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT && cf__heap_trim(heap, 1)) {
+    } else if (cf__load_relaxed(&heap->quiet) != 0 && cf__heap_trim(heap, 1)) {
         cf__heap_count_back(heap, 1);
     } else {
         cf__heap_give(heap, future, future, 1);
@@ -3802,7 +3807,7 @@ static void cf__tidy(cf_executor *executor)
     cf_future **surplus = NULL;
     cf__lock(&executor->tail_lock);
     cf__lock(&executor->lock);
-    if (cf__ring_length(executor) == 0 && executor->capacity > 4096) {
+    if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
@@ -3810,8 +3815,7 @@ static void cf__tidy(cf_executor *executor)
     cf__unlock(&executor->lock);
     cf__unlock(&executor->tail_lock);
     cf__free((void *)surplus);
-    if (cf__load_relaxed(&executor->heap.block_count) > CF__BLOCKS_KEPT)
-        (void)cf__heap_trim(&executor->heap, 0);
+    (void)cf__heap_trim(&executor->heap, 0);
 }
 
 /* What ends it: a task was submitted that nobody else is free for, or the executor closes. */
@@ -4378,7 +4382,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     executor->ring = NULL;
     executor->started = 0;
     executor->capacity = 0;
-    cf__heap_count_back(&executor->heap, 1 - executor->heap.handed);
+    cf__heap_count_back(&executor->heap, 1 - cf__load_relaxed(&executor->heap.handed));
 }
 
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
@@ -4440,7 +4444,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind ki
     (void)snprintf(executor->name, sizeof executor->name, "%s", options->name != NULL ? options->name : "cf");
     executor->heap.on_unread_error = options->on_unread_error;
     executor->heap.user = options->user;
-    executor->heap.handed = 1; /* the executor itself */
+    cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
     cf__watch_forks();
     executor->heap.forks = cf__load_relaxed(&cf__forks);
     cf__store_relaxed(&executor->spin, CF__SPIN_MOST);

@@ -1641,7 +1641,7 @@ TEST(a_submit_to_a_full_pool_that_waits_for_the_submitter_is_told) {
     }
 }
 
-/* ---------------------------------------------------------------- what a worker holds others run */
+/* ---------------------------------------------------------------- what a worker holds */
 
 typedef struct stay {
     gate inside, left;
