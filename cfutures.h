@@ -1491,6 +1491,7 @@ struct cf__runner {
     /* cf__graph_lock: what it waits for, while it is in the list of those that wait */
     bool          waiting, finite;
     unsigned char reached; /* by the walk that runs */
+    cf__word      denied;  /* R: owner. It must not wait on: see cf__deny */
     cf_future     *awaited;  /* one future, */
     struct cf__set *set;     /* or any of several, */
     cf_executor   *pool;     /* or any progress of a pool, */
@@ -2898,6 +2899,7 @@ static void cf__wait_end(cf__runner *self)
     *(self->previous != NULL ? &self->previous->next : &cf__waiting) = self->next;
     if (self->next != NULL) self->next->previous = self->previous;
     self->waiting = false;
+    cf__store_relaxed(&self->denied, 0);
     cf__unlock(&cf__graph_lock);
     self->awaited = NULL;
     self->set = NULL;
@@ -2909,6 +2911,7 @@ static void cf__wait_end(cf__runner *self)
 static bool cf__wait_begin(cf__runner *self, int64_t deadline)
 {
     cf__lock(&cf__graph_lock);
+    cf__store_relaxed(&self->denied, 0);
     self->waiting = true;
     self->finite = deadline != CF__NEVER;
     self->previous = NULL;
@@ -2919,6 +2922,25 @@ static bool cf__wait_begin(cf__runner *self, int64_t deadline)
     cf__unlock(&cf__graph_lock);
     if (stuck) cf__wait_end(self);
     return !stuck;
+}
+
+/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK. To be
+ * repeated until the future is done, since the waiter may be just about to park. */
+static void cf__deny(cf_future *future)
+{
+    cf__lock(&cf__graph_lock);
+    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
+        if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+        cf__store_relaxed(&runner->denied, 1);
+        if (runner->awaited != NULL) cf__unpark_all(&runner->awaited->word);
+        if (runner->set != NULL) cf__unpark_all(&runner->set->group.ready);
+    }
+    cf__unlock(&cf__graph_lock);
+}
+
+static bool cf__is_denied(void)
+{
+    return cf__self != NULL && cf__load_relaxed(&cf__self->denied) != 0;
 }
 
 /* ---- one future ---- */
@@ -2955,11 +2977,11 @@ static cf_status cf__block_on(cf_future *future, int64_t deadline)
     if ((seen & CF__STATE) == CF__DONE) return CF_OK;
     bool in_time = true;
     for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
-        in_time = cf__park_on(future, seen, deadline);
+        in_time = cf__park_on(future, seen, deadline) && !cf__is_denied();
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return (seen & CF__STATE) == CF__DONE ? CF_OK : CF_TIMEOUT;
+    return (seen & CF__STATE) == CF__DONE ? CF_OK : cf__is_denied() ? CF_DEADLOCK : CF_TIMEOUT;
 }
 
 typedef struct cf__stand_in {
@@ -3182,8 +3204,10 @@ static cf_status cf__set_block(cf__set *set, int64_t deadline)
         const uintptr_t parked = seen | CF__GROUP_PARKED;
         if (seen != parked && !cf__cas(&set->group.ready, &seen, parked)) continue;
         CFUTURES_TEST_POINT(5);
-        if (!cf__park(&set->group.ready, parked, deadline))
-            return (cf__load_acquire(&set->group.ready) & CF__NODE) != 0 ? CF_OK : CF_TIMEOUT;
+        const bool in_time = cf__park(&set->group.ready, parked, deadline);
+        if (in_time && !cf__is_denied()) continue;
+        if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return CF_OK;
+        return in_time ? CF_DEADLOCK : CF_TIMEOUT;
     }
     return CF_OK;
 }
@@ -5051,7 +5075,7 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
 }
 
 /* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
- * second wait: each running task's current item. */
+ * second wait: each running task's current item; if that waits for us, its wait is made to fail. */
 static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__member *members, size_t count)
 {
     cf_status status = CF_OK;
@@ -5064,7 +5088,10 @@ static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__memb
     cf__store_release(&sweep->stop, 1);
     for (size_t i = 0; i < count; i++) {
         (void)cf_future_cancel(futures[i]);
-        if (cf__await(futures[i], CF__NEVER) != CF_OK) (void)cf__block_on(futures[i], CF__NEVER);
+        while (cf__await(futures[i], CF__NEVER) == CF_DEADLOCK && !cf__is_done(futures[i])) {
+            cf__deny(futures[i]);
+            (void)cf__block_on(futures[i], cf__deadline(CF_MILLISECOND));
+        }
         cf__look(futures[i]);
     }
     return status == CF_END ? CF_OK : status;

@@ -2071,7 +2071,7 @@ TEST(a_forked_child_may_make_pools_of_its_own) {
 #endif
 }
 
-/* Waits for all it submits: what a thread is about to allocate as the child is forked is lost there. */
+/* Waits for all it submits: what a thread allocates as the child is forked is lost in there. */
 static void *hammer(void *arg) {
     submitter *s = arg;
     while (!gate_is_open(&s->submitted)) {
