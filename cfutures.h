@@ -209,7 +209,8 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * Zero is every field's default; NULL options are all defaults. Copied by the call (but for the
  * bytes of `name`, which are copied too, shortened to what the system shows). */
 typedef struct cf_pool_options {
-    size_t             max_workers; /* 0: threads min(32, cf_cpu_count()+4), processes cf_cpu_count() */
+    size_t             max_workers; /* 0: threads min(32, cf_cpu_count()+4), processes cf_cpu_count();
+                                       at most 2^20                                               */
     const char        *name;        /* worker n is called "<name>_<n>"; NULL: "cf"                    */
     cf_initializer_fn *initializer; /* in every worker, before its first task                         */
     cf_finalizer_fn   *finalizer;   /* in every worker that initialised, when it ends                 */
@@ -1561,6 +1562,14 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
     if (heap->free != NULL) cf__prefetch(heap->free);
     cf__unlock(&heap->lock);
     return chain;
+}
+
+/* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
+static void cf__heap_hold(cf__heap *heap)
+{
+    cf__lock(&heap->lock);
+    cf__bump(&heap->handed);
+    cf__unlock(&heap->lock);
 }
 
 /* Counts `count` futures (or the executor itself) as back. The heap may be gone afterwards. */
@@ -4127,8 +4136,11 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
 /* Under tail_lock. */
 static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
 {
-    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count)) return CF_NO_MEMORY;
-    const cf_status refused = cf__refusal(executor); /* here, since the lock was let go */
+    cf_status refused = cf__refusal(executor);
+    if (refused == CF_OK && !cf__ring_has_room(executor, count)) {
+        if (!cf__ring_reserve(executor, count)) return CF_NO_MEMORY;
+        refused = cf__refusal(executor); /* again, since the lock was let go */
+    }
     if (refused != CF_OK) return refused;
     cf__ring_push(executor, futures, count);
     executor->submitted += count;
@@ -4296,13 +4308,19 @@ CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn
     return future;
 }
 
+/* items[i]; without a size every item is `items` itself, which may be NULL. */
+static const char *cf__item(const char *items, size_t i, size_t item_size)
+{
+    return item_size > 0 ? items + i * item_size : items;
+}
+
 static cf_status cf__submit_each(cf_executor *executor, cf_task_fn *fn, const char *items,
                                  size_t count, size_t item_size, cf_future **futures)
 {
     cf_status first = CF_OK;
     for (size_t i = 0; i < count; i++) {
         const cf_status status =
-            cf__submit(executor, fn, items + i * item_size, item_size, NULL, &futures[i]);
+            cf__submit(executor, fn, cf__item(items, i, item_size), item_size, NULL, &futures[i]);
         if (first == CF_OK) first = status;
     }
     return first;
@@ -4321,7 +4339,8 @@ static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *i
         chain = future->cell.data;
         if (chain != NULL) cf__prefetch(chain);
         cf__future_init(future, 2);
-        const bool whole = cf__cell_call(&future->cell, fn, items + i * item_size, item_size, NULL);
+        const bool whole = cf__cell_call(
+            &future->cell, fn, cf__item(items, i, item_size), item_size, NULL);
         if (whole && made == i) made = i + 1;
         else (void)cf__refuse(future, CF_NO_MEMORY);
     }
@@ -4477,12 +4496,14 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind ki
     return executor;
 }
 
+#define CF__MOST_WORKERS ((size_t)1 << 20) /* more is a mistake, and its table a waste */
+
 /* Defaults and ranges of a thread pool's options. */
 static cf_status cf__thread_options(cf_pool_options *options)
 {
     if (options->start_method != CF_START_FORK || options->max_tasks_per_child != 0 ||
         options->break_on_crash || options->kill_grace != 0 || options->on_full < CF_FULL_BLOCK ||
-        options->on_full > CF_FULL_CALLER_RUNS || options->max_workers > PTRDIFF_MAX / sizeof(void *) ||
+        options->on_full > CF_FULL_CALLER_RUNS || options->max_workers > CF__MOST_WORKERS ||
         options->queue_limit > PTRDIFF_MAX || !cf__thread_stack_fit(&options->stack_size))
         return CF_INVALID;
     if (options->max_workers == 0) {
@@ -4675,8 +4696,8 @@ static int cf__chunk_main(cf_task *task, void *arg)
 {
     cf__chunk *const chunk = arg;
     for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
-        cf__item_run(task, chunk->fn, chunk->items + i * chunk->stride, chunk->item_size,
-                     &chunk->cells[i]);
+        cf__item_run(task, chunk->fn, (void *)(uintptr_t)cf__item(chunk->items, i, chunk->stride),
+                     chunk->item_size, &chunk->cells[i]);
     return 0;
 }
 
@@ -4689,7 +4710,8 @@ static bool cf__map_pull(cf_map_iter *iter, void *item)
         return iter->options.next_item(item, iter->options.user);
     }
     if (iter->pulled == iter->count) return false;
-    if (iter->item_size > 0) memcpy(item, iter->items + iter->pulled * iter->item_size, iter->item_size);
+    if (iter->item_size > 0)
+        memcpy(item, iter->items + iter->pulled * iter->item_size, iter->item_size);
     return true;
 }
 
@@ -4737,7 +4759,8 @@ static void cf__map_fill(cf_map_iter *iter)
             iter->shortage = CF_NO_MEMORY;
             return;
         }
-        while (chunk->count < room && cf__map_pull(iter, chunk->items + chunk->count * chunk->stride)) {
+        while (chunk->count < room &&
+               cf__map_pull(iter, (void *)(uintptr_t)cf__item(chunk->items, chunk->count, chunk->stride))) {
             chunk->count++;
             iter->pulled++;
         }
@@ -4776,6 +4799,7 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
+    if (executor != NULL) cf__heap_hold(&executor->heap); /* the iterator may outlive it */
     iter->executor = executor;
     iter->fn = fn;
     iter->items = items;
@@ -4912,6 +4936,7 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
     }
     if (iter->current != NULL) cf__chunk_release(iter->current);
     cf__free(iter->copy);
+    if (iter->executor != NULL) cf__heap_count_back(&iter->executor->heap, 1);
     cf__free(iter);
 }
 
@@ -4979,8 +5004,9 @@ static void cf__sweep_skip(cf__sweep *sweep, size_t first, size_t end)
 
 static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
-    char *const into = sweep->results + index * sweep->result_size;
-    cf__copy(item, sweep->items + index * sweep->item_size, sweep->item_size);
+    char nothing[1];
+    char *const into = sweep->result_size > 0 ? sweep->results + index * sweep->result_size : nothing;
+    cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
     task->into = into;
     task->data = into;
     task->size = 0;

@@ -7,8 +7,8 @@
 #define ALLOC_HOOKED false
 #endif
 #ifdef CFUTURES_HELGRIND
-/* Helgrind takes atomics for plain accesses: it is told which words are atomic, and which releases feed
- * which acquires; then it checks everything else by these orders. */
+/* Helgrind takes atomics for plain accesses: it is told which words are atomic, and which releases
+ * feed which acquires; then it checks everything else by these orders. */
 #include <valgrind/helgrind.h>
 #define CFUTURES_TEST_ATOMIC(word) VALGRIND_HG_DISABLE_CHECKING((word), sizeof *(word))
 #define CFUTURES_TEST_RELEASE(word) ANNOTATE_HAPPENS_BEFORE(word)

@@ -59,7 +59,7 @@ lane() {
         wrap="$wrap --errors-for-leak-kinds=definite"
         ;;
     helgrind)
-        flags='-O1 -g' defs='-DCFUTURES_POSIX -DCFUTURES_HELGRIND' scale=20 plants='race=data.race'
+        flags='-O1 -g -DCFUTURES_HELGRIND' defs=-DCFUTURES_POSIX scale=20 plants='race=data.race'
         wrap="$valgrind --tool=helgrind --history-level=approx --suppressions=tests/helgrind.supp"
         ;;
     esac

@@ -2128,22 +2128,25 @@ TEST(a_task_may_fork) {
 
 /* ---------------------------------------------------------------- threads that do not start */
 
-/* True if no further thread can be started from here on, false where that cannot be arranged. */
-static bool forbid_threads(void) {
+/* The limit of threads does not bind root. Before the first thread: setuid stops them all. */
+static void become_nobody(void) {
+    if (geteuid() == 0 && setuid(65534) != 0) {
+        _exit(TEST_EXIT_SKIPPED);
+    }
+}
+
+/* No further thread can be started from here on; skips the test where that cannot be arranged. */
+static void forbid_threads(void) {
     struct rlimit none;
-    if (getrlimit(RLIMIT_NPROC, &none) != 0 || (geteuid() == 0 && setuid(65534) != 0)) {
-        return false;
+    pthread_t thread;
+    if (getrlimit(RLIMIT_NPROC, &none) != 0) {
+        _exit(TEST_EXIT_SKIPPED);
     }
     none.rlim_cur = 0;
-    pthread_t thread;
-    if (setrlimit(RLIMIT_NPROC, &none) != 0) {
-        return false;
+    if (setrlimit(RLIMIT_NPROC, &none) != 0 ||
+        pthread_create(&thread, NULL, test_no_work, NULL) == 0) {
+        _exit(TEST_EXIT_SKIPPED);
     }
-    if (pthread_create(&thread, NULL, test_no_work, NULL) == 0) {
-        pthread_join(thread, NULL);
-        return false;
-    }
-    return true;
 }
 
 static void allow_threads(void) {
@@ -2155,11 +2158,10 @@ static void allow_threads(void) {
 
 static void submit_without_threads(void *arg) {
     (void)arg;
+    become_nobody();
     const size_t blocks = test_alloc_live();
     cf_executor *ex = pool(3);
-    if (!forbid_threads()) {
-        _exit(TEST_EXIT_SKIPPED);
-    }
+    forbid_threads();
     const cf_submit_options options = {.free_arg = count_free};
     atomic_int count = 0;
     cf_future *f = cf_executor_submit_with(ex, task_count, CF_POINTER(&count), &options);
@@ -2203,13 +2205,12 @@ TEST(a_pool_that_can_start_no_thread_says_so_and_keeps_nothing_queued) {
 
 static void submit_with_one_thread(void *arg) {
     (void)arg;
+    become_nobody();
     cf_executor *ex = pool(3);
     cf_future *f = cf_executor_submit(ex, task_nothing, CF_NO_ARG);
     CHECK_STATUS(outcome(f), CF_OK);
     cf_future_release(f);
-    if (!forbid_threads()) {
-        _exit(TEST_EXIT_SKIPPED);
-    }
+    forbid_threads();
     gate g = GATE_INIT;
     cf_future *many[10];
     submit_all(ex, task_block, &g, many, 10);

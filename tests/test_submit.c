@@ -315,13 +315,17 @@ static void see_it_freed(cf_future *f, void *user) {
 }
 
 TEST(free_arg_has_run_before_the_future_is_seen_done) {
+    static argument arguments[300];
+    static watch watches[300];
     cf_executor *ex = pool(2);
     const int64_t start = now();
     for (int i = 0; is_time_for(i, 300, start); i++) {
-        argument a = {0, i % 2};
-        watch w = {&a, GATE_INIT};
-        cf_future *f = cf_executor_submit_with(ex, use_argument, CF_POINTER(&a), &freeing);
-        CHECK_STATUS(cf_future_add_done_callback(f, see_it_freed, &w), CF_OK);
+        argument *const a = &arguments[i];
+        watch *const w = &watches[i];
+        a->code = i % 2;
+        *w = (watch){a, GATE_INIT};
+        cf_future *f = cf_executor_submit_with(ex, use_argument, CF_POINTER(a), &freeing);
+        CHECK_STATUS(cf_future_add_done_callback(f, see_it_freed, w), CF_OK);
         if (i % 3 == 0) {
             UNTIL(cf_future_done(f));
         } else if (i % 3 == 1) {
@@ -329,10 +333,10 @@ TEST(free_arg_has_run_before_the_future_is_seen_done) {
         } else {
             CHECK_STATUS(outcome(f), i % 2 == 0 ? CF_OK : CF_TASK_FAILED);
         }
-        CHECK_EQ(freed(&a), 1);
-        gate_await(&w.called);
+        CHECK_EQ(freed(a), 1);
+        gate_await(&w->called);
         cf_future_release(f);
-        CHECK_EQ(freed(&a), 1);
+        CHECK_EQ(freed(a), 1);
     }
     cf_executor_close(ex);
 }
