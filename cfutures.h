@@ -1474,6 +1474,7 @@ struct cf__heap {
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
     cf__word   handed; /* R: anybody, as a hint */
+    bool       closed; /* nothing is handed out any more */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed;
@@ -1550,7 +1551,7 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
             handed -= freed - 1;
         }
     }
-    for (*taken = 0; *taken < count; (*taken)++) {
+    for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
         if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
         if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
         cf_future *const future = heap->free;
@@ -1576,6 +1577,16 @@ static void cf__heap_hold(cf__heap *heap)
 static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
 {
     if (cf__fetch_add(&heap->freed, count) + count == 0) cf__heap_destroy(heap);
+}
+
+/* The executor is closed. From now on `freed` counts up to zero. */
+static void cf__heap_close(cf__heap *heap)
+{
+    cf__lock(&heap->lock);
+    heap->closed = true;
+    const uintptr_t handed = cf__load_relaxed(&heap->handed);
+    cf__unlock(&heap->lock);
+    cf__heap_count_back(heap, 1 - handed);
 }
 
 /* The chain first..last comes back. */
@@ -4275,6 +4286,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
     if (*future == NULL) {
+        if (status == CF_OK) status = cf__refusal(executor); /* closed: by a map that outlives it */
         if (status == CF_OK) status = CF_NO_MEMORY;
         *future = cf__refuse_static(arg, free_arg, status);
         return status;
@@ -4425,7 +4437,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     executor->ring = NULL;
     executor->started = 0;
     executor->capacity = 0;
-    cf__heap_count_back(&executor->heap, 1 - cf__load_relaxed(&executor->heap.handed));
+    cf__heap_close(&executor->heap);
 }
 
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,

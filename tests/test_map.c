@@ -590,6 +590,22 @@ TEST(a_slow_first_item_does_not_block_an_unordered_generator) {
     cf_executor_close(executor);
 }
 
+/* What was submitted is delivered; what the generator gives later is refused, and touches nothing freed. */
+TEST(a_generator_that_outlives_its_executor_ends_with_a_refusal) {
+    cf_executor *executor = pool(1);
+    source numbers = source_to(-1);
+    const cf_map_options options = {.buffersize = 2, .next_item = next_number, .user = &numbers};
+    cf_map_iter *iter = map(executor, task_square, NULL, 50, sizeof(int), &options);
+    next_is(iter, 0, 0);
+    cf_executor_close(executor);
+    next_is(iter, 1, 1);
+    next_is(iter, 2, 4);
+    cf_status status = CF_OK;
+    CHECK(cf_map_next(iter, &status) == NULL);
+    CHECK_STATUS(status, CF_SHUTDOWN);
+    ends(iter);
+}
+
 /* ---------------------------------------------------------------- errors of items */
 
 TEST(a_failing_item_fails_alone) {
@@ -1655,6 +1671,7 @@ TEST_MAIN(
     RUN(a_slow_first_item_blocks_the_ordered_ones)
     RUN(a_slow_first_item_does_not_block_unordered_ones)
     RUN(a_slow_first_item_does_not_block_an_unordered_generator)
+    RUN(a_generator_that_outlives_its_executor_ends_with_a_refusal)
     RUN(a_failing_item_fails_alone)
     RUN(a_failure_discards_the_result_also_in_a_chunk)
     RUN(unordered_failures_carry_their_index)
