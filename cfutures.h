@@ -4565,6 +4565,12 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         out->submitted += cf__load_relaxed(&worker->submitted);
         if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
     }
+    if (executor->starting) { /* those that are wanted but must wait their turn */
+        const size_t pending = cf__pending(executor);
+        const size_t missing = pending > out->idle ? pending - out->idle : 0;
+        const size_t room = executor->max_workers - executor->alive;
+        out->workers += missing < room ? missing : room;
+    }
     const uint64_t gone = started + executor->cancelled + executor->withdrawn;
     out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
     out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;

@@ -191,18 +191,25 @@ static int task_slow(cf_task *task, void *arg) {
     return return_int(task, 1);
 }
 
+static int task_slower(cf_task *task, void *arg) {
+    (void)arg;
+    sleep_for(60 * CF_MILLISECOND);
+    return return_int(task, 1);
+}
+
 /* One worker, so nobody else could have run the children. */
 static int task_wait_too_short(cf_task *task, void *arg) {
-    (void)arg;
+    const cf_duration timeout = 40 * CF_MILLISECOND; /* time enough to begin */
     cf_executor *executor = cf_task_executor(task);
     cf_future *children[4];
+    (void)arg;
     for (size_t i = 0; i < 4; i++) {
-        children[i] = cf_executor_submit(executor, task_slow, CF_NO_ARG);
+        children[i] = cf_executor_submit(executor, task_slower, CF_NO_ARG);
     }
-    CHECK_STATUS(cf_future_wait(children[3], CF_MILLISECOND), CF_OK);
-    CHECK(cf_future_result(children[1], CF_MILLISECOND, NULL) != NULL);
-    CHECK_EQ(cf_wait(&children[2], 1, CF_ALL_COMPLETED, CF_MILLISECOND, NULL), 1);
-    cf_as_completed_iter *iter = cf_as_completed(children, 1, CF_SECOND);
+    CHECK_STATUS(cf_future_wait(children[3], timeout), CF_OK);
+    CHECK(cf_future_result(children[1], timeout, NULL) != NULL);
+    CHECK_EQ(cf_wait(&children[2], 1, CF_ALL_COMPLETED, timeout, NULL), 1);
+    cf_as_completed_iter *iter = cf_as_completed(children, 1, timeout);
     CHECK(cf_as_completed_next(iter, NULL, NULL) == children[0]);
     cf_as_completed_close(iter);
     release_all(children, 4);
