@@ -84,10 +84,19 @@
  *     never end, because the tasks wait for each other in a circle, returns CF_DEADLOCK. Do not
  *     hold a mutex across a wait if the awaited task takes it.
  *
+ * Processes (with CFUTURES_POSIX)
+ *
+ *     cf_process_pool_new makes an executor of worker processes: a task that crashes or that has to be
+ *     killed costs its own future (CF_WORKER_LOST, CF_TASK_TIMEOUT) and nothing else. Arguments and
+ *     results are bytes; a pointer (arg_size 0) means what it meant when the pool was made, or, under
+ *     CF_START_SPAWN, nothing: it is an integer there. Make the pool early, before threads and big
+ *     allocations: workers are forks of the process as it was then. Callbacks run on one manager
+ *     thread. Workers ignore SIGINT and read from the null device; nothing of the pool survives its host.
+ *
  * Build options (define them for the file with CFUTURES_IMPLEMENTATION)
  *
- *     CFUTURES_POSIX        adds cf_as_completed_fd and takes POSIX threads; define it wherever you
- *                           include the header
+ *     CFUTURES_POSIX        adds process pools and cf_as_completed_fd, and takes POSIX threads; define
+ *                           it wherever you include the header
  *     CFUTURES_PTHREADS     POSIX threads instead of C11 <threads.h> (chosen by itself where
  *                           <threads.h> is missing, and under ThreadSanitizer)
  *     CFUTURES_NO_FUTEX     park on mutex and condition variable on Linux too
@@ -248,6 +257,17 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
  * Note: the same program, step by step in a debugger. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
+#ifdef CFUTURES_POSIX
+/* cf_process_pool_new -- a pool of processes, started on demand, at most max_workers.
+ * Python: ProcessPoolExecutor(max_workers, mp_context, initializer, initargs, max_tasks_per_child)
+ * Returns the executor, or NULL: *status is CF_INVALID (an option is out of range, CF_FULL_CALLER_RUNS,
+ *   or CF_START_SPAWN without cf_process_main or with functions from outside the executable),
+ *   CF_NO_MEMORY or CF_SYSTEM.
+ * Threads: any; better before others are started. Blocks: for one fork.
+ * Note: what a task needs besides its argument must exist before this call. */
+CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf_status *status);
+#endif
+
 /* cf_executor_submit -- schedule fn(task, arg).
  * Python: executor.submit(fn, arg)
  * arg: with arg_size > 0 that many bytes are copied, aligned for any type; with arg_size 0 the
@@ -309,13 +329,25 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
  * Note: by a worker of the pool it shuts down and returns; the last worker frees. */
 CFUTURES_API void cf_executor_close(cf_executor *executor);
 
+#ifdef CFUTURES_POSIX
+/* cf_executor_kill_workers -- end a process pool by force: pending tasks are cancelled, running ones end
+ *   with CF_WORKER_LOST, the pool is shut down. It still has to be closed.
+ * Python: terminate_workers() (SIGTERM, and after kill_grace SIGKILL), kill_workers() (SIGKILL)
+ * Returns CF_OK, without waiting; CF_INVALID: no process pool, or another signal; CF_FORKED. */
+CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal);
+/* cf_process_main -- the first statement of main() in programs that use CF_START_SPAWN.
+ * Returns at once; in a process that was started as part of a pool it does not return. */
+CFUTURES_API void cf_process_main(int argc, char **argv);
+#endif
+
 typedef struct cf_stats {
     size_t workers, idle, queued, running;
     uint64_t submitted, finished, failed, cancelled, lost, restarts;
 } cf_stats;
 
 /* cf_executor_stats -- a snapshot. `finished` are all that ran and ended, `failed` those of them
- *   that failed; cancelled apart; refusals are not counted. NULL executor: all zeros. */
+ *   that failed, `lost` those of them whose worker process died, `restarts` workers started in a place
+ *   used before; cancelled apart; refusals are not counted. NULL executor: all zeros. */
 CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out);
 
 /* cf_cpu_count -- CPUs that this process may use: affinity mask and cgroup quota; at least 1. */
@@ -615,6 +647,11 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #endif
 #ifdef CFUTURES_POSIX
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #ifdef __linux__
 #include <sys/timerfd.h>
 #endif
@@ -1400,6 +1437,7 @@ static void cf__free_lines(void *memory)
 #define CF__OPTIONS    1u /* `local` holds a cf__call_options behind the first 16 bytes */
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
 #define CF__MESSAGE    4u /* data is the error's message, to be freed */
+#define CF__BY_CELL    8u /* free_result takes the cell, not data */
 
 typedef struct cf__cell {
     void  *data; /* argument, then result or message; in a free future the next free one */
@@ -1466,6 +1504,7 @@ struct cf__heap {
     void (*on_unread_error)(cf_future *future, void *user);
     void     *user;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
+    bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     /* free-standing */
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
@@ -1713,6 +1752,7 @@ static void cf__cell_clear(cf__cell *cell)
 {
     if ((cell->traits & CF__MESSAGE) != 0) cf__free(cell->data);
     else if (cell->call.free_result == cf__free_block) cf__free(cell->data);
+    else if ((cell->traits & CF__BY_CELL) != 0) cell->call.free_result(cell);
     else if (cell->call.free_result != NULL) cell->call.free_result(cell->data);
 }
 
@@ -1948,8 +1988,11 @@ CFUTURES_API cf_state cf_future_state(const cf_future *constant)
 {
     cf_future *const future = cf__mutable(constant);
     if (future == NULL) return CF_STATE_FINISHED;
+    const cf__heap *const home = future->home;
     switch (cf__state(future)) {
-    case CF__PENDING: return CF_STATE_PENDING;
+    case CF__PENDING:
+        return home != NULL && home->has_started != NULL && home->has_started(future)
+                   ? CF_STATE_RUNNING : CF_STATE_PENDING;
     case CF__RUNNING: return CF_STATE_RUNNING;
     case CF__SETTLING: return cf__is_promise(future) ? CF_STATE_RUNNING : CF_STATE_PENDING;
     default: return future->cell.status == CF_CANCELLED ? CF_STATE_CANCELLED : CF_STATE_FINISHED;
@@ -2184,6 +2227,8 @@ CFUTURES_API const char *cf_strerror(cf_status status)
  * the argument may still be read from the same bytes.
  * --------------------------------------------------------------------------------------------- */
 
+#define CF__BIG 896 /* bytes: from there on payloads of processes have mappings of their own */
+
 struct cf_task {
     cf_executor *executor;
     cf__word    *marks;    /* of the future: CF__STOP */
@@ -2195,6 +2240,8 @@ struct cf_task {
     char        *message;
     void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
     size_t       room;
+    /* NULL, or room for what does not fit a slot: in a worker process */
+    void      *(*big_room)(size_t size, cf_free_fn **free_room);
     void        *data;     /* the result so far */
     size_t       size;
     cf_free_fn  *free_data;
@@ -2221,9 +2268,10 @@ static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_
     }
     task->refused = CF_OK;
     if (size <= CF__INLINE) return task->local;
-    void *const memory = cf__alloc(size);
-    if (memory == NULL) task->refused = CF_NO_MEMORY;
     *free_room = cf__free_block;
+    const bool big = task->big_room != NULL && size > CF__BIG;
+    void *const memory = big ? task->big_room(size, free_room) : cf__alloc(size);
+    if (memory == NULL) task->refused = CF_NO_MEMORY;
     return memory;
 }
 
@@ -2358,7 +2406,24 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 #define CF__DEQUE 256 /* entries; a power of two */
 #define CF__BATCH 32  /* tasks moved from ring to deque at once */
 
-typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL } cf__kind;
+typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL, CF__PROCESS_POOL } cf__kind;
+
+/* What a process pool does in its own way; see section process. */
+typedef struct cf__hub cf__hub;
+typedef struct cf__processes {
+    bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
+    cf_status (*submit)(cf_executor *executor, cf_future *future);
+    cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
+    bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
+    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is);
+    void (*closing)(cf_executor *executor);
+    void (*join)(cf_executor *executor);
+    void (*end)(cf_executor *executor);
+    void (*stats)(cf_executor *executor, cf_stats *out); /* under the lock */
+    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items, size_t item_size,
+                           void *results, size_t result_size, size_t count,
+                           const cf_map_options *options, size_t *failed);
+} cf__processes;
 
 /* What a worker is doing. From FREE to BUSY only under the executor's lock, so that whoever counts
  * tasks and free workers under it counts right. */
@@ -2402,6 +2467,9 @@ struct cf_executor {
     void              *worker_arg;
     cf__worker       **workers; /* the first `started` are there */
     char               name[16];
+    const cf__processes *processes; /* NULL: this executor has threads, or none */
+    cf__hub           *hub;
+    cf__runner        *manager; /* of a process pool: the thread that settles its futures; else NULL */
     /* free-standing */
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
@@ -2618,6 +2686,7 @@ static void cf__execute(cf__runner *self, cf_future *future)
     task.worker = self->index;
     task.message = NULL;
     task.into = NULL;
+    task.big_room = NULL;
     task.data = task.local;
     task.size = 0;
     task.free_data = NULL;
@@ -2778,7 +2847,8 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
-    bool cancelled = cf__move(future, CF__PENDING, CF__SETTLING);
+    bool cancelled = executor->processes != NULL ? executor->processes->claim(executor, future)
+                                                 : cf__move(future, CF__PENDING, CF__SETTLING);
     if (cancelled) {
         cf__cancel_settling(executor, future);
     } else {
@@ -2860,6 +2930,7 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
 /* Can nothing of this pool move? */
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
+    if (executor->manager != NULL) return cf__reach(executor->manager, todo);
     if (executor->kind != CF__THREAD_POOL) return false;
     bool stuck = true;
     cf__lock(&executor->lock);
@@ -2880,6 +2951,7 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
     if (future->home == NULL || cf__is_foreign(future)) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
+    if (cf__executor_of(future)->manager != NULL) return cf__reach_pool(cf__executor_of(future), todo);
     const uintptr_t runner = cf__load_relaxed(&future->runner);
     cf__runner *waiting = cf__waiting;
     while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
@@ -2968,6 +3040,10 @@ static bool cf__is_denied(void)
 /* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
 static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_executor *executor)
 {
+    if (executor != NULL && executor->processes != NULL) {
+        executor->processes->spin(executor, word, mask, until, true);
+        return;
+    }
     if (executor == NULL || executor->cpus < 2 ||
         cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
         return;
@@ -3212,7 +3288,10 @@ static cf_status cf__set_block(cf__set *set, int64_t deadline)
     uintptr_t seen = cf__load_acquire(&set->group.ready);
     if ((seen & CF__NODE) == 0 && first->home != NULL) {
         cf_executor *const executor = cf__executor_of(first);
-        if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
+        if (executor->processes != NULL) {
+            executor->processes->spin(executor, &set->group.ready, CF__NODE, 0, false);
+            seen = cf__load_acquire(&set->group.ready);
+        } else if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
             const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
             while ((seen & CF__NODE) == 0 && cf__now() < end) {
                 cf__pause();
@@ -3679,6 +3758,7 @@ static bool cf__rebalance(cf_executor *executor)
 /* The next entry from anywhere; NULL: there is none. */
 static cf_future *cf__take_any(cf_executor *executor)
 {
+    if (executor->processes != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
     cf_future *future = cf__ring_pop(executor);
     for (size_t i = 0; future == NULL && i < executor->started; i++)
@@ -4228,6 +4308,11 @@ static cf_status cf__admit_inline(cf_executor *executor)
 /* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
+    if (executor->processes != NULL) {
+        const cf_status refused = executor->processes->submit(executor, future);
+        if (refused != CF_OK) (void)cf__refuse(future, refused);
+        return refused;
+    }
     cf__worker *const worker = cf__self_worker(executor);
     if (worker != NULL && executor->queue_limit == 0 && cf__load_acquire(&executor->closing) == 0 &&
         cf__deque_push(worker, future)) {
@@ -4284,6 +4369,8 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     cf_status status = CF_OK;
     if (executor == NULL || fn == NULL) status = CF_INVALID;
     else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
+    else if (executor->processes != NULL && !executor->processes->accepts(executor, fn, arg))
+        status = CF_INVALID;
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
     if (*future == NULL) {
         if (status == CF_OK) status = cf__refusal(executor); /* closed: by a map that outlives it */
@@ -4375,7 +4462,7 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
         for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
         return status;
     }
-    if (executor->kind == CF__INLINE_EXECUTOR || executor->queue_limit > 0)
+    if (executor->kind != CF__THREAD_POOL || executor->queue_limit > 0)
         return cf__submit_each(executor, fn, items, count, item_size, futures);
     const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
     if (made > 0) status = cf__enqueue(executor, futures, made);
@@ -4417,6 +4504,7 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
     cf__lock(&executor->join_lock);
+    if (executor->processes != NULL && !executor->joined) executor->processes->join(executor);
     for (size_t i = 0; i < executor->started && !executor->joined; i++) {
         cf__worker *const worker = executor->workers[i];
         if (worker == last) cf__thread_detach(worker->thread);
@@ -4430,6 +4518,7 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
+    if (executor->processes != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
@@ -4448,6 +4537,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
     if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
+    if (executor->processes != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
     if (status == CF_OK) cf__join_workers(executor, NULL);
@@ -4583,7 +4673,8 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
     cf__lock(&executor->tail_lock);
     cf__lock(&executor->lock);
-    cf__stats_locked(executor, out);
+    if (executor->processes != NULL) executor->processes->stats(executor, out);
+    else cf__stats_locked(executor, out);
     cf__unlock(&executor->lock);
     cf__unlock(&executor->tail_lock);
 }
@@ -4609,6 +4700,7 @@ typedef struct cf__chunk {
     struct cf__chunk *next, *previous; /* iterator: those that are not yet current */
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
+    size_t      ended;        /* items whose cells are filled: process pool */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
@@ -4647,6 +4739,7 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
     task.worker = outer->worker;
     task.message = NULL;
     task.into = NULL;
+    task.big_room = NULL;
     task.data = task.local;
     task.size = 0;
     task.free_data = NULL;
@@ -5256,12 +5349,2528 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
     char *const pulled = pulls ? cf__pull_all(&own, item_size, &count) : NULL;
     if (pulls && pulled == NULL) return CF_NO_MEMORY;
     if (pulls && out > 0) memset(results, 0, out);
-    const cf_status status =
-        count > 0 ? cf__sweep_run(executor, fn, pulls ? pulled : items, item_size, results, result_size,
-                                  count, &own, failed) : CF_OK;
+    const void *const all = pulls ? pulled : items;
+    cf_status status = CF_OK;
+    if (count > 0 && executor->processes != NULL)
+        status = executor->processes->map_array(executor, fn, all, item_size, results, result_size,
+                                                count, &own, failed);
+    else if (count > 0)
+        status = cf__sweep_run(executor, fn, all, item_size, results, result_size, count, &own, failed);
     cf__free(pulled);
     return status;
 }
+
+/* ---------------------------------------------------------------------------------------------
+ * process                                                                            >>process
+ *
+ * The same executor, with worker processes. The way of one task:
+ *
+ *     submit -> queue -> desk (shared memory) -> worker: runs it -> desk -> pump -> future settled
+ *
+ *     host process                                          zygote            worker i
+ *       manager thread  <---- commands, reports ---->  forks, reaps, kills
+ *         lane i        <---- channel i: wake-ups, descriptors ------------->  its task loop
+ *         lane i        <---- desk i: tasks and outcomes, shared memory ---->
+ *
+ * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays single-
+ * threaded and is the parent of all workers: it forks them on demand, reaps them, reports how they ended,
+ * and kills only what it has not reaped, so no signal ever hits a stranger. End-of-file from the host
+ * makes it kill all workers and leave; a worker ends with the zygote, or on end-of-file.
+ *
+ * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap, and
+ * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back. A complete
+ * outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * No process ever waits for a lock that another process may hold. What a worker writes is not trusted:
+ * it is read once, and checked.
+ *
+ * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The manager
+ * runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards lanes and queue.
+ * What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own, sent as descriptors.
+ *
+ * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then looks at
+ * the slots; the other stores the slot's word, then looks whether the first sleeps. All four are
+ * sequentially consistent.
+ * --------------------------------------------------------------------------------------------- */
+
+#ifdef CFUTURES_POSIX
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* the socket has SO_NOSIGPIPE there */
+#endif
+
+#define CF__SLOTS     16 /* of a desk; a power of two */
+#define CF__SLOT_ROOM ((size_t)CF__BIG)
+#define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
+#define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
+#define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
+#define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
+
+/* ---- shared memory ---- */
+
+#define CF__SLOT_FREE  ((uintptr_t)0)
+#define CF__SLOT_READY ((uintptr_t)1)
+#define CF__SLOT_TAKEN ((uintptr_t)2)
+#define CF__SLOT_ENDED ((uintptr_t)3)
+
+typedef struct cf__slot {
+    cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
+    cf__word stop;     /* W: host. CF__STOP */
+    cf__word progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
+    /* host, before READY. Functions as distance from cf_process_main */
+    uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
+    uintptr_t arg_size;    /* bytes of argument, or of all items */
+    uintptr_t mapped;      /* capacity of the mapping that holds them; 0: they are in `bytes` */
+    uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
+    uintptr_t item_size, stride;
+    int64_t   timeout;
+    /* worker, before ENDED */
+    uintptr_t size;
+    int32_t   status, code;
+    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
+} cf__slot;
+
+#define CF__DESK_UP     ((uintptr_t)1)
+#define CF__DESK_FAILED ((uintptr_t)2)
+
+typedef struct cf__desk {
+    cf__word up;     /* W: worker. Its initializer has ended */
+    cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
+    cf__word loans[CF__LOANS]; /* worker: 1, lent. Host: 0, given back */
+    _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
+    cf__word leave;  /* W: host. End when nothing is left to do */
+    _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
+} cf__desk;
+
+/* What all processes of a pool share; only the host writes to it once the zygote runs. */
+typedef struct cf__share {
+    cf__word  pumping; /* threads of the host that look at the desks; 0: ring the bell */
+    /* frozen */
+    uintptr_t check;   /* both are the same program */
+    uintptr_t initializer, finalizer, worker_arg; /* 0: none */
+    uintptr_t lanes, spins;
+    char      name[16];
+} cf__share;
+
+#define CF__SHARE_SIZE CF__PAGE
+#define CF__DESK_SIZE  ((sizeof(cf__desk) + CF__PAGE - 1) / CF__PAGE * CF__PAGE)
+
+static cf__desk *cf__desk_at(cf__share *share, size_t index)
+{
+    return (cf__desk *)(void *)((char *)share + CF__SHARE_SIZE + index * CF__DESK_SIZE);
+}
+
+static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
+
+/* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
+typedef struct cf__record {
+    int32_t   status, code;
+    uintptr_t size;
+} cf__record;
+
+#define CF__RECORD_ALIGN ((size_t)16)
+
+static size_t cf__padded(size_t size) { return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1); }
+
+static uintptr_t cf__function_out(uintptr_t fn) { return fn - (uintptr_t)&cf_process_main; }
+static uintptr_t cf__function_in(uintptr_t fn) { return fn + (uintptr_t)&cf_process_main; }
+
+/* ---- descriptors ---- */
+
+/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
+static int cf__fd_high(int fd)
+{
+    if (fd < 0 || fd > 2) return fd;
+    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    (void)close(fd);
+    return high;
+}
+
+static void cf__fd_close(int *fd)
+{
+    const int saved = errno;
+    if (*fd >= 0) (void)close(*fd);
+    *fd = -1;
+    errno = saved;
+}
+
+/* Two connected sockets, closed on exec. */
+static bool cf__channel_open(int ends[2])
+{
+    ends[0] = ends[1] = -1;
+#ifdef SOCK_CLOEXEC
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return false;
+#else
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return false;
+#endif
+    for (int i = 0; i < 2; i++) {
+        (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+#ifdef SO_NOSIGPIPE
+        const int yes = 1;
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof yes);
+#endif
+        ends[i] = cf__fd_high(ends[i]);
+    }
+    if (ends[0] >= 0 && ends[1] >= 0) return true;
+    cf__fd_close(&ends[0]);
+    cf__fd_close(&ends[1]);
+    return false;
+}
+
+/* Sends size bytes, with a descriptor unless fd is -1. False: the peer is gone, or (flags
+ * MSG_DONTWAIT) it would block. Messages are far smaller than any socket's buffer: all or nothing. */
+static bool cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
+{
+    union {
+        struct cmsghdr header;
+        char           room[64];
+    } control;
+    const int saved = errno;
+    struct iovec part = {(void *)(uintptr_t)data, size};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    if (fd >= 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof fd);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    }
+    ssize_t sent;
+    do sent = sendmsg(channel, &message, MSG_NOSIGNAL | flags);
+    while (sent < 0 && errno == EINTR);
+    errno = saved;
+    return sent == (ssize_t)size;
+}
+
+/* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
+static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
+{
+    union {
+        struct cmsghdr header;
+        char           room[64];
+    } control;
+    const int saved = errno;
+    struct iovec part = {data, size};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(sizeof *fd);
+#ifdef MSG_CMSG_CLOEXEC
+    flags |= MSG_CMSG_CLOEXEC;
+#endif
+    ssize_t got;
+    do got = recvmsg(channel, &message, flags);
+    while (got < 0 && errno == EINTR);
+    *fd = -1;
+    if (got > 0 && message.msg_controllen >= CMSG_LEN(sizeof *fd) &&
+        control.header.cmsg_level == SOL_SOCKET && control.header.cmsg_type == SCM_RIGHTS) {
+        memcpy(fd, CMSG_DATA(&control.header), sizeof *fd);
+        (void)fcntl(*fd, F_SETFD, FD_CLOEXEC);
+        *fd = cf__fd_high(*fd);
+    }
+    const bool again = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+    errno = saved;
+    return got < 0 && !again ? 0 : got;
+}
+
+/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none. */
+static int cf__memory_open(size_t size)
+{
+#ifdef __linux__
+    const int fd = cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+#else
+    static cf__word count;
+    char name[48];
+    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(), (size_t)cf__fetch_add(&count, 1));
+    const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+    if (fd >= 0) (void)shm_unlink(name);
+#endif
+    if (fd < 0) return -1;
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    bool done = ftruncate(fd, (off_t)size) == 0;
+#ifdef __linux__
+    done = done && fcntl(fd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 /* SEAL, SHRINK, GROW */) == 0;
+#endif
+    if (done) return fd;
+    (void)close(fd);
+    return -1;
+}
+
+static void *cf__memory_map(int fd, size_t size)
+{
+    void *const base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return base != MAP_FAILED ? base : NULL;
+}
+
+/* What a worker sent: mapped whole, if it can never shrink. 0: refused. */
+static size_t cf__memory_accept(int fd, void **base)
+{
+    struct stat about;
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX) return 0;
+#ifdef __linux__
+    const int seals = fcntl(fd, 1034 /* F_GET_SEALS */);
+    if (seals < 0 || (seals & 2) == 0) return 0;
+#endif
+    *base = cf__memory_map(fd, (size_t)about.st_size);
+    return *base != NULL ? (size_t)about.st_size : 0;
+}
+
+/* Powers of two, so that one mapping serves many sizes; whole pages for what is not kept anyway.
+ * 0: too big. */
+static size_t cf__memory_size(size_t size)
+{
+    size_t rounded = CF__PAGE;
+    if (size > PTRDIFF_MAX - CF__PAGE) return 0;
+    if (size > CF__KEEP) return (size + CF__PAGE - 1) & ~(CF__PAGE - 1);
+    while (rounded < size) rounded *= 2;
+    return rounded;
+}
+
+/* ---- worker process ---- */
+
+typedef struct cf__loan {
+    void  *base;
+    size_t size; /* 0: none */
+    int    fd;   /* not yet sent; -1: the host has it */
+} cf__loan;
+
+/* The process is one worker, or it is none and this is all zeros. */
+static struct cf__child {
+    cf__share *share;
+    cf__desk  *desk;
+    size_t     index;
+    int        channel;
+    int        arg_fd; /* received, not yet mapped; -1: none */
+    void      *arg;
+    size_t     arg_size;
+    int64_t    spin;
+    cf__loan   loans[CF__LOANS_ALL];
+} cf__child;
+
+/* The host is gone, or has given this worker up: nobody is left to serve. */
+static void cf__child_vanish(void) { _exit(0); }
+
+static void cf__child_flush(void)
+{
+    (void)fflush(stdout);
+    (void)fflush(stderr);
+}
+
+static void cf__child_ring(void)
+{
+    if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
+        cf__exchange(&cf__child.desk->bell, 1) == 0 &&
+        !cf__channel_send(cf__child.channel, "", 1, -1, 0))
+        cf__child_vanish();
+}
+
+/* A byte from the host, perhaps with a mapping for arguments. Blocks until there is one, or the host
+ * ends. */
+static void cf__child_listen(void)
+{
+    char byte;
+    int fd;
+    if (cf__channel_receive(cf__child.channel, &byte, 1, &fd, 0) <= 0) cf__child_vanish();
+    if (fd < 0) return;
+    cf__fd_close(&cf__child.arg_fd);
+    cf__child.arg_fd = fd;
+}
+
+static void cf__child_unloan(size_t number)
+{
+    cf__loan *const loan = &cf__child.loans[number];
+    if (loan->size > 0) (void)munmap(loan->base, loan->size);
+    cf__fd_close(&loan->fd);
+    loan->size = 0;
+}
+
+/* A loan of that size: one that came back, or a new one. -1: out of memory. */
+static int cf__child_loan(size_t size)
+{
+    const size_t capacity = cf__memory_size(size);
+    size_t free = CF__LOANS, best = CF__LOANS;
+    for (size_t i = 0; i < CF__LOANS; i++) {
+        if (cf__load_acquire(&cf__child.desk->loans[i]) != 0) continue;
+        free = i;
+        if (cf__child.loans[i].size >= size &&
+            (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
+            best = i;
+    }
+    if (best < CF__LOANS) {
+        cf__store_relaxed(&cf__child.desk->loans[best], 1);
+        return (int)best;
+    }
+    if (capacity > CF__KEEP) free = CF__LOANS;
+    while (free >= CF__LOANS && free < CF__LOANS_ALL && cf__child.loans[free].size > 0) free++;
+    if (capacity == 0 || free == CF__LOANS_ALL) return -1;
+    cf__loan *const loan = &cf__child.loans[free];
+    cf__child_unloan(free);
+    loan->fd = cf__memory_open(capacity);
+    loan->base = loan->fd >= 0 ? cf__memory_map(loan->fd, capacity) : NULL;
+    loan->size = loan->base != NULL ? capacity : 0;
+    if (loan->base == NULL) {
+        cf__fd_close(&loan->fd);
+        return -1;
+    }
+    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], 1);
+    return (int)free;
+}
+
+static int cf__child_loan_at(const void *base)
+{
+    for (int i = 0; i < CF__LOANS_ALL; i++)
+        if (cf__child.loans[i].size > 0 && cf__child.loans[i].base == base) return i;
+    return -1;
+}
+
+/* The outcome did not go there after all. */
+static void cf__child_give_back(void *base)
+{
+    const int number = cf__child_loan_at(base);
+    if (number >= CF__LOANS) cf__child_unloan((size_t)number);
+    else if (number >= 0) cf__store_release(&cf__child.desk->loans[number], 0);
+}
+
+/* cf_task.big_room: where the caller will read it. */
+static void *cf__child_room(size_t size, cf_free_fn **free_room)
+{
+    const int number = cf__child_loan(size);
+    *free_room = cf__child_give_back;
+    return number >= 0 ? cf__child.loans[number].base : NULL;
+}
+
+/* The host learns of the loan, before it is told that something lies there. */
+static void cf__child_show(cf__slot *slot, int number)
+{
+    cf__loan *const loan = &cf__child.loans[number];
+    const unsigned char name = (unsigned char)number;
+    if (loan->fd >= 0 && !cf__channel_send(cf__child.channel, &name, 1, loan->fd, 0)) cf__child_vanish();
+    cf__fd_close(&loan->fd);
+    cf__store_release(&slot->place, (uintptr_t)number + 1);
+}
+
+/* ---- one task ---- */
+
+static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_size)
+{
+    memset(task, 0, sizeof *task);
+    task->marks = &slot->stop;
+    task->deadline = slot->timeout > 0 ? cf__deadline(slot->timeout) : CF__NEVER;
+    task->arg = arg;
+    task->arg_size = arg_size;
+    task->worker = cf__child.index;
+    task->data = task->local;
+    task->big_room = cf__child_room;
+}
+
+static void cf__child_cell(cf__cell *cell)
+{
+    memset(cell, 0, sizeof *cell);
+    cell->data = cell->local;
+    cell->status = CF_CANCELLED;
+}
+
+/* Big outcomes that are not yet where the host can read them. False: out of memory. */
+static bool cf__child_export(cf__slot *slot, cf__cell *cell)
+{
+    int number = cf__child_loan_at(cell->data);
+    if (number < 0) {
+        number = cf__child_loan(cell->size);
+        if (number < 0) return false;
+        memcpy(cf__child.loans[number].base, cell->data, cell->size);
+        cf__cell_clear(cell);
+    }
+    cf__child_show(slot, number);
+    if (number >= CF__LOANS) cf__child_unloan((size_t)number);
+    return true;
+}
+
+static size_t cf__child_message(const cf__cell *cell, size_t most)
+{
+    if (cell->status != CF_TASK_FAILED || (cell->traits & CF__MESSAGE) == 0) return 0;
+    const size_t size = strlen(cell->data);
+    return size < most ? size : most;
+}
+
+static void cf__child_answer(cf__slot *slot, cf__cell *cell)
+{
+    slot->code = cell->code;
+    slot->size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
+    if (cell->status == CF_OK && cell->size > CF__SLOT_ROOM) {
+        if (!cf__child_export(slot, cell)) {
+            cf__cell_clear(cell);
+            cell->status = CF_NO_MEMORY;
+            slot->size = 0;
+        }
+    } else {
+        if (slot->size > 0) memmove(slot->bytes, cell->data, slot->size);
+        cf__cell_clear(cell);
+    }
+    slot->status = cell->status;
+}
+
+static void cf__child_single(cf__slot *slot, void *arg)
+{
+    cf_task task;
+    cf__cell cell;
+    const uintptr_t fn = cf__function_in(slot->fn);
+    cf__child_task(&task, slot, arg, slot->arg_size);
+    cf__child_cell(&cell);
+    const int code = ((cf_task_fn *)fn)(&task, arg);
+    cf__task_finish(&task, code, &cell);
+    cf__child_answer(slot, &cell);
+}
+
+/* ---- a chunk ---- */
+
+typedef struct cf__outbox {
+    char  *base;
+    size_t used, room;
+    int    loan; /* -1: in the slot */
+} cf__outbox;
+
+/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all that
+ * were complete are there. */
+static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
+{
+    if (out->room - out->used >= need) return true;
+    const size_t most = SIZE_MAX / 4;
+    if (need > most || out->used > most) return false;
+    const size_t done = (size_t)cf__load_relaxed(&slot->progress) + 1;
+    const size_t each = (out->used + need) / done + 1, left = (size_t)slot->items - done;
+    const size_t wanted = left < most / each ? out->used + need + each * left : out->used + need;
+    int number = cf__child_loan(wanted);
+    if (number < 0 || number == out->loan) return false;
+    memcpy(cf__child.loans[number].base, out->base, out->used);
+    cf__child_show(slot, number);
+    if (out->loan >= 0) cf__child_give_back(out->base);
+    out->base = cf__child.loans[number].base;
+    out->room = cf__child.loans[number].size;
+    out->loan = number;
+    return true;
+}
+
+/* False: not even a status can be said. */
+static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
+{
+    cf__record record = {cell->status, cell->code, 0};
+    record.size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
+    if (record.size > SIZE_MAX / 4 ||
+        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(record.size))) {
+        record = (cf__record){CF_NO_MEMORY, 0, 0};
+        if (out->room - out->used < sizeof record) return false;
+    }
+    memcpy(out->base + out->used, &record, sizeof record);
+    if (record.size > 0) memcpy(out->base + out->used + sizeof record, cell->data, record.size);
+    out->used += cf__padded(sizeof record) + cf__padded(record.size);
+    return true;
+}
+
+static void cf__child_chunk(cf__slot *slot, char *items)
+{
+    const bool beside = slot->mapped == 0; /* the items lie in the slot too */
+    const size_t first = beside ? cf__padded(slot->arg_size) : 0;
+    cf__outbox out = {(char *)slot->bytes + first, 0, CF__SLOT_ROOM - first, -1};
+    const uintptr_t fn = cf__function_in(slot->fn);
+    const size_t count = slot->items, stride = slot->stride, item_size = slot->item_size;
+    cf_task outer;
+    bool room = true;
+    cf__child_task(&outer, slot, NULL, 0);
+    for (size_t i = 0; room && i < count && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
+        cf__cell cell;
+        cf__child_cell(&cell);
+        cf__item_run(&outer, (cf_task_fn *)fn, items + i * stride, item_size, &cell);
+        room = cf__outbox_add(&out, slot, &cell);
+        cf__cell_clear(&cell);
+        cf__child_flush();
+        if (room) cf__store_release(&slot->progress, i + 1);
+    }
+    if (out.loan >= CF__LOANS) cf__child_unloan((size_t)out.loan);
+    slot->size = 0;
+    slot->code = 0;
+    slot->status = room ? CF_OK : CF_NO_MEMORY;
+}
+
+/* ---- the loop ---- */
+
+/* The argument where the task can use it: in the slot, or in the mapping that the host has sent. */
+static void *cf__child_argument(cf__slot *slot)
+{
+    if (slot->mapped == 0)
+        return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
+    if (cf__child.arg_size != slot->mapped) {
+        if (cf__child.arg != NULL) (void)munmap(cf__child.arg, cf__child.arg_size);
+        cf__child.arg = NULL;
+        while (cf__child.arg_fd < 0) cf__child_listen(); /* it was sent before the slot was READY */
+        cf__child.arg_size = slot->mapped;
+        cf__child.arg = cf__memory_map(cf__child.arg_fd, cf__child.arg_size);
+        cf__fd_close(&cf__child.arg_fd);
+        if (cf__child.arg == NULL) _exit(1);
+    }
+    return cf__child.arg;
+}
+
+static void cf__child_run(cf__slot *slot)
+{
+    void *const arg = cf__child_argument(slot);
+    if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
+    else cf__child_single(slot, arg);
+    cf__child_flush();
+    if (slot->mapped > CF__KEEP) {
+        (void)munmap(cf__child.arg, cf__child.arg_size);
+        cf__child.arg = NULL;
+        cf__child.arg_size = 0;
+    }
+    cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
+    cf__child_ring();
+}
+
+static bool cf__child_wanted(cf__slot *slot)
+{
+    return cf__load_seq_cst(&slot->word) == CF__SLOT_READY ||
+           cf__load_seq_cst(&cf__child.desk->leave) != 0;
+}
+
+/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or end-of-file. */
+static void cf__child_rest(cf__slot *slot)
+{
+    const int64_t from = cf__now();
+    if (cf__child.share->spins != 0) {
+        do {
+            for (int i = 0; i < 32; i++) {
+                if (cf__child_wanted(slot)) return;
+                cf__pause();
+            }
+        } while (cf__now() < from + cf__child.spin);
+    }
+    cf__store_seq_cst(&cf__child.desk->asleep, 1);
+    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot)) cf__child_listen();
+    cf__store_relaxed(&cf__child.desk->asleep, 0);
+    cf__child.spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? (int64_t)CF__SPIN_MOST
+                     : cf__child.spin / 2 > (int64_t)CF__SPIN_LEAST ? cf__child.spin / 2
+                                                                    : (int64_t)CF__SPIN_LEAST;
+}
+
+static void cf__child_loop(void)
+{
+    for (size_t next = 0;;) {
+        cf__slot *const slot = &cf__child.desk->slots[next % CF__SLOTS];
+        uintptr_t seen = CF__SLOT_READY;
+        const bool leave = cf__load_seq_cst(&cf__child.desk->leave) != 0; /* before the last task */
+        if (cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_TAKEN)) {
+            cf__child_run(slot);
+            next++;
+        } else if (leave) {
+            return;
+        } else {
+            cf__child_rest(slot);
+        }
+    }
+}
+
+/* The process becomes worker `index`, and never returns from here. */
+static void cf__child_main(cf__share *share, size_t index, int channel)
+{
+    cf__child.share = share;
+    cf__child.desk = cf__desk_at(share, index);
+    cf__child.index = index;
+    cf__child.channel = channel;
+    cf__child.arg_fd = -1;
+    cf__child.spin = (int64_t)CF__SPIN_MOST;
+    for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
+    /* What is not its own it cannot damage, whatever the tasks do. */
+    char *const desks = (char *)share + CF__SHARE_SIZE;
+    const size_t before = index * CF__DESK_SIZE, after = (share->lanes - index - 1) * CF__DESK_SIZE;
+    if (before > 0) (void)munmap(desks, before);
+    if (after > 0) (void)munmap(desks + before + CF__DESK_SIZE, after);
+    (void)mprotect(share, CF__SHARE_SIZE, PROT_READ);
+    cf__thread_name(share->name, index);
+    void *const worker_arg = (void *)share->worker_arg;
+    const uintptr_t initializer = cf__function_in(share->initializer);
+    const bool failed =
+        share->initializer != 0 && ((cf_initializer_fn *)initializer)(worker_arg) != 0;
+    cf__child_flush();
+    cf__store_seq_cst(&cf__child.desk->up, failed ? CF__DESK_FAILED : CF__DESK_UP);
+    cf__child_ring();
+    if (failed) _exit(0);
+    cf__child_loop();
+    const uintptr_t finalizer = cf__function_in(share->finalizer);
+    if (share->finalizer != 0) ((cf_finalizer_fn *)finalizer)(worker_arg);
+    cf__child_flush();
+    _exit(0);
+}
+
+/* ---- zygote ---- */
+
+typedef enum cf__order_kind { CF__ORDER_START, CF__ORDER_KILL } cf__order_kind;
+
+typedef struct cf__order { /* host to zygote, with a descriptor for CF__ORDER_START */
+    int32_t  kind, signal;
+    uint32_t lane, generation;
+} cf__order;
+
+typedef struct cf__report { /* zygote to host: a worker has ended, or (pid 0) could not be forked */
+    uint32_t lane, generation;
+    int32_t  pid, status;
+} cf__report;
+
+typedef struct cf__kid {
+    pid_t    pid; /* 0: none */
+    uint32_t generation;
+} cf__kid;
+
+typedef struct cf__zygote {
+    cf__share *share;
+    cf__kid   *kids;
+    int        channel;
+    int        tick[2]; /* SIGCHLD becomes a byte */
+} cf__zygote;
+
+static int cf__zygote_tick;
+
+static void cf__zygote_on_child(int signal)
+{
+    const int saved = errno;
+    (void)signal;
+    if (write(cf__zygote_tick, "", 1) < 0) errno = saved; /* full: it will look anyway */
+    errno = saved;
+}
+
+/* All dispositions default; the zygote and its workers leave SIGINT to the host. */
+static void cf__zygote_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    (void)sigemptyset(&action.sa_mask);
+    for (int i = 1; i < NSIG; i++) {
+        action.sa_handler = i == SIGINT ? SIG_IGN : SIG_DFL;
+        (void)sigaction(i, &action, NULL);
+    }
+}
+
+static void cf__zygote_guard(void)
+{
+    static const int ignored[] = {SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM};
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    (void)sigemptyset(&action.sa_mask);
+    action.sa_handler = SIG_IGN;
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) (void)sigaction(ignored[i], &action, NULL);
+    action.sa_handler = cf__zygote_on_child;
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    (void)sigaction(SIGCHLD, &action, NULL);
+}
+
+/* Standard input is the null device; output that was closed goes there, lest it hit another file. */
+static void cf__zygote_stdio(void)
+{
+    const int null = cf__fd_high(open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (null < 0) return;
+    (void)dup2(null, 0);
+    for (int i = 1; i < 3; i++)
+        if (fcntl(i, F_GETFD) < 0) (void)dup2(null, i);
+    (void)close(null);
+}
+
+/* Kills and reaps all, and ends. */
+static void cf__zygote_end(cf__zygote *zygote)
+{
+    for (size_t i = 0; i < zygote->share->lanes; i++)
+        if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
+    for (size_t i = 0; i < zygote->share->lanes; i++)
+        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 && errno == EINTR) {}
+    _exit(0);
+}
+
+static void cf__zygote_report(cf__zygote *zygote, size_t lane, int pid, int status)
+{
+    const cf__report report = {(uint32_t)lane, zygote->kids[lane].generation, pid, status};
+    if (!cf__channel_send(zygote->channel, &report, sizeof report, -1, 0)) cf__zygote_end(zygote);
+}
+
+static void cf__zygote_reap(cf__zygote *zygote)
+{
+    char ticks[64];
+    int status;
+    while (read(zygote->tick[0], ticks, sizeof ticks) > 0) {}
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) { /* all children are its own */
+        for (size_t i = 0; i < zygote->share->lanes; i++) {
+            if (zygote->kids[i].pid != pid) continue;
+            zygote->kids[i].pid = 0;
+            cf__zygote_report(zygote, i, (int)pid, status);
+        }
+    }
+}
+
+static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int channel)
+{
+    cf__kid *const kid = &zygote->kids[order->lane];
+    sigset_t all, none;
+    const pid_t self = getpid();
+    kid->generation = order->generation;
+    (void)sigfillset(&all);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_BLOCK, &all, NULL);
+    const pid_t pid = channel >= 0 ? fork() : -1;
+    if (pid == 0) {
+#ifdef __linux__
+        (void)prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0L, 0L, 0L);
+#endif
+        if (getppid() != self) _exit(0);
+        (void)close(zygote->channel);
+        (void)close(zygote->tick[0]);
+        (void)close(zygote->tick[1]);
+        cf__zygote_signals();
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        cf__child_main(zygote->share, order->lane, channel);
+    }
+    const int why = errno;
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    if (pid > 0) kid->pid = pid;
+    else cf__zygote_report(zygote, order->lane, 0, why);
+}
+
+static void cf__zygote_obey(cf__zygote *zygote)
+{
+    cf__order order;
+    size_t have = 0;
+    int channel = -1;
+    while (have < sizeof order) {
+        int fd;
+        const ssize_t got =
+            cf__channel_receive(zygote->channel, (char *)&order + have, sizeof order - have, &fd, 0);
+        if (got <= 0) cf__zygote_end(zygote);
+        if (fd >= 0) channel = fd;
+        have += (size_t)got;
+    }
+    if (order.lane >= zygote->share->lanes) return;
+    const cf__kid *const kid = &zygote->kids[order.lane];
+    if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
+    else if (kid->pid > 0 && kid->generation == order.generation) (void)kill(kid->pid, order.signal);
+    cf__fd_close(&channel);
+}
+
+/* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
+static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
+{
+    cf__zygote zygote = {share, kids, channel, {-1, -1}};
+    sigset_t none;
+    (void)sigemptyset(&none);
+    cf__self = NULL;
+    cf__visits = NULL;
+    cf__waiting = NULL;
+    cf__store_relaxed(&cf__graph_lock, 0);
+    cf__zygote_signals();
+    cf__zygote_stdio();
+    if (!cf__channel_open(zygote.tick)) _exit(1);
+    for (int i = 0; i < 2; i++) (void)fcntl(zygote.tick[i], F_SETFL, O_NONBLOCK);
+    cf__zygote_tick = zygote.tick[1];
+    cf__zygote_guard();
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    cf__thread_name(share->name, share->lanes);
+    for (;;) {
+        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick[0], POLLIN, 0}};
+        if (poll(ready, 2, -1) < 0) continue; /* a signal */
+        if (ready[1].revents != 0) cf__zygote_reap(&zygote);
+        if (ready[0].revents != 0) cf__zygote_obey(&zygote);
+    }
+}
+
+/* ---- the host's side: mappings, lanes ---- */
+
+/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as long
+ * as the worker may use it again. */
+typedef struct cf__mapping {
+    void     *base;
+    size_t    size;
+    cf__word *loan;  /* cf__hubs_lock: where to say that it is given back; NULL: to nobody */
+    bool      held;  /* cf__hubs_lock: by a future */
+    uintptr_t forks; /* frozen */
+} cf__mapping;
+
+typedef enum cf__phase {
+    CF__LANE_EMPTY,    /* no process */
+    CF__LANE_WANTED,   /* to be started at `due`; counts as a worker */
+    CF__LANE_STARTING, /* ordered; not yet up */
+    CF__LANE_UP,
+    CF__LANE_LEAVING   /* told to leave, or to be killed: gets no task any more */
+} cf__phase;
+
+/* All under the executor's lock, but for what `held` says. */
+typedef struct cf__lane {
+    cf__desk    *desk;    /* frozen */
+    int          channel; /* -1: none */
+    cf__phase    phase;
+    uint32_t     generation; /* of the process; so that no order hits its successor */
+    bool         silent;  /* the channel has ended */
+    bool         dead;    /* reported; `status` is how */
+    bool         loading; /* its newest task has to be loaded, see cf__hub_load */
+    bool         crashed; /* nobody asked it to end */
+    bool         unborn;  /* killed before it was up */
+    int          pid, status;
+    size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
+    size_t       held;    /* slots that a pump still reads */
+    size_t       given;   /* tasks, to this process */
+    size_t       started; /* processes, ever */
+    int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
+    cf_status    verdict; /* how the task ends that dies with the process */
+    void        *arg;     /* the mapping for big arguments, and its size */
+    size_t       arg_size;
+    cf_future   *tasks[CF__SLOTS];
+    cf__mapping *mappings[CF__LOANS];
+    cf__mapping *arrived[CF__SLOTS]; /* received, not yet spoken of; in order */
+    size_t       arrivals;
+} cf__lane;
+
+struct cf__hub {
+    /* frozen */
+    cf_executor *executor;
+    cf__share   *share;
+    cf__lane    *lanes;
+    cf__kid     *kids;    /* the zygote's, made before it is forked */
+    size_t       count, max_tasks;
+    cf_duration  grace;
+    bool         spawn, break_on_crash;
+    pid_t        zygote;
+    cf__thread   manager;
+    struct pollfd *polled; /* manager */
+    cf__runner   runner;   /* manager's */
+    /* cf__hubs_lock */
+    struct cf__hub *next, **link;
+    /* executor's lock */
+    int        channel;   /* to the zygote */
+    int        wake[2];   /* to the manager */
+    bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       lost;      /* the zygote is gone */
+    size_t     pumping;
+    cf_future **queue;
+    size_t     capacity, first, queued; /* capacity: 0, or a power of two */
+    size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
+    unsigned   strikes;   /* bad starts, in a row */
+    int64_t    pause;     /* no start before */
+    int        killing;   /* a signal for all workers; 0: none */
+    uint64_t   submitted, finished, failed, died, restarts;
+    cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
+    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a callback
+                             that waits for its own pool finds out the same each time */
+};
+
+static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
+static cf__hub *cf__hubs;
+static cf__word cf__hubs_watched;
+
+static void cf__mapping_free(cf__mapping *mapping)
+{
+    (void)munmap(mapping->base, mapping->size);
+    cf__free(mapping);
+}
+
+/* cf_future's free_result: the worker may use it again. Here, since it may outlive the pool. */
+static void cf__mapping_release(void *cell)
+{
+    cf__mapping *mapping;
+    const int saved = errno;
+    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
+    cf__lock(&cf__hubs_lock);
+    mapping->held = false;
+    const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
+    const bool last = mapping->loan == NULL || !ours;
+    if (!last) cf__store_release(mapping->loan, 0);
+    cf__unlock(&cf__hubs_lock);
+    if (last) cf__mapping_free(mapping);
+    errno = saved;
+}
+
+/* The lane uses it no more. */
+static void cf__mapping_abandon(cf__mapping *mapping)
+{
+    if (mapping == NULL) return;
+    cf__lock(&cf__hubs_lock);
+    mapping->loan = NULL;
+    const bool last = !mapping->held;
+    cf__unlock(&cf__hubs_lock);
+    if (last) cf__mapping_free(mapping);
+}
+
+/* A fork of the host must not keep the pools' sockets open: the zygotes wait for their end. */
+static void cf__hubs_before_fork(void) { cf__lock(&cf__hubs_lock); }
+static void cf__hubs_after_fork(void) { cf__unlock(&cf__hubs_lock); }
+
+static void cf__hubs_in_child(void)
+{
+    for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
+        cf__fd_close(&hub->channel);
+        cf__fd_close(&hub->wake[0]);
+        cf__fd_close(&hub->wake[1]);
+        for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
+    }
+    cf__hubs = NULL;
+    cf__store_relaxed(&cf__hubs_lock, 0);
+}
+
+static void cf__hubs_watch(void)
+{
+    uintptr_t seen = 0;
+    if (cf__cas(&cf__hubs_watched, &seen, 1) &&
+        pthread_atfork(cf__hubs_before_fork, cf__hubs_after_fork, cf__hubs_in_child) != 0)
+        cf__store_relaxed(&cf__hubs_watched, 0);
+}
+
+/* Under the executor's lock, as everything below that does not say otherwise. */
+static void cf__hub_wake(cf__hub *hub)
+{
+    if (!hub->napping) return;
+    hub->napping = false;
+    (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
+}
+
+static void cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
+{
+    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes), lane->generation};
+    if (!hub->lost && !cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT))
+        hub->lost = kind == CF__ORDER_START; /* a kill is repeated */
+}
+
+/* ---- the queue ---- */
+
+static bool cf__hub_has_room(const cf__hub *hub) { return hub->capacity - hub->queued > hub->ahead; }
+
+static cf_future **cf__hub_place(cf__hub *hub, size_t position)
+{
+    return &hub->queue[(hub->first + position) & (hub->capacity - 1)];
+}
+
+static void cf__hub_push(cf__hub *hub, cf_future *future) { *cf__hub_place(hub, hub->queued++) = future; }
+
+static void cf__hub_push_front(cf__hub *hub, cf_future *future)
+{
+    hub->first = (hub->first - 1) & (hub->capacity - 1);
+    hub->queued++;
+    *cf__hub_place(hub, 0) = future;
+}
+
+static cf_future *cf__hub_pop(cf__hub *hub)
+{
+    if (hub->queued == 0) return NULL;
+    cf_future *const future = *cf__hub_place(hub, 0);
+    hub->first = (hub->first + 1) & (hub->capacity - 1);
+    hub->queued--;
+    return future;
+}
+
+static bool cf__is_pending(cf_future *future) { return cf__state(future) == CF__PENDING; }
+
+/* Cancelled tasks leave the front of the queue; releasing one calls no user code. */
+static void cf__hub_strip(cf__hub *hub)
+{
+    while (hub->queued > 0 && !cf__is_pending(*cf__hub_place(hub, 0)))
+        cf__drop_tombstone(hub->executor, cf__hub_pop(hub));
+}
+
+static void cf__hub_sweep(cf__hub *hub)
+{
+    if (cf__load_relaxed(&hub->executor->dead) <= hub->queued / 2) return;
+    for (size_t i = hub->queued; i > 0; i--) {
+        cf_future *const future = cf__hub_pop(hub);
+        if (cf__is_pending(future)) cf__hub_push(hub, future);
+        else cf__drop_tombstone(hub->executor, future);
+    }
+}
+
+/* Lets the lock go meanwhile. False: out of memory. */
+static bool cf__hub_reserve(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    if (!cf__hub_has_room(hub)) cf__hub_sweep(hub);
+    while (!cf__hub_has_room(hub)) {
+        const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
+        size_t bytes;
+        cf__unlock(&executor->lock);
+        cf_future **queue = cf__size(capacity, sizeof *queue, 0, &bytes) ? cf__alloc(bytes) : NULL;
+        cf__lock(&executor->lock);
+        if (queue == NULL) return false;
+        cf_future **surplus = queue;
+        if (hub->capacity == old) {
+            for (size_t i = 0; i < hub->queued; i++) queue[i] = *cf__hub_place(hub, i);
+            surplus = hub->queue;
+            hub->queue = queue;
+            hub->capacity = capacity;
+            hub->first = 0;
+        }
+        cf__unlock(&executor->lock);
+        cf__free((void *)surplus);
+        cf__lock(&executor->lock);
+    }
+    return true;
+}
+
+static size_t cf__hub_pending(cf__hub *hub)
+{
+    const size_t dead = (size_t)cf__load_relaxed(&hub->executor->dead);
+    return dead < hub->queued ? hub->queued - dead : 0;
+}
+
+/* ---- desks ---- */
+
+static cf__slot *cf__lane_slot(cf__lane *lane, size_t position)
+{
+    return &lane->desk->slots[position % CF__SLOTS];
+}
+
+static bool cf__lane_is_idle(const cf__lane *lane)
+{
+    return lane->phase == CF__LANE_UP && lane->head == lane->tail && lane->held == 0 &&
+           !lane->silent && !lane->dead;
+}
+
+static bool cf__is_chunk(const cf_future *future)
+{
+    return future->cell.call.fn == cf__chunk_main;
+}
+
+/* The bytes of what has to travel, and how many; NULL: only a pointer. */
+static const void *cf__payload(const cf_future *future, size_t *size)
+{
+    const cf__cell *const cell = &future->cell;
+    *size = cell->size;
+    if (!cf__is_chunk(future)) return *size > 0 ? cell->data : NULL;
+    const cf__chunk *const chunk = cell->data;
+    *size = (chunk->count - chunk->ended) * chunk->stride;
+    return *size > 0 ? chunk->items + chunk->ended * chunk->stride : NULL;
+}
+
+/* A chunk's records want room in the slot too. */
+static bool cf__fits_slot(const cf_future *future, size_t size)
+{
+    return size <= (cf__is_chunk(future) ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM);
+}
+
+/* Room for a big argument, in the worker too. Slow: not under the lock, the lane is held. */
+static cf_status cf__lane_map_arg(cf__lane *lane, size_t size)
+{
+    if (lane->arg_size >= size) return CF_OK;
+    const size_t capacity = cf__memory_size(size);
+    if (capacity == 0) return CF_NO_MEMORY;
+    const int saved = errno;
+    int fd = cf__memory_open(capacity);
+    void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
+    if (base != NULL) {
+        if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
+        lane->arg = base;
+        lane->arg_size = capacity;
+        (void)cf__channel_send(lane->channel, "", 1, fd, MSG_DONTWAIT); /* else it is dead */
+    }
+    cf__fd_close(&fd);
+    errno = saved;
+    return base != NULL ? CF_OK : CF_SYSTEM;
+}
+
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t mapped, size_t size)
+{
+    const cf__cell *const cell = &future->cell;
+    cf__store_relaxed(&slot->stop, 0);
+    cf__store_relaxed(&slot->progress, 0);
+    cf__store_relaxed(&slot->place, 0);
+    slot->fn = cf__function_out((uintptr_t)cell->call.fn);
+    slot->pointer = (uintptr_t)cell->data;
+    slot->arg_size = size;
+    slot->mapped = mapped;
+    slot->items = 0;
+    slot->timeout = cf__cell_options(cell).timeout;
+    slot->size = 0;
+    slot->status = CF_WORKER_LOST;
+    slot->code = 0;
+    if (!cf__is_chunk(future)) return;
+    const cf__chunk *const chunk = cell->data;
+    slot->fn = cf__function_out((uintptr_t)chunk->fn);
+    slot->pointer = (uintptr_t)chunk->items;
+    slot->items = chunk->count - chunk->ended;
+    slot->item_size = chunk->item_size;
+    slot->stride = chunk->stride;
+}
+
+/* The worker may take it from now on. */
+static void cf__lane_publish(cf__lane *lane, cf__slot *slot)
+{
+    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    if (cf__load_seq_cst(&lane->desk->asleep) != 0 && cf__exchange(&lane->desk->asleep, 0) != 0)
+        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+}
+
+/* A pending task goes to an idle lane, and runs when the worker takes it. A big one only takes its place: see cf__hub_load. */
+static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
+{
+    cf__slot *const slot = cf__lane_slot(lane, lane->tail);
+    size_t size;
+    const void *const payload = cf__payload(future, &size);
+    lane->tasks[lane->tail++ % CF__SLOTS] = future;
+    lane->given++;
+    hub->ahead++;
+    lane->verdict = CF_WORKER_LOST;
+    const cf_duration timeout = cf__cell_options(&future->cell).timeout;
+    lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    if (lane->due != CF__NEVER) cf__hub_wake(hub);
+    cf__store_relaxed(&future->runner, (uintptr_t)lane);
+    if (!cf__fits_slot(future, size)) {
+        lane->held++;
+        lane->loading = true;
+        cf__hub_wake(hub);
+        return;
+    }
+    cf__slot_fill(slot, future, 0, size);
+    if (payload != NULL) memcpy(slot->bytes, payload, size);
+    cf__lane_publish(lane, slot);
+}
+
+/* ---- starting and ending workers ---- */
+
+/* The pool takes nothing any more; the manager ends what is queued. */
+static void cf__hub_break(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    cf__store_release(&executor->closing, cf__load_relaxed(&executor->closing) | CF__BROKEN);
+    cf__bump(&executor->space);
+    cf__unpark_all(&executor->space);
+    cf__hub_wake(hub);
+}
+
+static void cf__lane_leave(cf__lane *lane)
+{
+    lane->phase = CF__LANE_LEAVING;
+    lane->due = CF__NEVER;
+    cf__store_seq_cst(&lane->desk->leave, 1);
+    if (cf__exchange(&lane->desk->asleep, 0) != 0)
+        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+}
+
+static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
+{
+    lane->phase = CF__LANE_LEAVING;
+    lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
+    cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    cf__hub_wake(hub);
+}
+
+/* A worker could not be started, or died before it was up: again after a pause that grows, and not for
+ * ever. A kill from outside says little about the next try. */
+static void cf__hub_strike(cf__hub *hub, unsigned weight)
+{
+    hub->strikes += weight;
+    const int64_t pause = (int64_t)hub->strikes * hub->strikes / 8;
+    hub->pause = cf__now() + (pause < 250 ? pause : 250) * CF_MILLISECOND;
+    if (hub->strikes <= 100) return;
+    bool any_up = false;
+    for (size_t i = 0; i < hub->count; i++) any_up = any_up || hub->lanes[i].phase == CF__LANE_UP;
+    if (!any_up) cf__hub_break(hub);
+    hub->strikes = 100;
+    hub->pause = cf__now() + CF_SECOND;
+}
+
+static void cf__lane_start(cf__hub *hub, cf__lane *lane)
+{
+    int ends[2];
+    if (!cf__channel_open(ends)) { /* it stays wanted */
+        cf__hub_strike(hub, 12);
+        return;
+    }
+    cf__desk *const desk = lane->desk;
+    cf__store_relaxed(&desk->up, 0);
+    cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->asleep, 0);
+    cf__store_relaxed(&desk->leave, 0);
+    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], 0);
+    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+    if (lane->started++ > 0) hub->restarts++;
+    lane->channel = ends[0];
+    lane->phase = CF__LANE_STARTING;
+    lane->generation++;
+    lane->silent = lane->dead = lane->crashed = lane->unborn = false;
+    lane->head = lane->tail = lane->given = 0;
+    lane->due = CF__NEVER;
+    lane->verdict = CF_WORKER_LOST;
+    cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
+    cf__fd_close(&ends[1]);
+}
+
+static void cf__lane_clear(cf__lane *lane)
+{
+    for (size_t i = 0; i < CF__LOANS; i++) {
+        cf__mapping_abandon(lane->mappings[i]);
+        lane->mappings[i] = NULL;
+    }
+    for (size_t i = 0; i < lane->arrivals; i++) cf__mapping_abandon(lane->arrived[i]);
+    lane->arrivals = 0;
+    if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
+    lane->arg = NULL;
+    lane->arg_size = 0;
+    cf__lock(&cf__hubs_lock); /* a fork of the host closes it too */
+    cf__fd_close(&lane->channel);
+    cf__unlock(&cf__hubs_lock);
+    lane->phase = CF__LANE_EMPTY;
+    lane->dead = lane->silent = false;
+}
+
+/* Tasks to idle workers, in order; then as many new workers as tasks are left over. */
+static void cf__hub_feed(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    const size_t before = hub->queued;
+    cf__hub_strip(hub);
+    const uintptr_t closing = cf__load_relaxed(&executor->closing);
+    if (closing != 0) cf__hub_wake(hub);
+    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
+    for (size_t i = 0; i < hub->count && hub->queued > 0; i++) {
+        if (!cf__lane_is_idle(&hub->lanes[i])) continue;
+        cf__lane_give(hub, &hub->lanes[i], cf__hub_pop(hub));
+        cf__hub_strip(hub);
+    }
+    if (before != hub->queued && executor->blocked > 0) {
+        cf__bump(&executor->space);
+        cf__unpark_all(&executor->space);
+    }
+    size_t coming = 0;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
+    for (size_t i = 0; i < hub->count && coming < cf__hub_pending(hub); i++) {
+        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
+        hub->lanes[i].phase = CF__LANE_WANTED;
+        coming++;
+        cf__hub_wake(hub);
+    }
+}
+
+/* ---- outcomes ---- */
+
+/* What a collected task still needs, outside the lock. */
+typedef struct cf__ended {
+    cf_future        *future;
+    cf__lane         *lane;
+    cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
+    cf__mapping      *mapping; /* where they are; NULL: in the slot */
+    void             *arg;
+    unsigned char     traits;
+    cf__call_options  options;
+} cf__ended;
+
+#define CF__COLLECT 16 /* at once */
+
+/* Reads what the worker says: wake-ups, and loans. */
+static void cf__lane_listen(cf__lane *lane)
+{
+    while (!lane->silent && lane->channel >= 0) {
+        unsigned char number;
+        int fd;
+        const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
+        if (got < 0) return;
+        if (got == 0) lane->silent = true;
+        if (fd < 0) continue;
+        cf__mapping *mapping = cf__alloc(sizeof *mapping);
+        if (mapping != NULL) {
+            const bool again = number < CF__LOANS;
+            *mapping = (cf__mapping){NULL, 0, again ? &lane->desk->loans[number] : NULL, false,
+                                     cf__load_relaxed(&cf__forks)};
+            mapping->size = cf__memory_accept(fd, &mapping->base);
+            if (mapping->size == 0 || (!again && lane->arrivals == CF__SLOTS)) {
+                if (mapping->size > 0) (void)munmap(mapping->base, mapping->size);
+                cf__free(mapping);
+                mapping = NULL;
+            }
+        }
+        cf__fd_close(&fd);
+        if (number < CF__LOANS) {
+            cf__mapping_abandon(lane->mappings[number]);
+            lane->mappings[number] = mapping;
+        } else if (mapping != NULL) {
+            lane->arrived[lane->arrivals++] = mapping;
+        }
+    }
+}
+
+/* The mapping that the slot speaks of, in nobody's hands so far. NULL: there is none. */
+static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
+{
+    cf__lane_listen(lane);
+    if (place - 1 < CF__LOANS) {
+        cf__mapping *const mapping = lane->mappings[place - 1];
+        cf__lock(&cf__hubs_lock);
+        const bool is_free = mapping != NULL && !mapping->held;
+        cf__unlock(&cf__hubs_lock);
+        return is_free ? mapping : NULL;
+    }
+    if (lane->arrivals == 0) return NULL;
+    cf__mapping *const mapping = lane->arrived[0];
+    lane->arrivals--;
+    memmove((void *)lane->arrived, (void *)(lane->arrived + 1), lane->arrivals * sizeof *lane->arrived);
+    return mapping;
+}
+
+static void cf__mapping_hold(cf__mapping *mapping)
+{
+    cf__lock(&cf__hubs_lock);
+    mapping->held = true;
+    cf__unlock(&cf__hubs_lock);
+}
+
+/* bytes of a message, which need not end with a zero. */
+static void cf__cell_message_copy(cf__cell *cell, const void *bytes, size_t size)
+{
+    char *const text = size > 0 ? cf__alloc(size + 1) : NULL;
+    if (text == NULL) return;
+    memcpy(text, bytes, size);
+    text[size] = '\0';
+    cell->data = text;
+    cell->traits |= CF__MESSAGE;
+}
+
+/* An empty cell takes status, code and size bytes of outcome. */
+static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *bytes, size_t size)
+{
+    cell->status = (signed char)status;
+    if (status == CF_TASK_FAILED) {
+        cell->code = code != 0 ? code : 1;
+        cf__cell_returned(cell, cell->code);
+        cf__cell_message_copy(cell, bytes, size);
+    }
+    if (status != CF_OK) return;
+    if (size > CF__INLINE) {
+        cell->data = cf__alloc(size);
+        if (cell->data == NULL) {
+            cell->data = cell->local;
+            cell->status = CF_NO_MEMORY;
+            return;
+        }
+        cell->call.free_result = cf__free_block;
+    }
+    if (size > 0) memcpy(cell->data, bytes, size);
+    cell->size = size;
+}
+
+static bool cf__status_is_sane(int status)
+{
+    return status == CF_OK || status == CF_TASK_FAILED || status == CF_TASK_TIMEOUT ||
+           status == CF_NO_MEMORY || status == CF_INVALID;
+}
+
+static void cf__cell_empty(cf__cell *cell)
+{
+    cell->traits = 0;
+    cell->data = cell->local;
+    cell->size = 0;
+    cell->call.free_result = NULL;
+}
+
+/* The worker wrote what no worker writes: it is out of its mind. */
+static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
+{
+    cell->status = CF_WORKER_LOST;
+    if (lane->phase == CF__LANE_UP) lane->crashed = true;
+    cf__lane_kill(hub, lane, SIGKILL);
+}
+
+/* From a slot into the cell, whose argument is saved in *ended. */
+static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__cell *cell)
+{
+    const int status = slot->status, code = slot->code;
+    const size_t size = slot->size;
+    const uintptr_t place = cf__load_acquire(&slot->place);
+    cf__cell_empty(cell);
+    if (place == 0 || status != CF_OK) {
+        if (!cf__status_is_sane(status) || size > CF__SLOT_ROOM) cf__lane_distrust(hub, lane, cell);
+        else cf__cell_outcome(cell, status, code, slot->bytes, size);
+        return;
+    }
+    cf__mapping *const mapping = cf__lane_mapping(lane, place);
+    if (mapping == NULL) {
+        cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
+    } else if (size > mapping->size) {
+        if (place > CF__LOANS) cf__mapping_abandon(mapping);
+        cf__lane_distrust(hub, lane, cell);
+    } else {
+        cf__mapping_hold(mapping);
+        cell->data = mapping->base;
+        cell->size = size;
+        cell->status = CF_OK;
+        cell->call.free_result = cf__mapping_release;
+        cell->traits = CF__BY_CELL;
+        memcpy(cell->local, &mapping, sizeof mapping);
+    }
+}
+
+/* The oldest task of the lane has ended. */
+static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
+{
+    cf__slot *const slot = cf__lane_slot(lane, lane->head);
+    cf_future *const future = lane->tasks[lane->head++ % CF__SLOTS];
+    cf__cell *const cell = &future->cell;
+    memset(ended, 0, sizeof *ended);
+    ended->future = future;
+    ended->lane = lane;
+    (void)cf__move(future, CF__PENDING, CF__RUNNING);
+    hub->ahead--;
+    hub->finished++;
+    if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
+    if (cf__is_chunk(future)) {
+        const uintptr_t place = cf__load_acquire(&slot->place);
+        ended->slot = slot;
+        ended->mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+        lane->held++;
+    } else {
+        ended->arg = cell->data;
+        ended->traits = cell->traits;
+        ended->options = cf__cell_options(cell);
+        cf__slot_outcome(hub, lane, slot, cell);
+        if (cell->status != CF_OK) hub->failed++;
+        cf__store_relaxed(&slot->word, CF__SLOT_FREE);
+    }
+    if (lane->arg_size > CF__KEEP) {
+        (void)munmap(lane->arg, lane->arg_size);
+        lane->arg = NULL;
+        lane->arg_size = 0;
+    }
+    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->phase == CF__LANE_UP)
+        cf__lane_leave(lane);
+}
+
+/* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *mapping)
+{
+    const size_t items = (chunk->count - chunk->ended) * chunk->stride;
+    const bool beside = items <= CF__SLOT_ROOM / 2;
+    const size_t first = beside ? cf__padded(items) : 0;
+    const bool elsewhere = cf__load_acquire(&slot->place) != 0;
+    const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
+    size_t left = mapping != NULL ? mapping->size : elsewhere ? 0 : CF__SLOT_ROOM - first;
+    size_t progress = (size_t)cf__load_acquire(&slot->progress);
+    const size_t head = cf__padded(sizeof(cf__record));
+    if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
+    for (size_t i = 0; i < progress && left >= head; i++) {
+        cf__record record;
+        memcpy(&record, at, sizeof record);
+        at += head;
+        left -= head;
+        if (record.size > left || !cf__status_is_sane(record.status)) return;
+        cf__cell *const cell = &chunk->cells[chunk->ended];
+        cf__cell_empty(cell);
+        cf__cell_outcome(cell, record.status, record.code, at, record.size);
+        chunk->ended++;
+        const size_t step = cf__padded(record.size);
+        at += step;
+        left -= step <= left ? step : left;
+    }
+}
+
+static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
+{
+    for (size_t i = chunk->ended; i < chunk->count; i++) chunk->cells[i].status = (signed char)status;
+}
+
+/* The slot and the loan are free again. */
+static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
+{
+    cf_executor *const executor = hub->executor;
+    const uintptr_t place = cf__load_relaxed(&ended->slot->place);
+    cf__lock(&executor->lock);
+    if (place > CF__LOANS && ended->mapping != NULL) cf__mapping_abandon(ended->mapping);
+    if (place > 0 && place <= CF__LOANS) cf__store_release(&ended->lane->desk->loans[place - 1], 0);
+    cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
+    ended->lane->held--;
+    cf__hub_wake(hub);
+    cf__unlock(&executor->lock);
+}
+
+/* Not under the lock. Callbacks are the manager's. */
+static void cf__hub_settle(cf__hub *hub, cf_future *future)
+{
+    cf_executor *const executor = hub->executor;
+    cf__waiter *const callbacks = cf__settle(future);
+    if (callbacks == NULL) {
+        cf_future_release(future);
+        return;
+    }
+    cf__waiter *last = callbacks;
+    while (last->next != NULL) last = last->next;
+    cf__lock(&executor->lock);
+    hub->calling = true;
+    *hub->callbacks_end = callbacks;
+    hub->callbacks_end = &last->next;
+    cf__hub_wake(hub);
+    cf__unlock(&executor->lock);
+}
+
+static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
+{
+    cf_future *const future = ended->future;
+    cf__cell *const cell = &future->cell;
+    if (ended->slot != NULL) {
+        cf__chunk *const chunk = cell->data;
+        const int status = ended->slot->status;
+        cf__chunk_read(chunk, ended->slot, ended->mapping);
+        if (status != CF_OK) cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
+        cf__ended_give_back(hub, ended);
+        cf__cell_drop_arg(cell);
+        cell->status = CF_OK;
+    } else if ((ended->traits & CF__ARG_COPY) != 0) {
+        cf__free(ended->arg);
+    } else if (ended->options.free_arg != NULL) {
+        ended->options.free_arg(ended->arg);
+    }
+    cf__hub_settle(hub, future);
+}
+
+/* Not under the lock. A big argument goes to where its worker reads it. */
+static void cf__hub_load(cf__hub *hub, cf__lane *lane)
+{
+    cf_executor *const executor = hub->executor;
+    cf_future *const future = lane->tasks[(lane->tail - 1) % CF__SLOTS];
+    size_t size;
+    const void *const payload = cf__payload(future, &size);
+    const cf_status status = cf__lane_map_arg(lane, size);
+    if (status == CF_OK) memcpy(lane->arg, payload, size);
+    cf__lock(&executor->lock);
+    lane->held--;
+    if (status == CF_OK) {
+        cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
+        cf__slot_fill(slot, future, lane->arg_size, size);
+        const cf_duration timeout = cf__cell_options(&future->cell).timeout;
+        if (timeout > 0) lane->due = cf__deadline(timeout);
+        cf__lane_publish(lane, slot);
+    } else {
+        (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        lane->tail--;
+        hub->ahead--;
+        hub->finished++;
+        hub->failed++;
+    }
+    cf__hub_wake(hub);
+    cf__unlock(&executor->lock);
+    if (status == CF_OK) return;
+    cf__cell_fail(&future->cell, status);
+    cf__hub_settle(hub, future);
+}
+
+static void cf__lane_look(cf__hub *hub, cf__lane *lane)
+{
+    if (lane->phase != CF__LANE_STARTING) return;
+    const uintptr_t up = cf__load_acquire(&lane->desk->up);
+    if (up == CF__DESK_UP) {
+        lane->phase = CF__LANE_UP;
+        hub->strikes = 0;
+    } else if (up == CF__DESK_FAILED) {
+        lane->phase = CF__LANE_LEAVING;
+        cf__hub_break(hub);
+    }
+}
+
+static bool cf__lane_has_ended(cf__lane *lane)
+{
+    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
+           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
+}
+
+/* What a worker may have written while it was told not to ring. */
+static bool cf__hub_has_news(cf__hub *hub)
+{
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        if (cf__lane_has_ended(lane) || lane->loading) return true;
+        if (lane->phase == CF__LANE_STARTING && cf__load_seq_cst(&lane->desk->up) != 0) return true;
+    }
+    return false;
+}
+
+/* One round: collects what has ended, hands out what waits. True: there was something. */
+static bool cf__hub_pump(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    cf__ended batch[CF__COLLECT];
+    cf__lane *load = NULL;
+    size_t count = 0;
+    cf__lock(&executor->lock);
+    if (hub->calling && cf__self != &hub->runner) {
+        cf__unlock(&executor->lock);
+        return false;
+    }
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        if (cf__load_relaxed(&lane->desk->bell) != 0) (void)cf__exchange(&lane->desk->bell, 0);
+        cf__lane_look(hub, lane);
+        while (count < CF__COLLECT && cf__lane_has_ended(lane))
+            cf__lane_collect(hub, lane, &batch[count++]);
+    }
+    cf__hub_feed(hub);
+    for (size_t i = 0; i < hub->count && load == NULL; i++) {
+        if (!hub->lanes[i].loading) continue;
+        load = &hub->lanes[i];
+        load->loading = false;
+    }
+    cf__unlock(&executor->lock);
+    for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
+    if (load != NULL) cf__hub_load(hub, load);
+    return count > 0 || load != NULL;
+}
+
+/* ---- death ---- */
+
+static const char *cf__signal_name(int signal)
+{
+    switch (signal) {
+    case SIGSEGV: return "SIGSEGV";
+    case SIGABRT: return "SIGABRT";
+    case SIGBUS: return "SIGBUS";
+    case SIGFPE: return "SIGFPE";
+    case SIGILL: return "SIGILL";
+    case SIGKILL: return "SIGKILL";
+    case SIGTERM: return "SIGTERM";
+    case SIGTRAP: return "SIGTRAP";
+    case SIGSYS: return "SIGSYS";
+    case SIGPIPE: return "SIGPIPE";
+    case SIGALRM: return "SIGALRM";
+    case SIGHUP: return "SIGHUP";
+    case SIGQUIT: return "SIGQUIT";
+    case SIGXCPU: return "SIGXCPU";
+    case SIGXFSZ: return "SIGXFSZ";
+    case SIGUSR1: return "SIGUSR1";
+    case SIGUSR2: return "SIGUSR2";
+    default: return "a signal";
+    }
+}
+
+/* An empty cell says how the worker died with its task. */
+static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
+{
+    char text[96];
+    cell->status = (signed char)lane->verdict;
+    if (lane->verdict != CF_WORKER_LOST) return;
+    int length;
+    if (WIFSIGNALED(lane->status)) {
+        const int signal = WTERMSIG(lane->status);
+        cell->code = signal;
+        length = snprintf(text, sizeof text, "worker %d was killed by signal %d (%s)", lane->pid,
+                          signal, cf__signal_name(signal));
+    } else {
+        cell->code = WEXITSTATUS(lane->status) + 256;
+        length = snprintf(text, sizeof text, "worker %d exited with status %d", lane->pid,
+                          WEXITSTATUS(lane->status));
+    }
+    cf__cell_message_copy(cell, text, length > 0 ? (size_t)length : 0);
+}
+
+/* The task goes back to the front of the queue: it has not started, or what is left of it. */
+static void cf__hub_return(cf__hub *hub, cf_future *future)
+{
+    (void)cf__move(future, CF__RUNNING, CF__PENDING); /* a chunk's: nobody else sees it */
+    cf__hub_push_front(hub, future);
+}
+
+/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere. */
+static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
+{
+    cf_executor *const executor = hub->executor;
+    cf__chunk *const chunk = future->cell.data;
+    cf__lock(&executor->lock);
+    const uintptr_t place = cf__load_acquire(&slot->place);
+    cf__mapping *const mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+    cf__unlock(&executor->lock);
+    cf__chunk_read(chunk, slot, mapping);
+    if (mapping != NULL && place > CF__LOANS) cf__mapping_abandon(mapping);
+    if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
+    cf__lock(&executor->lock);
+    const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
+    const bool broken = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0;
+    const bool again =
+        chunk->ended < chunk->count && !stopped && !broken && hub->killing == 0 && !hub->lost;
+    if (again) {
+        hub->finished--;
+        cf__hub_return(hub, future);
+    }
+    cf__unlock(&executor->lock);
+    if (again) return;
+    cf__chunk_rest(chunk, broken ? CF_BROKEN : CF_CANCELLED);
+    cf__cell_drop_arg(&future->cell);
+    future->cell.status = CF_OK;
+    cf__hub_settle(hub, future);
+}
+
+/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes back. */
+static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
+{
+    cf_executor *const executor = hub->executor;
+    cf_future *lost = NULL;
+    cf__slot *slot = NULL;
+    cf__lock(&executor->lock);
+    const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
+    if (lane->phase == CF__LANE_UP) lane->crashed = true;
+    lane->phase = CF__LANE_LEAVING;
+    if (lane->crashed && hub->break_on_crash) cf__hub_break(hub);
+    while (lane->tail != lane->head) {
+        cf__slot *const last = cf__lane_slot(lane, lane->tail - 1);
+        cf_future *const future = lane->tasks[--lane->tail % CF__SLOTS];
+        hub->ahead--;
+        if (cf__load_acquire(&last->word) == CF__SLOT_READY) {
+            cf__hub_return(hub, future);
+        } else {
+            lost = future;
+            slot = last;
+            (void)cf__move(future, CF__PENDING, CF__RUNNING);
+            hub->finished++;
+            hub->died++;
+        }
+    }
+    cf__unlock(&executor->lock);
+    if (lost != NULL && cf__is_chunk(lost)) {
+        cf__chunk_lose(hub, lane, lost, slot);
+    } else if (lost != NULL) {
+        cf__cell_drop_arg(&lost->cell);
+        cf__cell_lost(&lost->cell, lane);
+        cf__hub_settle(hub, lost);
+    }
+    cf__lock(&executor->lock);
+    const bool by_kill = lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
+    cf__lane_clear(lane);
+    if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
+    cf__hub_feed(hub);
+    cf__unlock(&executor->lock);
+}
+
+/* ---- manager ---- */
+
+/* The zygote's reports. Without a zygote no worker is left either. */
+static void cf__manager_hear(cf__hub *hub)
+{
+    union {
+        cf__report report;
+        char       bytes[sizeof(cf__report)];
+    } in;
+    size_t have = 0;
+    cf__lock(&hub->executor->lock);
+    while (!hub->lost) {
+        int fd;
+        const int flags = have > 0 ? 0 : MSG_DONTWAIT; /* the rest is on its way */
+        const ssize_t got = cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
+        if (got < 0) break;
+        if (got == 0) hub->lost = true;
+        have += (size_t)got;
+        if (have < sizeof in) continue;
+        have = 0;
+        cf__lane *const lane = in.report.lane < hub->count ? &hub->lanes[in.report.lane] : NULL;
+        if (lane == NULL || lane->generation != in.report.generation) continue;
+        lane->dead = true;
+        lane->pid = in.report.pid;
+        lane->status = in.report.status;
+    }
+    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0) cf__hub_break(hub);
+    for (size_t i = 0; hub->lost && i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        if (lane->phase == CF__LANE_WANTED) lane->phase = CF__LANE_EMPTY;
+        if (lane->phase == CF__LANE_EMPTY || lane->dead) continue;
+        lane->dead = true;
+        lane->pid = 0;
+        lane->status = SIGKILL;
+    }
+    cf__unlock(&hub->executor->lock);
+}
+
+static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
+{
+    if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
+        if (lane->phase == CF__LANE_UP) lane->crashed = true;
+        if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
+        cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
+        lane->due = 0;
+    } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
+        if (cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED) return;
+        lane->verdict = CF_TASK_TIMEOUT;
+        cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
+        cf__lane_kill(hub, lane, SIGTERM);
+    } else if (lane->phase == CF__LANE_LEAVING && lane->due != 0 && now >= lane->due) {
+        cf__lane_kill(hub, lane, SIGKILL);
+    } else if (lane->phase == CF__LANE_WANTED && now >= hub->pause) {
+        cf__lane_start(hub, lane);
+    }
+}
+
+/* Deadlines, starts, and who may leave. True: all have left. */
+static bool cf__manager_tick(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    const int64_t now = cf__now();
+    bool done = true;
+    cf__lock(&executor->lock);
+    cf__hub_strip(hub);
+    const uintptr_t closing = cf__load_relaxed(&executor->closing);
+    const bool broken = (closing & CF__BROKEN) != 0 || hub->killing != 0;
+    const bool ends = (closing & CF__CLOSING) != 0 && hub->queued == 0;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
+        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(lane);
+        if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
+            if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
+            if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
+        }
+        cf__lane_tick(hub, lane, now);
+        done = done && lane->phase == CF__LANE_EMPTY;
+    }
+    done = done && ends && hub->callbacks == NULL;
+    cf__unlock(&executor->lock);
+    return done;
+}
+
+/* Callbacks of what was settled, here or by callers. */
+static bool cf__manager_call_back(cf__hub *hub)
+{
+    cf__lock(&hub->executor->lock);
+    cf__waiter *node = hub->callbacks;
+    const bool any = hub->calling = node != NULL;
+    hub->callbacks = NULL;
+    hub->callbacks_end = &hub->callbacks;
+    cf__unlock(&hub->executor->lock);
+    for (cf__waiter *next; node != NULL; node = next) {
+        next = node->next;
+        cf_future *const future = node->future;
+        node->callback(future, node->user);
+        const bool last = next == NULL || next->future != future;
+        cf__free_node(node);
+        if (last) cf_future_release(future);
+    }
+    return any;
+}
+
+/* Until all is calm, but not for so long that deadlines and deaths would have to wait. */
+static void cf__manager_pump(cf__hub *hub)
+{
+    for (int rounds = 0; rounds < 64; rounds++) {
+        const bool pumped = cf__hub_pump(hub);
+        if (!cf__manager_call_back(hub) && !pumped) return;
+    }
+}
+
+static bool cf__manager_bury(cf__hub *hub)
+{
+    bool any = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        cf__lock(&hub->executor->lock);
+        const bool due = lane->dead && lane->held == 0 && !lane->loading && !cf__lane_has_ended(lane) &&
+                         lane->phase != CF__LANE_EMPTY;
+        cf__unlock(&hub->executor->lock);
+        if (due) cf__lane_bury(hub, lane);
+        any = any || due;
+    }
+    return any;
+}
+
+/* What can never start any more. */
+static void cf__manager_withdraw(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    cf__lock(&executor->lock);
+    const bool killed = hub->killing != 0;
+    cf__unlock(&executor->lock);
+    if (killed) cf__withdraw(executor, CF_CANCELLED);
+    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
+}
+
+/* Under the lock: how long the manager may sleep, in poll's milliseconds. */
+static int cf__manager_patience(cf__hub *hub)
+{
+    int64_t next = CF__NEVER;
+    for (size_t i = 0; i < hub->count; i++) {
+        const cf__lane *const lane = &hub->lanes[i];
+        const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
+        const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
+        if ((runs || dies) && lane->due < next) next = lane->due;
+        if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
+    }
+    if (next == CF__NEVER) return -1;
+    const int64_t left = next - cf__now();
+    return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
+}
+
+/* Announces the sleep, then looks once more. -2: there is something to do. */
+static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
+{
+    cf_executor *const executor = hub->executor;
+    cf__lock(&executor->lock);
+    hub->napping = true;
+    cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
+    const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
+    bool work = hub->callbacks != NULL || (stuck && hub->queued > 0) || cf__hub_has_news(hub);
+    *count = 2;
+    hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
+    hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        work = work || (lane->dead && lane->held == 0 && lane->phase != CF__LANE_EMPTY);
+        if (lane->channel >= 0 && !lane->silent)
+            hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
+    }
+    const int patience = work ? -2 : cf__manager_patience(hub);
+    cf__unlock(&executor->lock);
+    return patience;
+}
+
+/* What ends the sleep: a byte from a worker, a submitter or the zygote, or the next deadline. */
+static void cf__manager_nap(cf__hub *hub)
+{
+    nfds_t count;
+    const int patience = cf__manager_lie_down(hub, &count);
+    if (patience != -2) (void)poll(hub->polled, count, patience);
+    cf__lock(&hub->executor->lock);
+    cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
+    hub->napping = false;
+    if (patience != -2) {
+        char bytes[64];
+        int fd;
+        while (cf__channel_receive(hub->wake[0], bytes, sizeof bytes, &fd, MSG_DONTWAIT) > 0) {}
+        for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
+    }
+    cf__unlock(&hub->executor->lock);
+}
+
+static void cf__zygote_wait(cf__hub *hub)
+{
+    cf__lock(&hub->executor->lock);
+    cf__lock(&cf__hubs_lock);
+    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
+    cf__fd_close(&hub->channel);
+    cf__unlock(&cf__hubs_lock);
+    cf__unlock(&hub->executor->lock);
+    while (waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {} /* or the host has reaped it */
+}
+
+static cf__thread_result cf__manager_main(void *arg)
+{
+    cf__hub *const hub = arg;
+    cf_executor *const executor = hub->executor;
+    cf__visit visit = {executor, NULL}; /* so that a shutdown from a callback knows */
+    cf__visits = &visit;
+    cf__self = &hub->runner;
+    cf__thread_name(executor->name, hub->count);
+    for (;;) {
+        cf__manager_pump(hub);
+        cf__manager_hear(hub);
+        if (cf__manager_bury(hub)) continue;
+        cf__manager_withdraw(hub);
+        if (cf__manager_tick(hub)) break;
+        cf__manager_nap(hub);
+    }
+    cf__zygote_wait(hub);
+    cf__self = NULL;
+    cf__visits = NULL;
+    cf__lock(&executor->lock);
+    executor->alive--;
+    cf__leave_unlock(executor, NULL);
+    return (cf__thread_result)0;
+}
+
+/* ---- what the other sections ask ---- */
+
+static bool cf__hub_accepts_code(uintptr_t fn)
+{
+#ifdef __linux__
+    extern const char __executable_start[] __attribute__((weak, visibility("hidden")));
+    extern const char etext[] __attribute__((weak, visibility("hidden")));
+    return fn == 0 || (fn >= (uintptr_t)__executable_start && fn < (uintptr_t)etext);
+#else
+    return fn == 0;
+#endif
+}
+
+static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
+{
+    if (!executor->hub->spawn) return true;
+    return cf__hub_accepts_code((uintptr_t)fn) &&
+           (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
+}
+
+/* Under the lock: no worker is free for one more task, nor can be started, and the queue is full. */
+static bool cf__hub_is_full(cf__hub *hub)
+{
+    size_t room = hub->executor->queue_limit;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
+    return cf__hub_pending(hub) >= room;
+}
+
+/* What ends the wait: a task was taken or cancelled (space), or the pool closes or breaks. */
+static cf_status cf__hub_admit(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    cf__runner *const self = cf__self;
+    cf_status status = cf__refusal(executor);
+    if (status != CF_OK || executor->queue_limit == 0 || !cf__hub_is_full(hub)) return status;
+    if (executor->on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
+    executor->blocked++;
+    while (status == CF_OK && cf__hub_is_full(hub)) {
+        const uintptr_t seen = cf__load_relaxed(&executor->space);
+        cf__unlock(&executor->lock);
+        if (self != NULL) self->pool = executor;
+        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
+            status = CF_DEADLOCK;
+        } else {
+            (void)cf__park(&executor->space, seen, CF__NEVER);
+            if (self != NULL) cf__wait_end(self);
+        }
+        cf__lock(&executor->lock);
+        if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
+    }
+    executor->blocked--;
+    return status;
+}
+
+static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
+{
+    cf__hub *const hub = executor->hub;
+    cf__lock(&executor->lock);
+    executor->visitors++;
+    cf_status status = cf__hub_admit(hub);
+    if (status == CF_OK && !cf__hub_reserve(hub)) status = CF_NO_MEMORY;
+    if (status == CF_OK) status = cf__refusal(executor); /* the lock was let go */
+    if (status == CF_OK) {
+        cf__hub_push(hub, future);
+        hub->submitted++;
+        cf__hub_feed(hub);
+    }
+    executor->visitors--;
+    cf__leave_unlock(executor, NULL);
+    return status;
+}
+
+static cf_future *cf__hub_take(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf_future *const future = cf__hub_pop(executor->hub);
+    cf__unlock(&executor->lock);
+    return future;
+}
+
+/* The slot that holds the task; NULL: no worker has it. */
+static cf__slot *cf__hub_find(cf__hub *hub, cf_future *future, cf__lane **lane)
+{
+    for (size_t i = 0; i < hub->count; i++) {
+        *lane = &hub->lanes[i];
+        for (size_t at = (*lane)->head; at != (*lane)->tail; at++)
+            if ((*lane)->tasks[at % CF__SLOTS] == future) return cf__lane_slot(*lane, at);
+    }
+    return NULL;
+}
+
+/* cf__heap's has_started. */
+static bool cf__hub_has_started(cf_future *future)
+{
+    cf_executor *const executor = cf__executor_of(future);
+    cf__lane *lane;
+    if (cf__is_foreign(future)) return false;
+    cf__lock(&executor->lock);
+    cf__slot *const slot =
+        executor->hub != NULL ? cf__hub_find(executor->hub, future, &lane) : NULL;
+    const bool started = slot != NULL && (lane->held > 0 || cf__load_acquire(&slot->word) != CF__SLOT_READY);
+    cf__unlock(&executor->lock);
+    return started;
+}
+
+/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. A slot that
+ * is being loaded counts as started. */
+static bool cf__hub_claim(cf_executor *executor, cf_future *future)
+{
+    cf__hub *const hub = executor->hub;
+    cf__lane *lane;
+    cf__lock(&executor->lock);
+    cf__slot *const slot = hub != NULL ? cf__hub_find(hub, future, &lane) : NULL;
+    uintptr_t seen = CF__SLOT_READY;
+    if (slot != NULL && lane->held == 0 && cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) {
+        lane->tail--; /* it is the only one there */
+        lane->given--;
+        hub->ahead--;
+        cf__hub_push_front(hub, future);
+    } else if (slot != NULL) {
+        (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        cf__store_relaxed(&slot->stop, CF__STOP);
+    }
+    const bool claimed = cf__move(future, CF__PENDING, CF__SETTLING);
+    if (hub != NULL && claimed) cf__hub_feed(hub);
+    cf__unlock(&executor->lock);
+    return claimed;
+}
+
+/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to wake
+ * the manager, nor the manager the caller. Ends when (word & mask) is `value`, or is not. */
+static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is)
+{
+    cf__hub *hub;
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    hub = executor->hub;
+    if (hub == NULL || executor->cpus < 2 || cf__self == &hub->runner) {
+        cf__unlock(&executor->lock);
+        return;
+    }
+    cf__visit_begin(&visit, executor);
+    cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
+    cf__unlock(&executor->lock);
+    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+    bool in_time = true;
+    while (((cf__load_acquire(word) & mask) == value) != is && in_time) {
+        if (!cf__hub_pump(hub)) {
+            cf__pause();
+            in_time = cf__now() < end;
+        }
+    }
+    cf__lock(&executor->lock);
+    cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
+    if (cf__hub_has_news(hub)) cf__hub_wake(hub);
+    cf__unlock(&executor->lock);
+    cf__visit_end(&visit);
+}
+
+static void cf__hub_closing(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf__hub_wake(executor->hub);
+    cf__unlock(&executor->lock);
+}
+
+static void cf__hub_stats(cf_executor *executor, cf_stats *out)
+{
+    cf__hub *const hub = executor->hub;
+    for (size_t i = 0; i < hub->count; i++) {
+        const cf__lane *const lane = &hub->lanes[i];
+        if (lane->phase != CF__LANE_EMPTY) out->workers++;
+        if (cf__lane_is_idle(lane)) out->idle++;
+        out->running += lane->tail - lane->head;
+    }
+    const uint64_t gone = hub->finished + executor->cancelled + executor->withdrawn + out->running;
+    out->submitted = hub->submitted;
+    out->queued = hub->submitted > gone ? (size_t)(hub->submitted - gone) : 0;
+    out->finished = hub->finished;
+    out->failed = hub->failed + hub->died;
+    out->cancelled = executor->cancelled;
+    out->lost = hub->died;
+    out->restarts = hub->restarts;
+}
+
+/* The last thread out may be the manager itself. */
+static void cf__hub_join(cf_executor *executor)
+{
+    cf__hub *const hub = executor->hub;
+    if (pthread_equal(pthread_self(), hub->manager) != 0) cf__thread_detach(hub->manager);
+    else cf__thread_join(hub->manager);
+}
+
+static void cf__hub_free(cf__hub *hub)
+{
+    if (hub == NULL) return;
+    cf__lock(&cf__hubs_lock);
+    if (hub->link != NULL) {
+        *hub->link = hub->next;
+        if (hub->next != NULL) hub->next->link = hub->link;
+    }
+    cf__fd_close(&hub->channel);
+    cf__fd_close(&hub->wake[0]);
+    cf__fd_close(&hub->wake[1]);
+    cf__unlock(&cf__hubs_lock);
+    for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
+    if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
+    cf__free(hub->lanes);
+    cf__free(hub->kids);
+    cf__free(hub->polled);
+    cf__free((void *)hub->queue);
+    cf__free(hub);
+}
+
+static void cf__hub_end(cf_executor *executor)
+{
+    const int saved = errno;
+    const bool ours = !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
+    cf__hub *const hub = executor->hub;
+    if (ours) cf__lock(&executor->lock);
+    executor->hub = NULL;
+    if (ours) cf__unlock(&executor->lock);
+    cf__hub_free(hub);
+    errno = saved;
+}
+
+/* Items by chunks of sensible size; results as they come. */
+static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
+                                   size_t item_size, void *results, size_t result_size, size_t count,
+                                   const cf_map_options *options, size_t *failed)
+{
+    cf_map_options own = *options;
+    cf_status first = CF_OK, status;
+    size_t lowest = count;
+    own.next_item = NULL;
+    own.unordered = true;
+    own.buffersize = 0;
+    if (own.chunksize == 0) own.chunksize = count / (4 * executor->max_workers) + 1;
+    if (result_size > 0) memset(results, 0, count * result_size);
+    cf_map_iter *const iter = cf_executor_map(executor, fn, items, count, item_size, &own);
+    if (iter == NULL) return CF_NO_MEMORY;
+    for (;;) {
+        const void *const result = cf_map_next(iter, &status);
+        if (status == CF_END) break;
+        const bool timeout = status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_FORKED;
+        const size_t index = timeout ? cf_map_index(iter) : cf_map_index(iter);
+        const size_t size = cf_map_result_size(iter);
+        if (result != NULL && size <= result_size) {
+            if (size > 0) memcpy((char *)results + index * result_size, result, size);
+            continue;
+        }
+        if (result != NULL) status = CF_INVALID;
+        if (first == CF_OK || index < lowest) {
+            first = status;
+            lowest = index;
+        }
+        if (own.stop_on_error || timeout) break;
+    }
+    cf_map_close(iter);
+    if (first != CF_OK && failed != NULL) *failed = lowest;
+    return first;
+}
+
+static const cf__processes cf__process_backend = {
+    cf__hub_accepts, cf__hub_submit, cf__hub_take, cf__hub_claim, cf__hub_spin, cf__hub_closing,
+    cf__hub_join, cf__hub_end, cf__hub_stats, cf__hub_map_array};
+
+/* ---- make ---- */
+
+static cf__word cf__process_main_called;
+
+static uintptr_t cf__share_check(void)
+{
+    return ((uintptr_t)&cf__chunk_main - (uintptr_t)&cf_process_main) ^ sizeof(cf__desk) ^
+           (sizeof(cf__share) << 16);
+}
+
+static bool cf__hub_share(cf__hub *hub, int *fd)
+{
+    const size_t size = cf__share_size(hub->count);
+    void *base;
+    *fd = -1;
+    if (hub->spawn) {
+        *fd = cf__memory_open(size);
+        base = *fd >= 0 ? cf__memory_map(*fd, size) : NULL;
+    } else {
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED) base = NULL;
+    }
+    hub->share = base;
+    return base != NULL;
+}
+
+static bool cf__hub_alloc(cf__hub *hub)
+{
+    size_t lanes, kids, polled;
+    if (!cf__size(hub->count, sizeof *hub->lanes, 0, &lanes) ||
+        !cf__size(hub->count, sizeof *hub->kids, 0, &kids) ||
+        !cf__size(hub->count, CF__DESK_SIZE, CF__SHARE_SIZE, &polled) ||
+        !cf__size(hub->count + 2, sizeof *hub->polled, 0, &polled))
+        return false;
+    hub->lanes = cf__alloc(lanes);
+    hub->kids = cf__alloc(kids);
+    hub->polled = cf__alloc(polled);
+    if (hub->lanes != NULL) memset(hub->lanes, 0, lanes);
+    if (hub->kids != NULL) memset(hub->kids, 0, kids);
+    for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) hub->lanes[i].channel = -1;
+    return hub->lanes != NULL && hub->kids != NULL && hub->polled != NULL;
+}
+
+static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
+{
+    cf__share *const share = hub->share;
+    cf__store_relaxed(&share->pumping, 1);
+    hub->pumping = 1;
+    share->check = cf__share_check();
+    share->initializer = options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
+    share->finalizer = options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
+    share->worker_arg = (uintptr_t)options->worker_arg;
+    share->lanes = hub->count;
+    share->spins = hub->executor->cpus > 1;
+    memcpy(share->name, hub->executor->name, sizeof share->name);
+    for (size_t i = 0; i < hub->count; i++) hub->lanes[i].desk = cf__desk_at(share, i);
+}
+
+/* In the child of the fork: this program anew. Only calls that are safe there. */
+static void cf__zygote_exec(int channel, int memory)
+{
+    char what[] = "--cfutures-zygote", numbers[32];
+    char program[] = "cfutures";
+    char *const arguments[] = {program, what, numbers, NULL};
+    size_t at = 0;
+    const int fds[2] = {channel, memory};
+    for (int i = 0; i < 2; i++) {
+        char digits[12];
+        int count = 0;
+        for (int value = fds[i]; count == 0 || value > 0; value /= 10)
+            digits[count++] = (char)('0' + value % 10);
+        while (count > 0) numbers[at++] = digits[--count];
+        numbers[at++] = i == 0 ? ':' : '\0';
+        (void)fcntl(fds[i], F_SETFD, 0);
+    }
+    (void)execv("/proc/self/exe", arguments);
+    _exit(127);
+}
+
+/* What a forked zygote does not need, and what keeps the host's end of file from being seen. */
+static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
+{
+    cf__fd_close(&hub->channel);
+    cf__fd_close(&hub->wake[0]);
+    cf__fd_close(&hub->wake[1]);
+    if (hub->spawn) cf__zygote_exec(theirs, memory);
+    cf__zygote_main(hub->share, hub->kids, theirs);
+}
+
+static bool cf__hub_fork(cf__hub *hub, int memory)
+{
+    int ends[2];
+    sigset_t all, old;
+    if (!cf__channel_open(hub->wake)) return false;
+    if (!cf__channel_open(ends)) return false;
+    hub->channel = ends[0];
+    if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
+        (void)fflush(stdout); /* else each worker would print it again */
+        funlockfile(stdout);
+    }
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    hub->zygote = fork();
+    if (hub->zygote == 0) cf__hub_forked(hub, ends[1], memory);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    cf__fd_close(&ends[1]);
+    return hub->zygote > 0;
+}
+
+static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *options)
+{
+    cf__hub *const hub = cf__alloc(sizeof *hub);
+    int memory = -1;
+    if (hub == NULL) return CF_NO_MEMORY;
+    memset(hub, 0, sizeof *hub);
+    hub->executor = executor;
+    hub->count = executor->max_workers;
+    hub->max_tasks = options->max_tasks_per_child;
+    hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
+    hub->spawn = options->start_method == CF_START_SPAWN;
+    hub->break_on_crash = options->break_on_crash;
+    hub->channel = hub->wake[0] = hub->wake[1] = -1;
+    hub->callbacks_end = &hub->callbacks;
+    executor->hub = hub;
+    executor->manager = &hub->runner;
+    if (!cf__hub_alloc(hub)) return CF_NO_MEMORY;
+    if (!cf__hub_share(hub, &memory)) return CF_NO_MEMORY;
+    cf__share_fill(hub, options);
+    cf__hubs_watch();
+    const bool forked = cf__hub_fork(hub, memory);
+    cf__fd_close(&memory);
+    if (!forked) return CF_SYSTEM;
+    cf__lock(&cf__hubs_lock);
+    hub->next = cf__hubs;
+    hub->link = &cf__hubs;
+    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
+    cf__hubs = hub;
+    cf__unlock(&cf__hubs_lock);
+    executor->alive = 1;
+    if (cf__thread_start(&hub->manager, cf__manager_main, hub, 0)) return CF_OK;
+    executor->alive = 0;
+    cf__zygote_wait(hub);
+    return CF_SYSTEM;
+}
+
+/* Defaults and ranges of a process pool's options. */
+static cf_status cf__process_options(cf_pool_options *options)
+{
+    const size_t most = (PTRDIFF_MAX - CF__SHARE_SIZE) / CF__DESK_SIZE;
+    if (options->on_full < CF_FULL_BLOCK || options->on_full > CF_FULL_REJECT ||
+        options->max_workers > most || options->queue_limit > PTRDIFF_MAX ||
+        (options->start_method != CF_START_FORK && options->start_method != CF_START_SPAWN))
+        return CF_INVALID;
+    if (options->start_method == CF_START_SPAWN &&
+        (cf__load_acquire(&cf__process_main_called) == 0 ||
+         !cf__hub_accepts_code((uintptr_t)options->initializer) ||
+         !cf__hub_accepts_code((uintptr_t)options->finalizer)))
+        return CF_INVALID;
+    if (options->max_workers == 0) options->max_workers = cf_cpu_count();
+    options->stack_size = 0;
+    return CF_OK;
+}
+
+CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf_status *status)
+{
+    const int saved = errno;
+    cf_pool_options own;
+    memset(&own, 0, sizeof own);
+    if (options != NULL) own = *options;
+    cf_status why = cf__process_options(&own);
+    cf_executor *executor = NULL;
+    if (why == CF_OK) {
+        executor = cf__executor_new(&own, CF__PROCESS_POOL, own.max_workers);
+        if (executor == NULL) why = CF_NO_MEMORY;
+    }
+    if (executor != NULL) {
+        executor->processes = &cf__process_backend;
+        executor->heap.has_started = cf__hub_has_started;
+        why = cf__hub_make(executor, &own);
+        if (why != CF_OK) {
+            executor->joined = true;
+            cf__executor_free(executor, NULL);
+            executor = NULL;
+        }
+    }
+    errno = saved;
+    if (status != NULL) *status = why;
+    return executor;
+}
+
+CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal)
+{
+    if (executor == NULL || executor->kind != CF__PROCESS_POOL ||
+        (signal != SIGTERM && signal != SIGKILL))
+        return CF_INVALID;
+    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
+    cf__hub *const hub = executor->hub;
+    (void)cf_executor_shutdown(executor, 0, CF_CANCEL_PENDING);
+    cf__lock(&executor->lock);
+    hub->killing = signal;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        if (lane->phase >= CF__LANE_STARTING && !lane->dead && lane->due != 0)
+            cf__lane_kill(hub, lane, signal);
+    }
+    cf__hub_wake(hub);
+    cf__unlock(&executor->lock);
+    return CF_OK;
+}
+
+CFUTURES_API void cf_process_main(int argc, char **argv)
+{
+    int channel, memory;
+    cf__store_release(&cf__process_main_called, 1);
+    if (argc != 3 || strcmp(argv[1], "--cfutures-zygote") != 0) return;
+    if (sscanf(argv[2], "%d:%d", &channel, &memory) != 2) _exit(127);
+    (void)fcntl(channel, F_SETFD, FD_CLOEXEC);
+    void *base;
+    const size_t size = cf__memory_accept(memory, &base);
+    (void)close(memory);
+    if (size < CF__SHARE_SIZE) _exit(127);
+    cf__share *const share = base;
+    if (share->check != cf__share_check() || size < cf__share_size(share->lanes)) _exit(127);
+    cf__kid *const kids = calloc(share->lanes, sizeof *kids);
+    if (kids == NULL) _exit(127);
+    cf__watch_forks();
+    cf__forked_child(); /* no executor of the host is ours */
+    cf__zygote_main(share, kids, channel);
+}
+
+#endif /* CFUTURES_POSIX */
+
 
 #endif /* CFUTURES_IMPLEMENTATION */
 

@@ -1,7 +1,7 @@
 /* cc -std=c11 -O2 -I. examples/flags.c -o flags -pthread */
 
 /*
- * Downloads the flags of the 20 most populous countries over HTTP in four styles, each one small
+ * Downloads the flags of the 20 most populous countries over HTTP in five styles, each one small
  * function (begin reading at run_sequential); without a URL from a slow little server of its own.
  * `flags --help` explains the options. The style of --threads in Python:
  *
@@ -673,6 +673,11 @@ static cf_status run_threads(struct run *run) {
     return run_map(run, cf_thread_pool_new);
 }
 
+/* Python: the same with ProcessPoolExecutor */
+static cf_status run_processes(struct run *run) {
+    return run_map(run, cf_process_pool_new);
+}
+
 /* Python: futures = [pool.submit(download_flag, code) for code in codes]
  *         for future in as_completed(futures): print(future, future.result()) */
 static cf_status run_as_completed(struct run *run) {
@@ -754,6 +759,7 @@ static cf_status run_eventloop(struct run *run) {
 static const struct style styles[] = {
     {"sequential", run_sequential, 1, false},
     {"threads", run_threads, 20, false},
+    {"processes", run_processes, 20, false},
     {"as-completed", run_as_completed, 10, true},
     {"eventloop", run_eventloop, 20, false},
 };
@@ -1028,10 +1034,11 @@ static const char usage[] =
     "\n"
     "  --sequential     one after another\n"
     "  --threads        by cf_executor_map\n"
+    "  --processes      by the same, in worker processes: one word changes\n"
     "  --as-completed   by cf_executor_submit and cf_as_completed, printing every future\n"
     "  --eventloop      by poll on cf_as_completed_fd\n"
     "                   (several: one after another, with a table; none: all of them)\n"
-    "  -j, --workers N  threads (20; 10 for --as-completed)\n"
+    "  -j, --workers N  threads or processes (20; 10 for --as-completed)\n"
     "  -o, --output DIR instead of downloads\n"
     "  --timeout S      seconds that one flag may take (10)\n"
     "  -h, --help       this text\n"

@@ -537,7 +537,7 @@ TEST(an_inline_task_on_a_worker_waits_as_that_worker) {
 static int task_chain(cf_task *task, void *arg) {
     const int n = *(const int *)arg;
     if (n == 0) {
-        CHECK(thread_count() < 60);
+        CHECK(thread_count() < 400); /* not a thread a level */
         return return_int(task, 0);
     }
     return return_int(task, take_int(submit_int(cf_task_executor(task), task_chain, n - 1)) + 1);
@@ -549,6 +549,20 @@ TEST(two_thousand_levels_with_one_worker) {
 
 TEST(two_thousand_levels_with_four_workers) {
     CHECK_EQ(run_int(pool(4), task_chain, 2000), 2000);
+}
+
+/* More than one stack could hold, whatever its size. */
+TEST(twenty_thousand_levels_with_one_worker) {
+    CHECK_EQ(run_int(pool(1), task_chain, 20000), 20000);
+}
+
+TEST(twenty_thousand_levels_on_a_small_stack) {
+    if (strncmp(test_backend(), "c11", 3) == 0) {
+        SKIP("C11 threads have no stack size");
+    }
+    cf_executor *executor =
+        pool_with(&(cf_pool_options){.max_workers = 1, .stack_size = (size_t)1 << 20});
+    CHECK_EQ(run_int(executor, task_chain, 20000), 20000);
 }
 
 TEST(several_deep_chains_at_once) {
@@ -1883,6 +1897,8 @@ TEST_MAIN(
     RUN(an_inline_task_on_a_worker_waits_as_that_worker)
     RUN(two_thousand_levels_with_one_worker)
     RUN(two_thousand_levels_with_four_workers)
+    RUN(twenty_thousand_levels_with_one_worker)
+    RUN(twenty_thousand_levels_on_a_small_stack)
     RUN(several_deep_chains_at_once)
     RUN(two_thousand_levels_by_wait_and_as_completed)
     RUN(two_thousand_levels_by_map)

@@ -1,0 +1,1137 @@
+/* The process pool when workers die: each death hurts one task, ends it with a status that says
+ * why, and leaves a pool that works, no process and no descriptor behind. */
+#ifndef CFUTURES_POSIX
+#define CFUTURES_POSIX
+#endif
+#include "test.h"
+
+#include "process.h"
+
+#include <stddef.h>
+#include <sys/time.h>
+
+/* ---------------------------------------------------------------- the five deaths */
+
+static bool says_number(const char *message, long number) {
+    char digits[24];
+    const size_t length = (size_t)snprintf(digits, sizeof digits, "%ld", number);
+    for (const char *at = strstr(message, digits); at != NULL; at = strstr(at + 1, digits)) {
+        const bool begins = at == message || at[-1] < '0' || at[-1] > '9';
+        if (begins && (at[length] < '0' || at[length] > '9')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_lost(cf_future *future, const death *d, pid_t worker) {
+    CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+    CHECK_EQ(cf_future_error_code(future), d->code);
+    CHECK_EQ(cf_future_state(future), CF_STATE_FINISHED);
+    const char *message = cf_future_error_message(future);
+    CHECK(says_number(message, (long)worker));
+    CHECK(says_number(message, d->signal != 0 ? d->signal : d->code - 256));
+    CHECK(strstr(message, d->name) != NULL);
+    CHECK(cf_future_result(future, 0, NULL) == NULL);
+    CHECK_EQ(cf_future_result_size(future), 0);
+}
+
+TEST(a_task_whose_worker_dies_is_lost_and_says_why) {
+    cf_executor *executor = processes(1);
+    for (int which = 0; which < DEATHS; which++) {
+        char repr[128], expected[64];
+        cf_future *future = submit_int(executor, task_die, which);
+        CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+        check_lost(future, death_of(which), arrived_pid(which));
+        snprintf(expected, sizeof expected, "state=finished raised CF_WORKER_LOST %d>",
+                 death_of(which)->code);
+        cf_future_repr(future, repr, sizeof repr);
+        CHECK(strstr(repr, expected) != NULL);
+        UNTIL(is_gone(arrived_pid(which)));
+        cf_future_release(future);
+        still_works(executor);
+    }
+    const cf_stats stats = stats_of(executor);
+    CHECK_EQ(stats.lost, DEATHS);
+    CHECK_EQ(stats.restarts, DEATHS);
+    CHECK_EQ(stats.finished, 2 * DEATHS);
+    shut(executor);
+}
+
+TEST(nobody_else_notices) {
+    enum { OTHERS = 3, QUEUED = 20 };
+    for (int which = 0; which < DEATHS; which++) {
+        cf_future *others[OTHERS], *queued[QUEUED];
+        cf_executor *executor = processes(OTHERS + 1);
+        atomic_store(&sh->open, 0);
+        atomic_store(&sh->slots, 0);
+        atomic_store(&sh->arrivals, 0);
+        occupy_processes(executor, OTHERS, others);
+        cf_future *victim = submit_int(executor, task_die, which);
+        for (int i = 0; i < QUEUED; i++) {
+            queued[i] = submit_int(executor, task_square, i);
+        }
+        CHECK_STATUS(outcome(victim), CF_WORKER_LOST);
+        check_lost(victim, death_of(which), arrived_pid(OTHERS));
+        for (int i = 0; i < QUEUED; i++) {
+            CHECK_EQ(take_int(queued[i]), i * i);
+        }
+        for (int i = 0; i < OTHERS; i++) {
+            CHECK(is_alive(arrived_pid(i)));
+            CHECK_STATUS(cf_future_wait(others[i], 0), CF_TIMEOUT);
+        }
+        open_shared();
+        for (int i = 0; i < OTHERS; i++) {
+            CHECK(take_int(others[i]) > 0);
+        }
+        cf_future_release(victim);
+        CHECK_EQ(stats_of(executor).lost, 1);
+        shut(executor);
+    }
+}
+
+TEST(a_worker_that_is_killed_while_busy_is_lost) {
+    cf_executor *executor = processes(2);
+    for (int i = 0; i < 10; i++) {
+        cf_future *victim = submit_none(executor, task_hang);
+        await_arrivals(i + 1);
+        CHECK_EQ(kill(arrived_pid(i), SIGKILL), 0);
+        check_lost(victim, death_of(2), arrived_pid(i));
+        cf_future_release(victim);
+        still_works(executor);
+    }
+    shut(executor);
+}
+
+/* A pool may replace an idle worker at once, or when it is needed. */
+static void await_death(cf_executor *executor, uint64_t restarts) {
+    UNTIL(stats_of(executor).workers == 0 || stats_of(executor).restarts > restarts);
+}
+
+TEST(a_worker_that_dies_while_idle_hurts_nobody) {
+    cf_executor *executor = processes(1);
+    for (int i = 0; i < 10; i++) {
+        const uint64_t restarts = stats_of(executor).restarts;
+        const pid_t worker = pid_of_a_worker(executor);
+        CHECK_EQ(kill(worker, i % 2 == 0 ? SIGKILL : SIGTERM), 0);
+        await_death(executor, restarts);
+        CHECK(pid_of_a_worker(executor) != worker);
+    }
+    CHECK_EQ(stats_of(executor).lost, 0);
+    CHECK_EQ(stats_of(executor).restarts, 10);
+    shut(executor);
+}
+
+TEST(a_submit_that_races_with_the_death_of_an_idle_worker_ends) {
+    cf_executor *executor = processes(1);
+    int ran = 0;
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(kill(pid_of_a_worker(executor), SIGKILL), 0);
+        cf_future *future = submit_none(executor, task_pid);
+        const cf_status status = outcome(future);
+        CHECK(status == CF_OK || status == CF_WORKER_LOST);
+        ran += status == CF_OK;
+        cf_future_release(future);
+        still_works(executor);
+    }
+    CHECK(ran > 0);
+    shut(executor);
+}
+
+/* ---------------------------------------------------------------- deaths while starting */
+
+typedef struct start {
+    int which, attempts; /* how the first workers die, and how many of them */
+} start;
+
+static start starting;
+
+static int initialise_or_die(void *arg) {
+    const start *s = arg;
+    arrive();
+    if (atomic_fetch_add(&sh->count, 1) < s->attempts) {
+        die(s->which);
+    }
+    return 0;
+}
+
+TEST(a_worker_that_dies_while_starting_is_started_again) {
+    for (int which = 0; which < DEATHS; which++) {
+        starting = (start){which, 1};
+        cf_executor *executor = processes_with(&(cf_pool_options){
+            .max_workers = 1, .initializer = initialise_or_die, .worker_arg = &starting});
+        atomic_store(&sh->count, 0);
+        still_works(executor);
+        CHECK_EQ(atomic_load(&sh->count), 2);
+        CHECK_EQ(stats_of(executor).lost, 0);
+        shut(executor);
+    }
+}
+
+TEST(workers_that_always_die_while_starting_break_the_pool) {
+    for (int which = 1; which < DEATHS; which += 2) { /* by signal, by exit */
+        cf_future *futures[5];
+        starting = (start){which, INT_MAX};
+        cf_executor *executor = processes_with(&(cf_pool_options){
+            .max_workers = 2, .initializer = initialise_or_die, .worker_arg = &starting});
+        for (int i = 0; i < 5; i++) {
+            futures[i] = submit_none(executor, task_nothing);
+        }
+        for (int i = 0; i < 5; i++) {
+            CHECK_STATUS(outcome(futures[i]), CF_BROKEN);
+            CHECK(cf_future_error_message(futures[i])[0] != '\0');
+        }
+        CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_BROKEN);
+        CHECK(atomic_load(&sh->count) < 100); /* a limit, and no storm */
+        release_all(futures, 5);
+        shut(executor);
+    }
+}
+
+static int initialise_and_stay(void *arg) {
+    (void)arg;
+    arrive();
+    UNTIL(atomic_load(&sh->open) != 0);
+    return 0;
+}
+
+TEST(a_worker_that_is_killed_while_starting_is_started_again) {
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .initializer = initialise_and_stay});
+    cf_future *future = submit_none(executor, task_pid);
+    await_arrivals(1);
+    CHECK_EQ(kill(arrived_pid(0), SIGKILL), 0);
+    await_arrivals(2);
+    CHECK_EQ(cf_future_state(future), CF_STATE_PENDING);
+    open_shared();
+    CHECK_EQ(take_int(future), arrived_pid(1));
+    CHECK_EQ(stats_of(executor).lost, 0);
+    shut(executor);
+}
+
+TEST(what_waits_for_a_starting_worker_can_be_cancelled) {
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .initializer = initialise_and_stay});
+    cf_future *future = submit_none(executor, task_pid);
+    await_arrivals(1);
+    CHECK_EQ(cf_future_state(future), CF_STATE_PENDING);
+    CHECK(cf_future_cancel(future));
+    CHECK_STATUS(take_outcome(future), CF_CANCELLED);
+    open_shared();
+    still_works(executor);
+    shut(executor);
+}
+
+TEST(a_pool_that_is_starting_can_be_killed) {
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 2, .initializer = initialise_and_stay});
+    cf_future *futures[2] = {submit_none(executor, task_pid), submit_none(executor, task_pid)};
+    await_arrivals(1);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(take_outcome(futures[i]), CF_CANCELLED); /* they never ran */
+    }
+    shut(executor);
+    CHECK(!is_alive(arrived_pid(0)));
+}
+
+/* ---------------------------------------------------------------- break_on_crash */
+
+TEST(with_break_on_crash_one_death_breaks_the_pool) {
+    enum { PENDING = 4 };
+    for (int which = 0; which < DEATHS; which++) {
+        cf_future *running, *pending[PENDING];
+        cf_executor *executor =
+            processes_with(&(cf_pool_options){.max_workers = 2, .break_on_crash = true});
+        atomic_store(&sh->slots, 0);
+        occupy_processes(executor, 1, &running);
+        cf_future *victim = submit_int(executor, task_die, which);
+        for (int i = 0; i < PENDING; i++) {
+            pending[i] = submit_none(executor, task_hang);
+        }
+        CHECK_STATUS(outcome(victim), CF_WORKER_LOST);
+        check_lost(victim, death_of(which), arrived_pid(1));
+        CHECK_STATUS(outcome(running), CF_BROKEN);
+        for (int i = 0; i < PENDING; i++) {
+            CHECK_STATUS(outcome(pending[i]), CF_BROKEN);
+        }
+        CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_BROKEN);
+        shut(executor);
+        CHECK(!is_alive(arrived_pid(0)));
+        cf_future_release(running);
+        cf_future_release(victim);
+        release_all(pending, PENDING);
+    }
+}
+
+TEST(with_break_on_crash_the_death_of_an_idle_worker_breaks_the_pool) {
+    cf_future *running;
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 2, .break_on_crash = true});
+    const pid_t idle = pid_of_a_worker(executor);
+    running = submit_none(executor, task_stay); /* takes the idle one, hence another is needed */
+    await_arrivals(1);
+    cf_future *second = submit_none(executor, task_pid);
+    const pid_t other = (pid_t)take_int(second);
+    CHECK(other != idle);
+    CHECK_EQ(kill(other, SIGKILL), 0);
+    CHECK_STATUS(outcome(running), CF_BROKEN);
+    CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_BROKEN);
+    cf_future_release(running);
+    shut(executor);
+}
+
+TEST(a_worker_that_leaves_after_its_tasks_breaks_nothing) {
+    cf_executor *executor = processes_with(&(cf_pool_options){
+        .max_workers = 1, .max_tasks_per_child = 1, .break_on_crash = true});
+    for (int i = 0; i < 5; i++) {
+        still_works(executor);
+    }
+    shut(executor);
+}
+
+/* ---------------------------------------------------------------- big data */
+
+TEST(a_crash_with_much_data_queued_does_not_block) { /* test_crash_big_data */
+    enum { COUNT = 12, SIZE = 10 << 16 };
+    unsigned char *data = calloc(1, SIZE);
+    cf_future *futures[COUNT];
+    cf_executor *executor = processes(2);
+    CHECK(data != NULL);
+    for (int i = 0; i < COUNT; i++) {
+        memcpy(data, &(int){2}, sizeof(int));
+        futures[i] =
+            cf_executor_submit(executor, i % 3 == 0 ? task_die : task_echo, data, SIZE);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_STATUS(take_outcome(futures[i]), i % 3 == 0 ? CF_WORKER_LOST : CF_OK);
+    }
+    free(data);
+    still_works(executor);
+    shut(executor);
+}
+
+/* The sizes and the moment of the death, for tasks that are killed while results travel. */
+typedef struct timed_death {
+    uint32_t size, after_us;
+} timed_death;
+
+static int task_timed_death(cf_task *task, void *arg) {
+    const timed_death *t = arg;
+    unsigned char *buffer = cf_task_result_buffer(task, t->size);
+    CHECK(buffer != NULL);
+    fill(buffer, t->size, t->size);
+    const struct itimerval when = {.it_value = {0, 1 + (suseconds_t)t->after_us}};
+    CHECK_EQ(setitimer(ITIMER_REAL, &when, NULL), 0); /* before or after the return */
+    return 0;
+}
+
+TEST(a_result_is_whole_or_its_worker_lost) {
+    static const uint32_t sizes[] = {8, 3000, 100000, 1 << 20};
+    unsigned char *expected = malloc(1 << 20);
+    cf_executor *executor = processes(1);
+    uint64_t random = 88172645463325252U;
+    CHECK(expected != NULL);
+    for (int i = 0; i < 160; i++) {
+        const timed_death t = {sizes[i % 4], (uint32_t)(test_random(&random) % 300)};
+        cf_status status = CF_SYSTEM;
+        cf_future *future = cf_executor_submit(executor, task_timed_death, &t, sizeof t);
+        const void *result = cf_future_result(future, limit(8), &status);
+        CHECK_EQ(result != NULL, status == CF_OK);
+        if (result != NULL) {
+            CHECK_EQ(cf_future_result_size(future), t.size);
+            fill(expected, t.size, t.size);
+            CHECK(memcmp(result, expected, t.size) == 0);
+        } else {
+            CHECK_STATUS(status, CF_WORKER_LOST);
+            CHECK_EQ(cf_future_error_code(future), SIGALRM);
+        }
+        cf_future_release(future);
+    }
+    free(expected);
+    shut(executor);
+}
+
+static int task_returns_and_dies(cf_task *task, void *arg) {
+    CHECK_EQ(return_int(task, 1), 0);
+    die(*(const int *)arg);
+    return 0;
+}
+
+TEST(a_result_counts_only_when_the_task_has_returned) {
+    cf_executor *executor = processes(1);
+    for (int which = 0; which < DEATHS; which++) {
+        CHECK_STATUS(take_outcome(submit_int(executor, task_returns_and_dies, which)),
+                     CF_WORKER_LOST);
+    }
+    shut(executor);
+}
+
+static int task_exits(cf_task *task, void *arg) {
+    (void)task;
+    exit(*(const int *)arg);
+}
+
+static void mark_exit(void) {
+    atomic_fetch_add(&sh->other, 1);
+}
+
+TEST(a_task_that_calls_exit_is_lost_with_the_exit_status) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_int(executor, task_exits, 99);
+    CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+    CHECK_EQ(cf_future_error_code(future), 256 + 99);
+    CHECK(says_number(cf_future_error_message(future), 99));
+    cf_future_release(future);
+    shut(executor);
+}
+
+TEST(workers_end_without_the_exit_functions_of_the_host) {
+    share();
+    CHECK_EQ(atexit(mark_exit), 0);
+    cf_executor *executor = processes(2);
+    still_works(executor);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_die, 3)), CF_WORKER_LOST);
+    shut(executor);
+    CHECK_EQ(atomic_load(&sh->other), 0);
+}
+
+/* ---------------------------------------------------------------- workers that misbehave */
+
+static int task_closes_descriptors(cf_task *task, void *arg) {
+    (void)arg;
+    for (int fd = 3; fd < 1024; fd++) {
+        close(fd);
+    }
+    return return_int(task, 1);
+}
+
+TEST(a_worker_that_closes_all_descriptors_harms_itself_only) {
+    cf_executor *executor = processes(2);
+    for (int i = 0; i < 5; i++) {
+        cf_future *other = submit_int(executor, task_square, 4);
+        cf_future *future = submit_none(executor, task_closes_descriptors);
+        const cf_status status = take_outcome(future);
+        CHECK(status == CF_WORKER_LOST || status == CF_OK);
+        (void)take_outcome(other); /* it may have met the dying worker */
+    }
+    UNTIL(take_outcome(submit_int(executor, task_square, 4)) == CF_OK);
+    still_works(executor);
+    shut(executor);
+}
+
+static int task_babbles(cf_task *task, void *arg) {
+    uint64_t random = 88172645463325252U + (uint64_t) * (const int *)arg;
+    unsigned char noise[512];
+    (void)task;
+    for (int round = 0; round < 4; round++) {
+        for (size_t i = 0; i < sizeof noise; i++) {
+            noise[i] = (unsigned char)test_random(&random);
+        }
+        for (int fd = 3; fd < 64; fd++) {
+            const int flags = fcntl(fd, F_GETFL);
+            if (flags != -1) {
+                fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+                const ssize_t written = write(fd, noise, 1 + (size_t)(test_random(&random) % 512));
+                (void)written;
+            }
+        }
+    }
+    _exit(3);
+}
+
+TEST(a_worker_that_writes_noise_into_every_descriptor_does_not_harm_the_host) {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL); /* of the test's own pipes; not of the library's */
+    cf_executor *executor = processes(2);
+    for (int i = 0; i < 40; i++) {
+        const cf_status status = take_outcome(submit_int(executor, task_babbles, i));
+        CHECK(status == CF_WORKER_LOST || status == CF_OK || status == CF_TASK_FAILED ||
+              status == CF_BROKEN || status == CF_NO_MEMORY);
+        if (status == CF_BROKEN) {
+            cf_executor_close(executor);
+            executor = processes(2);
+        }
+    }
+    cf_executor_close(executor);
+    executor = processes(1);
+    still_works(executor);
+    shut(executor);
+}
+
+static int task_leaves_a_grandchild(cf_task *task, void *arg) {
+    (void)task;
+    const pid_t child = fork();
+    if (child == 0) {
+        arrive(); /* and holds a copy of every descriptor */
+        while (atomic_load(&sh->open) == 0) {
+            test_pause();
+        }
+        _exit(0);
+    }
+    CHECK(child > 0);
+    UNTIL(atomic_load(&sh->arrivals) > 0);
+    if (*(const int *)arg < DEATHS) {
+        die(*(const int *)arg);
+    }
+    return 0;
+}
+
+TEST(a_grandchild_that_holds_the_channel_hides_no_death) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_int(executor, task_leaves_a_grandchild, 2);
+    CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+    CHECK_EQ(cf_future_error_code(future), SIGKILL);
+    cf_future_release(future);
+    still_works(executor);
+    shut(executor); /* although the grandchild lives */
+    open_shared();
+    UNTIL(!is_alive(arrived_pid(0)));
+}
+
+TEST(a_grandchild_does_not_keep_the_pool_from_closing) {
+    cf_executor *executor = processes(1);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_leaves_a_grandchild, DEATHS)), CF_OK);
+    shut(executor);
+    open_shared();
+    UNTIL(!is_alive(arrived_pid(0)));
+}
+
+/* ---------------------------------------------------------------- task deadlines */
+
+static int task_hang_without_sigterm(cf_task *task, void *arg) {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGTERM, &ignore, NULL);
+    return task_hang(task, arg);
+}
+
+static int task_spin(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    arrive();
+    while (atomic_load(&sh->open) == 0) {
+    }
+    return 0;
+}
+
+static int task_stop(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    arrive();
+    raise(SIGSTOP);
+    return 0;
+}
+
+static void check_timed_out(cf_executor *executor, cf_task_fn *fn, int arrival) {
+    const cf_duration timeout = 60 * CF_MILLISECOND;
+    const int64_t begin = now();
+    cf_future *future = submit_timed(executor, fn, timeout);
+    CHECK_STATUS(outcome(future), CF_TASK_TIMEOUT);
+    CHECK(now() - begin >= timeout);
+    CHECK(!is_alive(arrived_pid(arrival)));
+    CHECK_EQ(cf_future_error_code(future), 0);
+    CHECK(cf_future_error_message(future)[0] != '\0');
+    cf_future_release(future);
+}
+
+TEST(a_task_that_runs_too_long_is_killed) {
+    cf_task_fn *const functions[] = {task_hang, task_spin, task_hang_without_sigterm, task_stop};
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .kill_grace = 30 * CF_MILLISECOND});
+    for (int i = 0; i < 4; i++) {
+        check_timed_out(executor, functions[i], i);
+        still_works(executor);
+    }
+    CHECK_EQ(stats_of(executor).restarts, 4);
+    shut(executor);
+}
+
+TEST(a_deadline_hurts_no_other_task) {
+    cf_future *stay;
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 2, .kill_grace = 10 * CF_MILLISECOND});
+    occupy_processes(executor, 1, &stay);
+    for (int i = 0; i < 5; i++) {
+        check_timed_out(executor, i % 2 == 0 ? task_hang : task_hang_without_sigterm, i + 1);
+    }
+    CHECK_STATUS(cf_future_wait(stay, 0), CF_TIMEOUT);
+    open_shared();
+    CHECK_EQ(take_int(stay), arrived_pid(0));
+    shut(executor);
+}
+
+TEST(a_deadline_counts_from_the_start_of_the_task) {
+    cf_future *stay, *queued;
+    cf_executor *executor = processes(1);
+    occupy_processes(executor, 1, &stay);
+    queued = submit_timed(executor, task_pid, 50 * CF_MILLISECOND);
+    sleep_for(100 * CF_MILLISECOND); /* what is measured, no means of order */
+    CHECK_EQ(cf_future_state(queued), CF_STATE_PENDING);
+    open_shared();
+    CHECK(take_int(queued) > 0);
+    CHECK(take_int(stay) > 0);
+    shut(executor);
+}
+
+TEST(a_deadline_that_is_kept_changes_nothing) {
+    cf_executor *executor = processes(1);
+    const pid_t worker = pid_of_a_worker(executor);
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(take_int(submit_timed(executor, task_pid, limit(8))), worker);
+        CHECK_EQ(take_int(submit_timed(executor, task_pid, -1)), worker);
+        CHECK_EQ(take_int(submit_timed(executor, task_pid, INT64_MAX)), worker);
+    }
+    shut(executor);
+}
+
+static int task_about_a_millisecond(cf_task *task, void *arg) {
+    const struct timespec t = {0, *(const int *)arg};
+    nanosleep(&t, NULL);
+    return return_int(task, (int)getpid());
+}
+
+TEST(a_deadline_that_races_with_the_result_kills_no_later_task) {
+    uint64_t late = 0;
+    cf_executor *executor = processes(1);
+    for (int i = 0; i < 100; i++) {
+        const int length = 500000 + i * 10000;
+        cf_future *future =
+            cf_executor_submit_with(executor, task_about_a_millisecond, &length, sizeof length,
+                                    &(cf_submit_options){.timeout = CF_MILLISECOND});
+        cf_future *next = submit_none(executor, task_pid);
+        const cf_status status = take_outcome(future);
+        CHECK(status == CF_OK || status == CF_TASK_TIMEOUT);
+        CHECK_STATUS(take_outcome(next), CF_OK);
+        late += status == CF_TASK_TIMEOUT;
+    }
+    CHECK(stats_of(executor).restarts <= late);
+    shut(executor);
+}
+
+static int task_sees_its_deadline(cf_task *task, void *arg) {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)arg;
+    sigaction(SIGTERM, &ignore, NULL);
+    arrive();
+    UNTIL(cf_task_stop_requested(task));
+    atomic_store(&sh->count, 1);
+    return task_hang(task, NULL);
+}
+
+TEST(a_task_sees_that_its_deadline_has_passed) {
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .kill_grace = CF_SECOND});
+    CHECK_STATUS(take_outcome(submit_timed(executor, task_sees_its_deadline, CF_MILLISECOND)),
+                 CF_TASK_TIMEOUT);
+    CHECK_EQ(atomic_load(&sh->count), 1);
+    shut(executor);
+}
+
+TEST(without_a_limit_of_grace_sigterm_is_all) {
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .kill_grace = -1});
+    check_timed_out(executor, task_hang, 0);
+    cf_future *deaf = submit_timed(executor, task_hang_without_sigterm, CF_MILLISECOND);
+    await_arrivals(2);
+    CHECK_STATUS(cf_future_wait(deaf, 100 * CF_MILLISECOND), CF_TIMEOUT);
+    CHECK(is_alive(arrived_pid(1)));
+    CHECK_EQ(kill(arrived_pid(1), SIGKILL), 0);
+    CHECK_STATUS(outcome(deaf), CF_TASK_TIMEOUT);
+    cf_future_release(deaf);
+    still_works(executor);
+    shut(executor);
+}
+
+TEST(many_deadlines_at_once) {
+    enum { COUNT = 12 };
+    cf_future *futures[COUNT];
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 4, .kill_grace = 10 * CF_MILLISECOND});
+    for (int i = 0; i < COUNT; i++) {
+        futures[i] = submit_timed(executor, i % 3 == 0 ? task_hang_without_sigterm : task_hang,
+                                  (5 + i % 4) * CF_MILLISECOND);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_STATUS(take_outcome(futures[i]), CF_TASK_TIMEOUT);
+    }
+    still_works(executor);
+    shut(executor);
+}
+
+TEST(with_break_on_crash_a_deadline_is_no_crash) {
+    cf_executor *executor = processes_with(&(cf_pool_options){
+        .max_workers = 1, .break_on_crash = true, .kill_grace = 10 * CF_MILLISECOND});
+    check_timed_out(executor, task_hang, 0);
+    still_works(executor);
+    shut(executor);
+}
+
+/* ---------------------------------------------------------------- kill_workers */
+
+TEST(kill_workers_takes_two_signals_and_process_pools_only) {
+    cf_executor *threads = pool(1), *here = inline_executor(), *executor = processes(1);
+    still_works(executor);
+    CHECK_STATUS(cf_executor_kill_workers(NULL, SIGKILL), CF_INVALID);
+    CHECK_STATUS(cf_executor_kill_workers(threads, SIGKILL), CF_INVALID);
+    CHECK_STATUS(cf_executor_kill_workers(here, SIGTERM), CF_INVALID);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGINT), CF_INVALID);
+    CHECK_STATUS(cf_executor_kill_workers(executor, 0), CF_INVALID);
+    still_works(executor);
+    still_works(threads);
+    cf_executor_close(threads);
+    cf_executor_close(here);
+    shut(executor);
+}
+
+static void kill_all_by(int signal, cf_task_fn *fn, int expected) {
+    cf_future *running[2], *pending[6];
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 2, .kill_grace = 30 * CF_MILLISECOND});
+    atomic_store(&sh->slots, 0);
+    const int before = atomic_load(&sh->arrivals);
+    for (int i = 0; i < 2; i++) {
+        running[i] = submit_none(executor, fn);
+    }
+    await_arrivals(before + 2);
+    for (int i = 0; i < 6; i++) {
+        pending[i] = submit_none(executor, task_stay);
+    }
+    CHECK_STATUS(cf_executor_kill_workers(executor, signal), CF_OK);
+    for (int i = 0; i < 6; i++) {
+        CHECK_STATUS(cf_future_wait(pending[i], 0), CF_CANCELLED);
+    }
+    CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_SHUTDOWN);
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(outcome(running[i]), CF_WORKER_LOST);
+        CHECK_EQ(cf_future_error_code(running[i]), expected);
+    }
+    CHECK_STATUS(cf_executor_kill_workers(executor, signal), CF_OK);
+    shut(executor);
+    CHECK(!is_alive(arrived_pid(0)) && !is_alive(arrived_pid(1)));
+    CHECK_EQ(atomic_load(&sh->arrivals), before + 2);
+    release_all(running, 2);
+    release_all(pending, 6);
+}
+
+TEST(kill_workers_ends_running_and_pending_tasks) {
+    kill_all_by(SIGKILL, task_hang, SIGKILL);
+    kill_all_by(SIGTERM, task_hang, SIGTERM);
+    kill_all_by(SIGTERM, task_hang_without_sigterm, SIGKILL);
+    kill_all_by(SIGKILL, task_stop, SIGKILL);
+    kill_all_by(SIGTERM, task_stop, SIGKILL);
+}
+
+TEST(kill_workers_does_not_wait) {
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .kill_grace = 300 * CF_MILLISECOND});
+    cf_future *deaf = submit_none(executor, task_hang_without_sigterm);
+    await_arrivals(1);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGTERM), CF_OK);
+    CHECK_STATUS(cf_future_wait(deaf, 0), CF_TIMEOUT);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK); /* harder, and at once */
+    CHECK_STATUS(take_outcome(deaf), CF_WORKER_LOST);
+    shut(executor);
+}
+
+TEST(kill_workers_before_any_worker_has_started) {
+    cf_executor *executor = processes(2);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGTERM), CF_OK);
+    CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_SHUTDOWN);
+    shut(executor);
+}
+
+TEST(kill_workers_that_are_idle_dead_or_gone) {
+    cf_executor *executor = processes(2);
+    still_works(executor);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGTERM), CF_OK);
+    shut(executor);
+    executor = processes(1);
+    CHECK_EQ(kill(pid_of_a_worker(executor), SIGKILL), 0);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK);
+    shut(executor);
+    executor = processes(1);
+    still_works(executor);
+    CHECK_STATUS(cf_executor_shutdown(executor, limit(8), CF_RUN_PENDING), CF_OK);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK);
+    cf_executor_close(executor);
+}
+
+TEST(a_complete_result_wins_over_kill_workers) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_int(executor, task_square, 5);
+    CHECK_EQ(int_of(future), 25);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK);
+    CHECK_EQ(take_int(future), 25);
+    shut(executor);
+}
+
+TEST(kill_workers_while_workers_are_being_replaced) {
+    for (int round = 0; round < 30; round++) {
+        cf_future *futures[20];
+        cf_executor *executor =
+            processes_with(&(cf_pool_options){.max_workers = 2, .max_tasks_per_child = 1});
+        for (int i = 0; i < 20; i++) {
+            futures[i] = submit_int(executor, task_square, i);
+        }
+        (void)cf_future_wait(futures[round % 5], limit(8));
+        CHECK_STATUS(cf_executor_kill_workers(executor, round % 2 == 0 ? SIGKILL : SIGTERM), CF_OK);
+        for (int i = 0; i < 20; i++) {
+            const cf_status status = take_outcome(futures[i]);
+            CHECK(status == CF_OK || status == CF_CANCELLED || status == CF_WORKER_LOST);
+        }
+        shut(executor);
+    }
+}
+
+/* ---------------------------------------------------------------- deaths around the shutdown */
+
+TEST(a_crash_after_a_shutdown_that_does_not_wait) { /* test_shutdown_deadlock, gh-132969 */
+    for (int round = 0; round < 20; round++) {
+        cf_future *futures[6];
+        cf_executor *executor = processes(2);
+        for (int i = 0; i < 6; i++) {
+            futures[i] = submit_int(executor, i % 2 == 0 ? task_die : task_square, round % DEATHS);
+        }
+        const cf_shutdown_mode mode = round % 2 == 0 ? CF_RUN_PENDING : CF_CANCEL_PENDING;
+        (void)cf_executor_shutdown(executor, 0, mode);
+        for (int i = 0; i < 6; i++) {
+            const cf_status status = take_outcome(futures[i]);
+            CHECK(status == (i % 2 == 0 ? CF_WORKER_LOST : CF_OK) ||
+                  (status == CF_CANCELLED && mode == CF_CANCEL_PENDING));
+        }
+        shut(executor);
+    }
+}
+
+TEST(a_worker_that_is_killed_during_the_shutdown) {
+    cf_future *stay[3];
+    cf_executor *executor = processes(3);
+    occupy_processes(executor, 3, stay);
+    CHECK_STATUS(cf_executor_shutdown(executor, 0, CF_RUN_PENDING), CF_TIMEOUT);
+    CHECK_EQ(kill(arrived_pid(1), SIGKILL), 0);
+    open_shared();
+    shut(executor);
+    int lost = 0;
+    for (int i = 0; i < 3; i++) {
+        const cf_status status = cf_future_wait(stay[i], 0);
+        CHECK(status == CF_OK || status == CF_WORKER_LOST);
+        lost += status == CF_WORKER_LOST;
+    }
+    CHECK(lost <= 1);
+    release_all(stay, 3);
+}
+
+TEST(all_workers_killed_at_once_again_and_again) {
+    enum { WORKERS = 5 };
+    cf_executor *executor = processes(WORKERS);
+    for (int round = 0; round < 10; round++) {
+        cf_future *futures[WORKERS];
+        atomic_store(&sh->slots, 0);
+        const int before = atomic_load(&sh->arrivals);
+        for (int i = 0; i < WORKERS; i++) {
+            futures[i] = submit_none(executor, task_hang);
+        }
+        await_arrivals(before + WORKERS);
+        for (int i = 0; i < WORKERS; i++) {
+            CHECK_EQ(kill(arrived_pid(i), SIGKILL), 0);
+        }
+        for (int i = 0; i < WORKERS; i++) {
+            CHECK_STATUS(take_outcome(futures[i]), CF_WORKER_LOST);
+        }
+    }
+    still_works(executor);
+    shut(executor);
+}
+
+TEST(when_every_process_of_the_pool_dies_the_futures_end) {
+    for (int round = 0; round < 5; round++) {
+        pid_t pids[32];
+        cf_future *stay[2], *pending[4];
+        cf_executor *executor = processes(2);
+        atomic_store(&sh->open, 0);
+        occupy_processes(executor, 2, stay);
+        for (int i = 0; i < 4; i++) {
+            pending[i] = submit_int(executor, task_square, i);
+        }
+        const size_t count = descendants(pids, 32);
+        for (size_t i = 0; i < count; i++) {
+            kill(pids[(i + (size_t)round) % count], SIGKILL);
+        }
+        for (int i = 0; i < 2; i++) {
+            const cf_status status = has_proc() ? outcome(stay[i]) : CF_BROKEN;
+            CHECK(status == CF_WORKER_LOST || status == CF_BROKEN);
+        }
+        for (int i = 0; i < 4; i++) {
+            const cf_status status = has_proc() ? outcome(pending[i]) : CF_BROKEN;
+            CHECK(status == CF_OK || status == CF_BROKEN || status == CF_WORKER_LOST);
+        }
+        open_shared();
+        cf_future *later = submit_none(executor, task_nothing);
+        const cf_status status = take_outcome(later);
+        CHECK(status == CF_OK || status == CF_BROKEN);
+        release_all(stay, 2);
+        release_all(pending, 4);
+        shut(executor);
+    }
+}
+
+/* ---------------------------------------------------------------- map */
+
+static int task_square_or_die(cf_task *task, void *arg) {
+    const int n = *(const int *)arg;
+    atomic_fetch_add(&sh->marks[n], 1);
+    if (n == 2) {
+        die(atomic_load(&sh->other));
+    }
+    return return_int(task, n * n);
+}
+
+TEST(a_death_inside_a_chunk_loses_the_item_that_ran) {
+    static const int items[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    cf_executor *executor = processes(2);
+    int round = 0;
+    for (size_t chunksize = 1; chunksize <= 10; chunksize++, round++) {
+        cf_status status = CF_OK;
+        atomic_store(&sh->other, round % DEATHS);
+        cf_map_iter *iter = cf_executor_map(executor, task_square_or_die, items, 10, sizeof *items,
+                                            &(cf_map_options){.chunksize = chunksize});
+        for (int i = 0; i < 10; i++) {
+            const int *result = cf_map_next(iter, &status);
+            CHECK_EQ(cf_map_index(iter), i);
+            if (i == 2) {
+                CHECK(result == NULL);
+                CHECK_STATUS(status, CF_WORKER_LOST);
+                CHECK_EQ(cf_map_error_code(iter), death_of(round % DEATHS)->code);
+                CHECK(cf_map_error_message(iter)[0] != '\0');
+            } else {
+                CHECK_STATUS(status, CF_OK);
+                CHECK_EQ(*result, i * i);
+            }
+        }
+        CHECK(cf_map_next(iter, &status) == NULL);
+        CHECK_STATUS(status, CF_END);
+        cf_map_close(iter);
+        CHECK_EQ(atomic_load(&sh->marks[2]), round + 1);
+    }
+    for (int i = 0; i < 10; i++) { /* no item ran twice */
+        CHECK_EQ(atomic_load(&sh->marks[i]), round);
+    }
+    shut(executor);
+}
+
+TEST(a_death_inside_map_array_loses_the_item_that_ran) {
+    static const int items[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    cf_executor *executor = processes(2);
+    for (size_t chunksize = 0; chunksize <= 10; chunksize += 2) {
+        int results[10];
+        size_t failed = SIZE_MAX;
+        atomic_store(&sh->other, 2);
+        memset(results, 0xff, sizeof results);
+        CHECK_STATUS(cf_executor_map_array(executor, task_square_or_die, items, sizeof *items,
+                                           results, sizeof *results, 10,
+                                           &(cf_map_options){.chunksize = chunksize}, &failed),
+                     CF_WORKER_LOST);
+        CHECK_EQ(failed, 2);
+        for (int i = 0; i < 10; i++) {
+            CHECK_EQ(results[i], i == 2 ? 0 : i * i);
+        }
+    }
+    shut(executor);
+}
+
+static int task_die_by_item(cf_task *task, void *arg) {
+    const int n = *(const int *)arg;
+    if (n % 4 != 0) {
+        die(n % DEATHS);
+    }
+    return return_int(task, n);
+}
+
+TEST(many_deaths_inside_one_chunk) {
+    static const int items[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    cf_executor *executor = processes(1);
+    cf_map_iter *iter = cf_executor_map(executor, task_die_by_item, items, 16, sizeof *items,
+                                        &(cf_map_options){.chunksize = 16});
+    for (int i = 0; i < 16; i++) {
+        cf_status status = CF_SYSTEM;
+        const int *result = cf_map_next(iter, &status);
+        CHECK_STATUS(status, i % 4 == 0 ? CF_OK : CF_WORKER_LOST);
+        CHECK_EQ(result != NULL, i % 4 == 0);
+    }
+    cf_map_close(iter);
+    shut(executor);
+}
+
+/* ---------------------------------------------------------------- the storm */
+
+static int initialise_slowly(void *arg) {
+    (void)arg;
+    const int slot = atomic_fetch_add(&sh->slots, 1) % 64;
+    atomic_store(&sh->pids[slot], (int)getpid());
+    if (slot % 3 == 0) {
+        const struct timespec t = {0, 300000};
+        nanosleep(&t, NULL);
+    }
+    return 0;
+}
+
+typedef struct storm_task {
+    int index, micros;
+    unsigned char padding[4000];
+} storm_task;
+
+static int task_in_a_storm(cf_task *task, void *arg) {
+    const storm_task *t = arg;
+    const struct timespec duration = {0, t->micros * 1000L};
+    atomic_fetch_add(&sh->count, 1);
+    if (t->micros > 0) {
+        nanosleep(&duration, NULL);
+    }
+    unsigned char *buffer = cf_task_result_buffer(task, (size_t)(t->index % 3) * 3000 + 4);
+    CHECK(buffer != NULL);
+    memcpy(buffer, &t->index, sizeof t->index);
+    return 0;
+}
+
+typedef struct storm {
+    int kills; /* to do */
+    atomic_int killed;
+    atomic_bool stop;
+} storm;
+
+/* Any living worker, whatever it does; 0: none is known. */
+static pid_t pick_worker(uint64_t *random) {
+    const uint64_t from = test_random(random);
+    for (uint64_t i = 0; i < 64; i++) {
+        const pid_t pid = (pid_t)atomic_load(&sh->pids[(from + i) % 64]);
+        if (pid > 0 && is_alive(pid) && is_descendant(pid, getpid())) {
+            return pid;
+        }
+    }
+    return 0;
+}
+
+static void *kill_at_random(void *arg) {
+    storm *s = arg;
+    uint64_t random = (uint64_t)now() | 1;
+    while (!atomic_load(&s->stop) && atomic_load(&s->killed) < s->kills) {
+        const pid_t pid = pick_worker(&random);
+        if (pid > 0 && kill(pid, SIGKILL) == 0) {
+            atomic_fetch_add(&s->killed, 1);
+        }
+        const struct timespec pause = {0, (long)(test_random(&random) % 10000000)};
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+static int storm_size(void) {
+    const char *text = getenv("CF_TEST_KILLS");
+    const long kills = text != NULL ? strtol(text, NULL, 10) : 0;
+    return kills > 0 ? (int)kills : 400;
+}
+
+static void count_end(cf_future *future, void *user) {
+    CHECK(cf_future_done(future));
+    atomic_fetch_add((atomic_int *)user, 1);
+}
+
+/* CF_TEST_KILLS=1000 for the full storm. */
+TEST(a_storm_of_kills_loses_only_what_was_hit) {
+    enum { BATCH = 60 };
+    const size_t mappings = shared_mappings();
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 3, .initializer = initialise_slowly});
+    storm s = {storm_size(), 0, false};
+    pthread_t killer;
+    int lost = 0, well = 0, broken = 0;
+    atomic_int ends = 0;
+    spawn(&killer, kill_at_random, &s);
+    int submitted = 0;
+    for (; atomic_load(&s.killed) < s.kills && broken == 0; submitted += BATCH) {
+        cf_future *futures[BATCH];
+        for (int i = 0; i < BATCH; i++) {
+            const storm_task t = {.index = submitted + i, .micros = i % 4 == 0 ? 400 : 0};
+            futures[i] = cf_executor_submit(executor, task_in_a_storm, &t,
+                                            i % 2 == 0 ? sizeof t : offsetof(storm_task, padding));
+            CHECK_STATUS(cf_future_add_done_callback(futures[i], count_end, &ends), CF_OK);
+        }
+        for (int i = 0; i < BATCH; i++) {
+            cf_status status = CF_SYSTEM;
+            const int *index = cf_future_result(futures[i], limit(8), &status);
+            CHECK(status == CF_OK || status == CF_WORKER_LOST || status == CF_BROKEN);
+            CHECK(status != CF_OK || *index == submitted + i);
+            CHECK(status != CF_WORKER_LOST || cf_future_error_code(futures[i]) == SIGKILL);
+            well += status == CF_OK;
+            lost += status == CF_WORKER_LOST;
+            broken += status == CF_BROKEN;
+            cf_future_release(futures[i]);
+        }
+    }
+    atomic_store(&s.stop, true);
+    join(killer);
+    fprintf(stderr, "%d kills: %d tasks lost, %d well\n", atomic_load(&s.killed), lost, well);
+    CHECK_EQ(broken, 0);
+    CHECK(lost <= atomic_load(&s.killed));
+    CHECK_EQ(lost + well, submitted);
+    CHECK(atomic_load(&sh->count) >= well);
+    CHECK(atomic_load(&sh->count) <= submitted); /* no task ran twice */
+    UNTIL(take_outcome(submit_none(executor, task_nothing)) == CF_OK);
+    CHECK_EQ(stats_of(executor).lost, lost);
+    shut(executor);
+    CHECK_EQ(atomic_load(&ends), submitted);
+    CHECK(shared_mappings() <= mappings + 1);
+    for (int i = 0; i < 64; i++) {
+        const pid_t pid = (pid_t)atomic_load(&sh->pids[i]);
+        CHECK(pid == 0 || !is_alive(pid));
+    }
+}
+
+TEST_MAIN(
+    RUN(a_task_whose_worker_dies_is_lost_and_says_why)
+    RUN(nobody_else_notices)
+    RUN(a_worker_that_is_killed_while_busy_is_lost)
+    RUN(a_worker_that_dies_while_idle_hurts_nobody)
+    RUN(a_submit_that_races_with_the_death_of_an_idle_worker_ends)
+    RUN(a_worker_that_dies_while_starting_is_started_again)
+    RUN(workers_that_always_die_while_starting_break_the_pool)
+    RUN(a_worker_that_is_killed_while_starting_is_started_again)
+    RUN(what_waits_for_a_starting_worker_can_be_cancelled)
+    RUN(a_pool_that_is_starting_can_be_killed)
+    RUN(with_break_on_crash_one_death_breaks_the_pool)
+    RUN(with_break_on_crash_the_death_of_an_idle_worker_breaks_the_pool)
+    RUN(a_worker_that_leaves_after_its_tasks_breaks_nothing)
+    RUN(a_crash_with_much_data_queued_does_not_block)
+    RUN(a_result_is_whole_or_its_worker_lost)
+    RUN(a_result_counts_only_when_the_task_has_returned)
+    RUN(a_task_that_calls_exit_is_lost_with_the_exit_status)
+    RUN(workers_end_without_the_exit_functions_of_the_host)
+    RUN(a_worker_that_closes_all_descriptors_harms_itself_only)
+    RUN(a_worker_that_writes_noise_into_every_descriptor_does_not_harm_the_host)
+    RUN(a_grandchild_that_holds_the_channel_hides_no_death)
+    RUN(a_grandchild_does_not_keep_the_pool_from_closing)
+    RUN(a_task_that_runs_too_long_is_killed)
+    RUN(a_deadline_hurts_no_other_task)
+    RUN(a_deadline_counts_from_the_start_of_the_task)
+    RUN(a_deadline_that_is_kept_changes_nothing)
+    RUN(a_deadline_that_races_with_the_result_kills_no_later_task)
+    RUN(a_task_sees_that_its_deadline_has_passed)
+    RUN(without_a_limit_of_grace_sigterm_is_all)
+    RUN(many_deadlines_at_once)
+    RUN(with_break_on_crash_a_deadline_is_no_crash)
+    RUN(kill_workers_takes_two_signals_and_process_pools_only)
+    RUN(kill_workers_ends_running_and_pending_tasks)
+    RUN(kill_workers_does_not_wait)
+    RUN(kill_workers_before_any_worker_has_started)
+    RUN(kill_workers_that_are_idle_dead_or_gone)
+    RUN(a_complete_result_wins_over_kill_workers)
+    RUN(kill_workers_while_workers_are_being_replaced)
+    RUN(a_crash_after_a_shutdown_that_does_not_wait)
+    RUN(a_worker_that_is_killed_during_the_shutdown)
+    RUN(all_workers_killed_at_once_again_and_again)
+    RUN(when_every_process_of_the_pool_dies_the_futures_end)
+    RUN(a_death_inside_a_chunk_loses_the_item_that_ran)
+    RUN(a_death_inside_map_array_loses_the_item_that_ran)
+    RUN(many_deaths_inside_one_chunk)
+    RUN_WITHIN(60, a_storm_of_kills_loses_only_what_was_hit)
+)
