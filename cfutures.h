@@ -875,6 +875,7 @@ static void cf__unpark(cf__word *word, long count)
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
 static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
+static void cf__parking_forked(void) {}
 
 #else /* mutex and condition variable */
 
@@ -962,6 +963,12 @@ static void cf__buckets_init(void)
 }
 
 static void cf__parking_init(void) { cf__parking_run_once(cf__buckets_init); }
+
+/* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
+static void cf__parking_forked(void)
+{
+    if (cf__buckets_ready) cf__buckets_init();
+}
 
 static struct cf__bucket *cf__bucket_of(cf__word *word)
 {
@@ -1145,8 +1152,18 @@ static uintptr_t cf__stack_here(void)
 static cf__word cf__forks;           /* how often this process is the child of a fork */
 static cf__word cf__forks_watched;   /* the handler is registered */
 
+/* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
+static cf__word cf__graph_lock;
+static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
+
 #ifdef CF__UNIX
-static void cf__forked_child(void) { cf__bump(&cf__forks); }
+static void cf__forked_child(void)
+{
+    cf__bump(&cf__forks);
+    cf__store_relaxed(&cf__graph_lock, 0);
+    cf__waiting = NULL;
+    cf__parking_forked();
+}
 #endif
 
 static void cf__watch_forks(void)
@@ -1642,7 +1659,8 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
 static bool cf__heap_trim(cf__heap *heap, uintptr_t held)
 {
     cf__block *surplus = NULL;
-    if (cf__load_relaxed(&heap->block_count) <= CF__BLOCKS_KEPT ||
+    if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
+        cf__load_relaxed(&heap->block_count) <= CF__BLOCKS_KEPT ||
         cf__load_relaxed(&heap->freed) + 1 + held != cf__load_relaxed(&heap->handed))
         return false;
     cf__lock(&heap->lock);
@@ -2882,9 +2900,6 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
 #define CF__DEPTH 512                   /* tasks upon each other on one stack */
 #define CF__SPIN_MOST ((uintptr_t)20000) /* nanoseconds: about what parking and waking cost */
 #define CF__SPIN_LEAST ((uintptr_t)1000)
-
-static cf__word    cf__graph_lock;
-static cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 /* A future watched through a group. */
 typedef struct cf__member {
@@ -4551,6 +4566,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     if (status == CF_FORKED) { /* the parent's threads are not here, nor is their state sound */
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
+        cf__store_relaxed(&executor->heap.lock, 0);
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
@@ -4716,6 +4732,7 @@ struct cf_map_iter {
     size_t         item_size, count;
     size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
     bool           exhausted, ended;
+    bool           holds;   /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
     cf__set        set;      /* unordered */
     cf__chunk     *chunks, *last;
@@ -4910,7 +4927,8 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
-    if (executor != NULL) cf__heap_hold(&executor->heap); /* the iterator may outlive it */
+    iter->holds = executor != NULL && !cf__is_foreign_heap(&executor->heap);
+    if (iter->holds) cf__heap_hold(&executor->heap); /* the iterator may outlive it */
     iter->executor = executor;
     iter->fn = fn;
     iter->items = items;
@@ -5047,7 +5065,7 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
     }
     if (iter->current != NULL) cf__chunk_release(iter->current);
     cf__free(iter->copy);
-    if (iter->executor != NULL) cf__heap_count_back(&iter->executor->heap, 1);
+    if (iter->holds) cf__heap_count_back(&iter->executor->heap, 1);
     cf__free(iter);
 }
 
@@ -5633,6 +5651,20 @@ static size_t cf__memory_size(size_t size)
     return rounded;
 }
 
+/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where yielding
+ * means that strangers run for a whole time slice, it is left alone for a while. */
+static void cf__spin_yield(cf__word *crowded)
+{
+    const uintptr_t skip = cf__load_relaxed(crowded);
+    if (skip > 0) {
+        cf__store_relaxed(crowded, skip - 1);
+        return;
+    }
+    const int64_t from = cf__now();
+    (void)sched_yield();
+    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
+}
+
 /* ---- worker process ---- */
 
 typedef struct cf__loan {
@@ -5651,6 +5683,7 @@ static struct cf__child {
     void      *arg;
     size_t     arg_size;
     int64_t    spin;
+    cf__word   crowded;
     cf__loan   loans[CF__LOANS_ALL];
 } cf__child;
 
@@ -5948,6 +5981,7 @@ static void cf__child_rest(cf__slot *slot)
                 if (cf__child_wanted(slot)) return;
                 cf__pause();
             }
+            cf__spin_yield(&cf__child.crowded); /* the host may be waiting for this very CPU */
         } while (cf__now() < from + cf__child.spin);
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
@@ -6255,6 +6289,7 @@ struct cf__hub {
     size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
     unsigned   strikes;   /* bad starts, in a row */
     int64_t    pause;     /* no start before */
+    cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
@@ -7518,11 +7553,11 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__unlock(&executor->lock);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     bool in_time = true;
-    while (((cf__load_acquire(word) & mask) == value) != is && in_time) {
-        if (!cf__hub_pump(hub)) {
-            cf__pause();
-            in_time = cf__now() < end;
-        }
+    for (unsigned i = 1; ((cf__load_acquire(word) & mask) == value) != is && in_time; i++) {
+        if (cf__hub_pump(hub)) continue;
+        cf__pause();
+        if (i % 16 == 0) cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+        in_time = cf__now() < end;
     }
     cf__lock(&executor->lock);
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);

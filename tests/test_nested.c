@@ -561,7 +561,7 @@ TEST(twenty_thousand_levels_on_a_small_stack) {
         SKIP("C11 threads have no stack size");
     }
     cf_executor *executor =
-        pool_with(&(cf_pool_options){.max_workers = 1, .stack_size = (size_t)1 << 20});
+        pool_with(&(cf_pool_options){.max_workers = 1, .stack_size = (size_t)2 << 20});
     CHECK_EQ(run_int(executor, task_chain, 20000), 20000);
 }
 
