@@ -7633,40 +7633,36 @@ static void cf__hub_end(cf_executor *executor)
     errno = saved;
 }
 
-/* Items by chunks of sensible size; results as they come. */
+/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left when
+ * time runs out begins where the results end. */
 static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
                                    size_t item_size, void *results, size_t result_size, size_t count,
                                    const cf_map_options *options, size_t *failed)
 {
     cf_map_options own = *options;
-    cf_status first = CF_OK, status;
-    size_t lowest = count;
+    cf_status first = CF_OK;
     own.next_item = NULL;
-    own.unordered = true;
+    own.unordered = false;
     own.buffersize = 0;
     if (own.chunksize == 0) own.chunksize = count / (4 * executor->max_workers) + 1;
     if (result_size > 0) memset(results, 0, count * result_size);
     cf_map_iter *const iter = cf_executor_map(executor, fn, items, count, item_size, &own);
     if (iter == NULL) return CF_NO_MEMORY;
-    for (;;) {
+    for (size_t i = 0; i < count; i++) {
+        cf_status status;
         const void *const result = cf_map_next(iter, &status);
-        if (status == CF_END) break;
-        const bool timeout = status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_FORKED;
-        const size_t index = timeout ? cf_map_index(iter) : cf_map_index(iter);
         const size_t size = cf_map_result_size(iter);
         if (result != NULL && size <= result_size) {
-            if (size > 0) memcpy((char *)results + index * result_size, result, size);
+            if (size > 0) memcpy((char *)results + i * result_size, result, size);
             continue;
         }
-        if (result != NULL) status = CF_INVALID;
-        if (first == CF_OK || index < lowest) {
-            first = status;
-            lowest = index;
+        if (first == CF_OK) {
+            first = result != NULL ? CF_INVALID : status;
+            if (failed != NULL) *failed = i;
         }
-        if (own.stop_on_error || timeout) break;
+        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END) break;
     }
     cf_map_close(iter);
-    if (first != CF_OK && failed != NULL) *failed = lowest;
     return first;
 }
 

@@ -375,15 +375,18 @@ TEST(a_delivered_result_is_freed_by_the_next_call) {
     enum { COUNT = 10 };
     int items[COUNT];
     fill_ints(items, COUNT);
-    atomic_store(&freed, 0);
     cf_executor *executor = pool(2);
-    cf_map_iter *iter = map(executor, task_owned, items, COUNT, sizeof items[0], NULL);
-    for (int i = 0; i < COUNT; i++) {
-        next_is(iter, (size_t)i, i * i);
-        CHECK_EQ(atomic_load(&freed), i);
+    for (size_t chunksize = 1; chunksize <= 4; chunksize++) {
+        atomic_store(&freed, 0);
+        cf_map_iter *iter = map(executor, task_owned, items, COUNT, sizeof items[0],
+                                &(cf_map_options){.chunksize = chunksize});
+        for (int i = 0; i < COUNT; i++) {
+            next_is(iter, (size_t)i, i * i);
+            CHECK_EQ(atomic_load(&freed), i);
+        }
+        ends(iter);
+        CHECK_EQ(atomic_load(&freed), COUNT);
     }
-    ends(iter);
-    CHECK_EQ(atomic_load(&freed), COUNT);
     cf_executor_close(executor);
 }
 
@@ -789,6 +792,33 @@ TEST(undelivered_errors_are_reported_one_by_one) {
     }
 }
 
+static void count_refused(cf_future *future, void *user) {
+    CHECK_STATUS(cf_future_wait(future, 0), CF_SHUTDOWN);
+    atomic_fetch_add((atomic_int *)user, 1);
+}
+
+TEST(undelivered_refusals_are_reported_one_by_one) {
+    enum { COUNT = 6 };
+    int items[COUNT];
+    fill_ints(items, COUNT);
+    for (size_t chunksize = 1; chunksize <= 4; chunksize++) {
+        for (int delivered = 0; delivered <= COUNT; delivered++) {
+            atomic_int unread = 0;
+            cf_executor *executor =
+                pool_with(&(cf_pool_options){.on_unread_error = count_refused, .user = &unread});
+            CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+            cf_map_iter *iter = map(executor, task_square, items, COUNT, sizeof items[0],
+                                    &(cf_map_options){.chunksize = chunksize});
+            for (int i = 0; i < delivered; i++) {
+                next_fails(iter, (size_t)i, CF_SHUTDOWN);
+            }
+            cf_map_close(iter);
+            cf_executor_close(executor);
+            CHECK_EQ(atomic_load(&unread), COUNT - delivered);
+        }
+    }
+}
+
 TEST(cancelled_items_are_never_reported_as_unread) {
     cf_executor *blocked;
     atomic_int unread = 0;
@@ -1157,13 +1187,17 @@ TEST(after_a_shutdown_each_item_of_an_array_is_an_error) {
 TEST(after_a_shutdown_a_generator_is_one_error) {
     cf_executor *executor = pool(1);
     CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
-    for (size_t buffersize = 0; buffersize <= 2; buffersize += 2) {
-        source numbers = source_to(10);
-        const cf_map_options options = {
-            .buffersize = buffersize, .next_item = next_number, .user = &numbers};
-        cf_map_iter *iter = map(executor, task_square, NULL, 0, sizeof(int), &options);
-        next_fails(iter, 0, CF_SHUTDOWN);
-        ends(iter);
+    for (size_t buffersize = 0; buffersize <= 4; buffersize += 2) {
+        for (size_t chunksize = 1; chunksize <= 3; chunksize++) {
+            source numbers = source_to(10);
+            const cf_map_options options = {.buffersize = buffersize,
+                                            .chunksize = chunksize,
+                                            .next_item = next_number,
+                                            .user = &numbers};
+            cf_map_iter *iter = map(executor, task_square, NULL, 0, sizeof(int), &options);
+            next_fails(iter, 0, CF_SHUTDOWN);
+            ends(iter);
+        }
     }
     cf_executor_close(executor);
 }
@@ -1414,6 +1448,35 @@ TEST(map_array_reports_the_lowest_failing_index) {
             CHECK_EQ(results[i], jobs[i].n < 0 ? 0 : i * i);
         }
     }
+    cf_executor_close(executor);
+}
+
+static gate higher_failed = GATE_INIT;
+
+/* 2 fails after 7 has. */
+static int task_fail_in_turn(cf_task *task, void *arg) {
+    const int n = *(const int *)arg;
+    if (n == 2) {
+        gate_await(&higher_failed);
+        return 2;
+    }
+    if (n == 7) {
+        gate_open(&higher_failed);
+        return 7;
+    }
+    return return_int(task, n);
+}
+
+TEST(map_array_reports_the_lowest_index_and_not_the_first_in_time) {
+    enum { COUNT = 10 };
+    int items[COUNT], results[COUNT];
+    size_t failed = 77;
+    fill_ints(items, COUNT);
+    cf_executor *executor = pool(2);
+    CHECK_STATUS(cf_executor_map_array(executor, task_fail_in_turn, items, sizeof items[0],
+                                       results, sizeof results[0], COUNT, NULL, &failed),
+                 CF_TASK_FAILED);
+    CHECK_EQ(failed, 2);
     cf_executor_close(executor);
 }
 
@@ -1679,6 +1742,7 @@ TEST_MAIN(
     RUN(stop_on_error_ends_within_a_chunk)
     RUN(stop_on_error_pulls_no_further_items)
     RUN(undelivered_errors_are_reported_one_by_one)
+    RUN(undelivered_refusals_are_reported_one_by_one)
     RUN(cancelled_items_are_never_reported_as_unread)
     RUN(a_timeout_ends_the_iteration_and_cancels_the_rest)
     RUN(what_is_ready_is_delivered_after_the_deadline)
@@ -1711,6 +1775,7 @@ TEST_MAIN(
     RUN(map_array_takes_the_last_of_two_results)
     RUN(map_array_fails_an_item_whose_result_is_too_long)
     RUN(map_array_reports_the_lowest_failing_index)
+    RUN(map_array_reports_the_lowest_index_and_not_the_first_in_time)
     RUN(map_array_zeroes_what_a_failed_item_returned)
     RUN(map_array_stops_on_error)
     RUN(map_array_leaves_no_writer_behind_after_a_timeout)

@@ -270,6 +270,23 @@ TEST(a_map_in_a_task_ends_at_its_deadline) {
     run(pool(1), task_map_too_short, NULL);
 }
 
+static int task_map_array_too_short(cf_task *task, void *arg) {
+    enum { COUNT = 10 };
+    int items[COUNT] = {0}, results[COUNT];
+    size_t failed = COUNT;
+    (void)arg;
+    const cf_map_options options = {.timeout = 15 * CF_MILLISECOND};
+    CHECK_STATUS(cf_executor_map_array(cf_task_executor(task), task_slow, items, sizeof items[0],
+                                       results, sizeof results[0], COUNT, &options, &failed),
+                 CF_TIMEOUT);
+    CHECK(failed < COUNT && results[COUNT - 1] == 0);
+    return 0;
+}
+
+TEST(a_map_array_in_a_task_ends_at_its_deadline) {
+    run(pool(1), task_map_array_too_short, NULL);
+}
+
 static int task_poll(cf_task *task, void *arg) {
     atomic_int *ran = arg;
     cf_future *child = cf_executor_submit(cf_task_executor(task), task_count, ran, 0);
@@ -1885,6 +1902,7 @@ TEST_MAIN(
     RUN(the_awaited_task_may_outlast_a_finite_timeout)
     RUN(a_deadline_that_has_passed_runs_no_further_task)
     RUN(a_map_in_a_task_ends_at_its_deadline)
+    RUN(a_map_array_in_a_task_ends_at_its_deadline)
     RUN(a_poll_runs_nothing)
     RUN(a_thread_that_is_no_worker_runs_nothing)
     RUN(a_task_of_another_pool_is_run_by_that_pool)

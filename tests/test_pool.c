@@ -2049,6 +2049,7 @@ TEST(in_a_forked_child_an_inherited_pool_is_dead_and_says_so) {
     cf_future_release(i.pending);
 }
 
+#ifndef TEST_TSAN
 static void use_new_pool(void *arg) {
     cf_executor_close(arg);
     cf_executor *ex = pool(2);
@@ -2057,6 +2058,7 @@ static void use_new_pool(void *arg) {
     cf_future_release(f);
     cf_executor_close(ex);
 }
+#endif
 
 TEST(a_forked_child_may_make_pools_of_its_own) {
 #ifdef TEST_TSAN
