@@ -35,6 +35,7 @@
  * From Python
  *
  *     ThreadPoolExecutor(...)          cf_thread_pool_new       close it with cf_executor_close
+ *     ProcessPoolExecutor(...)         cf_process_pool_new      the same, with CFUTURES_POSIX
  *     with executor:                   cf_executor_close        (the end of the block)
  *     executor.submit(f, x)            cf_executor_submit       release the future
  *     executor.map(f, xs)              cf_executor_map          close the iterator
@@ -7908,7 +7909,8 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 /* ---------------------------------------------------------------------------------------------
  * history                                                                            >>history
  *
- * 0.1.0  executors on threads, futures, promises, callbacks, wait, as_completed, map
+ * 0.1.0  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises, callbacks,
+ *        wait, as_completed, map
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence
