@@ -56,6 +56,7 @@ lane() {
         flags='-O1 -g' scale=20
         plants='leak=definitely.lost use_after_free=Invalid.read uninitialised=uninitialised'
         wrap="$valgrind --leak-check=full --show-leak-kinds=definite"
+        wrap="$wrap --suppressions=tests/memcheck.supp"
         wrap="$wrap --errors-for-leak-kinds=definite"
         ;;
     helgrind)
