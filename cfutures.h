@@ -5453,7 +5453,8 @@ typedef struct cf__slot {
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
     uintptr_t arg_size;    /* bytes of argument, or of all items */
-    uintptr_t mapped;      /* size of the mapping that holds them; 0: they are in `bytes` */
+    uintptr_t mapped;      /* size of the tray that holds them; 0: they are in `bytes` */
+    uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
     int64_t   timeout;
@@ -5688,19 +5689,14 @@ typedef struct cf__loan {
     int    fd;   /* not yet sent; -1: the host has it */
 } cf__loan;
 
-/* A mapping for big arguments: task n of a process uses tray n % CF__TRAYS. The host replaces it by a
- * bigger one. */
+/* A mapping for the argument of one task at a time. The host replaces it by a bigger one. */
 typedef struct cf__tray {
     void  *base;
     size_t size; /* 0: none */
+    uintptr_t version; /* how many were sent, or received */
     int    fd;   /* worker: received, not yet mapped. -1: none */
     const cf_future *user; /* host: the task at the desk that needs it; NULL: none */
 } cf__tray;
-
-static void cf__tray_leave(cf__tray *tray, const cf_future *user)
-{
-    if (tray->user == user) tray->user = NULL;
-}
 
 static void cf__tray_drop(cf__tray *tray)
 {
@@ -5749,6 +5745,7 @@ static void cf__child_listen(void)
     cf__tray *const tray = &cf__child.trays[number % CF__TRAYS];
     cf__fd_close(&tray->fd);
     tray->fd = fd;
+    tray->version++;
 }
 
 static void cf__child_unloan(size_t number)
@@ -5969,13 +5966,14 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 /* ---- the loop ---- */
 
 /* The argument where the task can use it: in the slot, or in the tray. */
-static void *cf__child_argument(cf__slot *slot, cf__tray *tray)
+static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
         return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
-    if (tray->size != slot->mapped) {
+    cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
+    while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
+    if (tray->fd >= 0) {
         cf__tray_drop(tray);
-        while (tray->fd < 0) cf__child_listen(); /* it was sent before the slot was READY */
         tray->base = cf__memory_map(tray->fd, slot->mapped);
         cf__fd_close(&tray->fd);
         if (tray->base == NULL) _exit(1);
@@ -5984,13 +5982,13 @@ static void *cf__child_argument(cf__slot *slot, cf__tray *tray)
     return tray->base;
 }
 
-static void cf__child_run(cf__slot *slot, cf__tray *tray)
+static void cf__child_run(cf__slot *slot)
 {
-    void *const arg = cf__child_argument(slot, tray);
+    void *const arg = cf__child_argument(slot);
     if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
-    if (tray->size > CF__KEEP) cf__tray_drop(tray);
+    if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     cf__child_ring();
 }
@@ -6029,7 +6027,7 @@ static void cf__child_loop(void)
         uintptr_t seen = CF__SLOT_READY;
         const bool leave = cf__load_seq_cst(&cf__child.desk->leave) != 0; /* before the last task */
         if (cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_TAKEN)) {
-            cf__child_run(slot, &cf__child.trays[next % CF__TRAYS]);
+            cf__child_run(slot);
             next++;
         } else if (leave) {
             return;
@@ -6529,6 +6527,24 @@ static bool cf__lane_is_idle(const cf__lane *lane)
            !lane->silent && !lane->dead;
 }
 
+/* The tray of that task; of NULL: a free one, the biggest. NULL: there is none. */
+static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
+{
+    cf__tray *best = NULL;
+    for (cf__tray *tray = lane->trays; tray < lane->trays + CF__TRAYS; tray++)
+        if (tray->user == user && (best == NULL || tray->size > best->size)) best = tray;
+    return best;
+}
+
+/* The task needs its tray no more. */
+static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user)
+{
+    cf__tray *const tray = cf__lane_tray(lane, user);
+    if (tray == NULL) return;
+    tray->user = NULL;
+    if (tray->size > CF__KEEP) cf__tray_drop(tray);
+}
+
 static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
 
 static bool cf__is_chunk(const cf_future *future)
@@ -6573,12 +6589,13 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, b
         cf__tray_drop(tray);
         tray->base = base;
         tray->size = capacity;
+        tray->version++;
     }
     errno = saved;
     return base != NULL ? CF_OK : CF_SYSTEM;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t mapped, size_t size)
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
@@ -6587,7 +6604,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t map
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
     slot->arg_size = size;
-    slot->mapped = mapped;
+    slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
     slot->size = 0;
@@ -6627,13 +6644,13 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     }
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
-        lane->trays[position % CF__TRAYS].user = future;
+        cf__lane_tray(lane, NULL)->user = future;
         lane->loading = lane->unloaded = true;
         cf__hub_wake(hub);
         return;
     }
     cf__slot *const slot = cf__lane_slot(lane, position);
-    cf__slot_fill(slot, future, 0, size);
+    cf__slot_fill(slot, future, size);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
     cf__lane_publish(lane, slot);
 }
@@ -6649,16 +6666,16 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__tray_leave(&lane->trays[lane->tail % CF__TRAYS], future);
+    cf__lane_clear_tray(lane, future);
     return future;
 }
 
-static bool cf__lane_takes(const cf__hub *hub, const cf__lane *lane, bool big)
+static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
 {
     return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
            cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
            (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
-           (!big || lane->trays[lane->tail % CF__TRAYS].user == NULL);
+           (!big || cf__lane_tray(lane, NULL) != NULL);
 }
 
 /* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that has
@@ -6851,6 +6868,7 @@ static void cf__lane_clear(cf__lane *lane)
     for (size_t i = 0; i < CF__TRAYS; i++) {
         cf__tray_drop(&lane->trays[i]);
         lane->trays[i].user = NULL;
+        lane->trays[i].version = 0;
     }
     cf__lock(&cf__hubs_lock); /* a fork of the host closes it too */
     cf__fd_close(&lane->channel);
@@ -7022,13 +7040,11 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     const size_t position = lane->head++;
     cf__slot *const slot = cf__lane_slot(lane, position);
     cf_future *const future = lane->tasks[position % CF__SLOTS];
-    cf__tray *const tray = &lane->trays[position % CF__TRAYS];
     cf__cell *const cell = &future->cell;
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
-    cf__tray_leave(tray, future);
-    if (tray->size > CF__KEEP && tray->user == NULL) cf__tray_drop(tray);
+    cf__lane_clear_tray(lane, future);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
@@ -7162,7 +7178,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     cf_executor *const executor = hub->executor;
     const size_t position = lane->tail - 1;
     cf_future *const future = lane->tasks[position % CF__SLOTS];
-    cf__tray *const tray = &lane->trays[position % CF__TRAYS];
+    cf__tray *const tray = cf__lane_tray(lane, future);
     size_t size;
     bool sent;
     const void *const payload = cf__payload(future, &size);
@@ -7173,7 +7189,10 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     lane->loading = false;
     if (status == CF_OK && sent) {
         cf__slot *const slot = cf__lane_slot(lane, position);
-        cf__slot_fill(slot, future, tray->size, size);
+        cf__slot_fill(slot, future, size);
+        slot->mapped = tray->size;
+        slot->tray = (uintptr_t)(tray - lane->trays);
+        slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
         cf__lane_publish(lane, slot);
