@@ -5436,6 +5436,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
 #define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
+#define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
 /* ---- shared memory ---- */
@@ -6339,7 +6340,10 @@ struct cf__hub {
     int        channel;   /* to the zygote */
     int        wake[2];   /* to the manager */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
+    bool       fat;       /* some mapping may hold pages that nobody needs */
+    uint64_t   calm;      /* tasks that had finished when the manager went to sleep */
     size_t     pumping;
     cf_future **queue;
     size_t     capacity, first, queued; /* capacity: 0, or a power of two */
@@ -6418,6 +6422,8 @@ static void cf__hubs_watch(void)
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
+    if (cf__self == &hub->runner) return; /* it looks at all that it does itself */
+    hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
     (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
@@ -6645,6 +6651,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
         cf__lane_tray(lane, NULL)->user = future;
+        hub->fat = hub->fat || size > CF__FAT;
         lane->loading = lane->unloaded = true;
         cf__hub_wake(hub);
         return;
@@ -7025,6 +7032,7 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
         cf__lane_distrust(hub, lane, cell);
     } else {
         cf__mapping_hold(mapping);
+        hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
         cell->size = size;
         cell->status = CF_OK;
@@ -7172,7 +7180,8 @@ static bool cf__hub_keep(cf__hub *hub, cf_future *future)
     return true;
 }
 
-/* Not under the lock. A big argument, of the lane's newest task, goes to where the worker reads it. */
+/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker reads it;
+ * nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
@@ -7182,6 +7191,8 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     size_t size;
     bool sent;
     const void *const payload = cf__payload(future, &size);
+    lane->unloaded = false;
+    cf__unlock(&executor->lock);
     const cf_status status = cf__lane_provide(lane, tray, size, &sent);
     if (status == CF_OK) memcpy(tray->base, payload, size);
     cf__lock(&executor->lock);
@@ -7210,10 +7221,11 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     cf__bump(&lane->loads);
     cf__unpark_all(&lane->loads);
     cf__hub_wake(hub);
-    cf__unlock(&executor->lock);
     if (status == CF_OK) return;
+    cf__unlock(&executor->lock);
     cf__cell_fail(&future->cell, status);
     cf__hub_settle(hub, future);
+    cf__lock(&executor->lock);
 }
 
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
@@ -7275,15 +7287,15 @@ static bool cf__hub_pump(cf__hub *hub)
         count += cf__lane_harvest(hub, lane, batch + count, CF__COLLECT - count);
     }
     cf__hub_feed(hub);
-    for (size_t i = 0; i < hub->count && load == NULL; i++) {
-        if (!hub->lanes[i].unloaded) continue;
-        load = &hub->lanes[i];
-        load->unloaded = false;
-    }
+    for (size_t i = 0; i < hub->count && load == NULL; i++)
+        if (hub->lanes[i].unloaded) load = &hub->lanes[i];
     cf__unlock(&executor->lock);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
-    if (load != NULL) cf__hub_load(hub, load);
-    return count > 0 || load != NULL;
+    if (load == NULL) return count > 0;
+    cf__lock(&executor->lock);
+    if (load->unloaded) cf__hub_load(hub, load);
+    cf__unlock(&executor->lock);
+    return true;
 }
 
 /* ---- death ---- */
@@ -7563,10 +7575,43 @@ static void cf__manager_withdraw(cf__hub *hub)
     else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
 }
 
+static void cf__memory_slim(void *base, size_t size)
+{
+#ifdef MADV_REMOVE
+    const int saved = errno;
+    if (size > CF__FAT) (void)madvise(base, size, MADV_REMOVE);
+    errno = saved;
+#else
+    (void)base;
+    (void)size;
+#endif
+}
+
+/* Nothing has happened for a second: the pages of big payloads go back to the system. */
+static void cf__hub_slim(cf__hub *hub)
+{
+    hub->fat = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        hub->fat = hub->fat || cf__lane_load(lane) > 0;
+        if (!cf__lane_is_idle(lane)) continue;
+        for (size_t k = 0; k < CF__TRAYS; k++) cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
+        for (size_t k = 0; k < CF__LOANS; k++) {
+            const cf__mapping *const mapping = lane->mappings[k];
+            cf__lock(&cf__hubs_lock);
+            const bool is_free = mapping != NULL && !mapping->held;
+            cf__unlock(&cf__hubs_lock);
+            if (is_free) cf__memory_slim(mapping->base, mapping->size);
+        }
+    }
+}
+
+#define CF__SLIM_AFTER (1 * CF_SECOND)
+
 /* Under the lock: how long the manager may sleep, in poll's milliseconds. */
 static int cf__manager_patience(cf__hub *hub)
 {
-    int64_t next = CF__NEVER;
+    int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
     for (size_t i = 0; i < hub->count; i++) {
         const cf__lane *const lane = &hub->lanes[i];
         const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
@@ -7579,15 +7624,18 @@ static int cf__manager_patience(cf__hub *hub)
     return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
 }
 
-/* Announces the sleep, then looks once more. -2: there is something to do. */
+/* Announces the sleep, then looks once more: what others did since the round began has stirred it, what
+ * they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf_executor *const executor = hub->executor;
     cf__lock(&executor->lock);
     hub->napping = true;
+    hub->calm = hub->finished;
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
     const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
-    bool work = hub->callbacks != NULL || (stuck && hub->queued > 0) || cf__hub_has_news(hub);
+    bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
+                cf__hub_has_news(hub);
     *count = 2;
     hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
@@ -7607,10 +7655,11 @@ static void cf__manager_nap(cf__hub *hub)
 {
     nfds_t count;
     const int patience = cf__manager_lie_down(hub, &count);
-    if (patience != -2) (void)poll(hub->polled, count, patience);
+    const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__lock(&hub->executor->lock);
+    if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
-    hub->napping = false;
+    hub->napping = hub->stirred = false;
     if (patience != -2) {
         char bytes[64];
         int fd;
@@ -7730,10 +7779,7 @@ static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size
         for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
         if (direct != NULL) {
             cf__lane_give(hub, direct, cf__hub_pop(hub));
-            direct->unloaded = false; /* this thread does it, while the argument is there */
-            cf__unlock(&executor->lock);
-            cf__hub_load(hub, direct);
-            cf__lock(&executor->lock);
+            cf__hub_load(hub, direct); /* here, while the argument is there */
         } else {
             cf__hub_feed(hub);
         }
