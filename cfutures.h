@@ -672,6 +672,9 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
 #endif
+#ifndef CFUTURES_TEST_RECEIVED
+#define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
+#endif
 #ifndef CFUTURES_TEST_ATOMIC /* tests: at every atomic access, before each release, after each acquire */
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
@@ -5980,11 +5983,13 @@ static void *cf__child_argument(cf__slot *slot)
         if (tray->base == NULL) _exit(1);
         tray->size = slot->mapped;
     }
+    CFUTURES_TEST_RECEIVED(tray->base, tray->size);
     return tray->base;
 }
 
 static void cf__child_run(cf__slot *slot)
 {
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
     if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
@@ -7015,9 +7020,10 @@ static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
 /* From a slot into the cell, whose argument is saved in *ended. */
 static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__cell *cell)
 {
+    const uintptr_t place = cf__load_acquire(&slot->place);
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     const int status = slot->status, code = slot->code;
     const size_t size = slot->size;
-    const uintptr_t place = cf__load_acquire(&slot->place);
     cf__cell_empty(cell);
     if (place == 0 || status != CF_OK) {
         if (!cf__status_is_sane(status) || size > CF__SLOT_ROOM) cf__lane_distrust(hub, lane, cell);
@@ -7031,6 +7037,7 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
         if (place > CF__LOANS) cf__mapping_abandon(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
+        CFUTURES_TEST_RECEIVED(mapping->base, size);
         cf__mapping_hold(mapping);
         hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
@@ -7086,6 +7093,7 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *
     size_t left = mapping != NULL ? mapping->size : elsewhere ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
     const size_t head = cf__padded(sizeof(cf__record));
+    CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
     for (size_t i = 0; i < progress && left >= head; i++) {
         cf__record record;

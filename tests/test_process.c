@@ -910,7 +910,7 @@ TEST(the_default_is_a_worker_a_cpu) {
     cf_executor *executor = processes(0);
     const int cpus = (int)cf_cpu_count();
     const int count = cpus < 64 ? cpus + 1 : 0;
-    cf_future *futures[65];
+    cf_future *futures[65] = {NULL};
     if (count == 0) {
         shut(executor);
         SKIP("too many CPUs");
