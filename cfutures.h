@@ -34,7 +34,8 @@
  *         const int numbers[3] = {2, 50000, 3};
  *         cf_executor *pool = cf_thread_pool_new(NULL, NULL);
  *
- *         cf_future *future = cf_executor_submit(pool, square, CF_VALUE(int, 7));
+ *         cf_future *future =
+ *             cf_executor_submit(pool, square, CF_VALUE(int, 7));
  *         const int *result = cf_future_result(future, CF_FOREVER, NULL);
  *         if (result != NULL) printf("%d\n", *result);
  *         else printf("failed: %s\n", cf_future_error_message(future));
@@ -65,7 +66,8 @@
  *     for (cf_future *next;
  *          (next = cf_as_completed_next(iter, &index, &status)) != NULL;)
  *         if (cf_future_wait(next, 0) != CF_OK)
- *             fprintf(stderr, "%zu: %s\n", index, cf_future_error_message(next));
+ *             fprintf(stderr, "%zu failed: %s\n", index,
+ *                     cf_future_error_message(next));
  *     if (status != CF_END) // most likely CF_TIMEOUT
  *         fprintf(stderr, "%zu left: %s\n", cf_as_completed_remaining(iter),
  *                 cf_strerror(status));
@@ -84,12 +86,12 @@
  *     InterpreterPoolExecutor(n)     none                         threads of C share everything,
  *                                                                 and run in parallel anyway
  *     (submit that runs the call)    cf_inline_executor_new       yours: cf_executor_close
- *     max_workers,                   max_workers, name of         0 and NULL are the defaults
- *     thread_name_prefix             cf_pool_options
- *     initializer, initargs          initializer, worker_arg      returns a status; there is a
+ *     max_workers=,                  max_workers and name of      0 and NULL are the defaults
+ *       thread_name_prefix=          cf_pool_options
+ *     initializer=, initargs=        `initializer`, `worker_arg`  returns a status; there is a
  *                                                                 finalizer too
- *     mp_context                     start_method                 a zygote that forks, or spawn
- *     max_tasks_per_child            the same                     with every start method
+ *     mp_context=                    `start_method`               a zygote that forks, or spawn
+ *     max_tasks_per_child=           the same                     with every start method
  *     with executor:                 cf_executor_close            the end of the block: waits for
  *                                                                 all tasks, frees the executor
  *     executor.submit(f, x)          cf_executor_submit           the future is yours:
@@ -102,30 +104,31 @@
  *                                                                 error ends its item alone
  *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
  *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
- *     cancel_futures=True)                                        nothing
+ *       cancel_futures=True)                                      nothing
  *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
- *     kill_workers()                                              still to be closed
+ *       kill_workers()                                            still to be closed
  *     return x                       cf_task_return               copied; or without a copy:
  *                                                                 cf_task_result_buffer,
  *                                                                 cf_task_return_owned
- *     raise Error("...")             return cf_task_fail(...)     the message is copied
+ *     raise Error("...")             cf_task_fail                 return what it returns; the
+ *                                                                 message is copied
  *     future.result(timeout)         cf_future_result             lives as long as your reference
  *     future.exception(timeout)      cf_future_wait,              the same
  *                                    cf_future_error_code,
  *                                    cf_future_error_message
  *     future.cancel()                cf_future_cancel             done at once for every observer;
  *                                                                 a running task is asked to stop
- *     cancelled(), running(),        cf_future_cancelled,         never block
- *     done()                         cf_future_running,
+ *     future.cancelled(),            cf_future_cancelled,         never block
+ *       running(), done()            cf_future_running,
  *                                    cf_future_done
  *     future.add_done_callback(f)    cf_future_add_done_callback  `user` stays yours
  *     repr(future)                   cf_future_repr               into a buffer of yours
  *     Future()                       cf_future_new                a promise; yours
  *     set_result, set_exception      cf_future_set_result,        copied; only for promises
  *                                    cf_future_set_error
- *     set_running_or_notify_cancel   cf_future_set_running_or_notify_cancel  false once cancelled
+ *     set_running_or_notify_cancel   cf_future_ + the same name   false where it was cancelled
  *     wait(fs, timeout,              cf_wait                      a count, and flags in an array
- *     return_when)                                                of yours
+ *       return_when)                                              of yours
  *     as_completed(fs, timeout)      cf_as_completed,             yours: cf_as_completed_close;
  *                                    cf_as_completed_next         the futures are borrowed
  *     asyncio.wrap_future(future)    cf_as_completed_fd           a descriptor for any event loop
@@ -170,8 +173,10 @@
  *
  * THREADS
  *
- * What may be called by several threads at once on the same object:
+ * What may be called on the same object:
  *
+ *     object and call                  by several threads at once?
+ *     ===============================  =====================================
  *     executor: submit, submit_with,   yes; also by tasks, callbacks and
  *       submit_many, map, map_array,   free functions
  *       stats, shutdown, kill_workers
@@ -272,7 +277,7 @@
  *
  * BUILD OPTIONS
  *
- * Macros, to be defined before the include; where, says the second column.
+ * Macros, to be defined before the include; the second column says in which file.
  *
  *     macro                     where               meaning
  *     ------------------------  ------------------  ---------------------------------------------
@@ -291,15 +296,15 @@
  *     CFUTURES_NO_FUTEX         implementation      sleep on a mutex and a condition variable, on
  *                                                   Linux too
  *     CFUTURES_MALLOC(size),    implementation      another allocator, thread-safe and aligned for
- *     CFUTURES_FREE(ptr)                            any type; both or none
+ *       CFUTURES_FREE(ptr)                          any type; both or none
  *     CFUTURES_ASSERT(cond)     implementation      is told of misuse that no status can report;
  *                                                   default: nothing. Include <assert.h> and try
  *                                                   -DCFUTURES_ASSERT=assert
  *     CFUTURES_TEST_POINT(id)   implementation      for tests: where a race could open; default:
  *                                                   nothing
  *     CFUTURES_TEST_ATOMIC(w),  implementation      for tests: tell a race checker of each atomic
- *     CFUTURES_TEST_RELEASE(w),                     access, of what is released and of what is
- *     CFUTURES_TEST_ACQUIRE(w)                      acquired; default: nothing; all or none
+ *       CFUTURES_TEST_RELEASE,                      access, of what is released and of what is
+ *       CFUTURES_TEST_ACQUIRE                       acquired; default: nothing; all or none
  *
  * PLATFORMS
  *
@@ -320,31 +325,31 @@
  *     Python                         here, and why
  *     -----------------------------  ------------------------------------------------------------
  *     wait and as_completed do not   A cancelled future is done for every observer at once, so no
- *     see a cancelled future until   wait hangs on what will never run.
- *     a worker picks it up
+ *       see a cancelled future until wait hangs on what will never run.
+ *       a worker picks it up
  *     as_completed's timeout begins  From the call, as documented there: an absolute deadline does
- *     with the first next()          not move because somebody looks late.
+ *       with the first next()        not move because somebody looks late.
  *     result() may return before     The same: results do not wait for callbacks. Release in the
- *     the callbacks have run         callback what only the callback needs.
+ *       the callbacks have run       callback what only the callback needs.
  *     one dead worker process        It costs its own task, and is replaced. `break_on_crash` of
- *     breaks the pool                cf_pool_options gives Python's rule.
+ *       breaks the pool              cf_pool_options gives Python's rule.
  *     queued calls of a process      CF_STATE_RUNNING means that the function has started: until
- *     pool are "running", and can    then cf_future_cancel works.
- *     not be cancelled
+ *       pool are "running", and can  then cf_future_cancel works.
+ *       not be cancelled
  *     executor calls in a worker     They answer CF_FORKED, because an error can be found and a
- *     process hang                   hang can not.
+ *       process hang                 hang can not.
  *     map ends at the first error    The error belongs to its item, and the rest is delivered;
- *     (until 3.15)                   `stop_on_error` of cf_map_options ends it.
+ *       (until 3.15)                 `stop_on_error` of cf_map_options ends it.
  *     wait() checks return_when      A bad value is refused before anything else: the answer is 0.
- *     only if it has to block
+ *       only if it has to block
  *     waiting for one's own pool     Runs the awaited task, or says CF_DEADLOCK.
- *     may hang
+ *       may hang
  *     errors that nobody asks for    `on_unread_error` of cf_pool_options hears of them.
- *     vanish
+ *       vanish
  *     shutdown() waits for ever,     It takes a timeout and may be asked again; and there is
- *     or not at all                  cf_executor_kill_workers.
+ *       or not at all                cf_executor_kill_workers.
  *     map over a pool that is shut   Items that could not be submitted fail with CF_SHUTDOWN: no
- *     down ends early, silently      silence.
+ *       down ends early, silently    silence.
  *     submit never blocks            The same by default; `queue_limit` and `on_full` of
  *                                    cf_pool_options bound the memory that a fast producer takes.
  *     one TimeoutError               CF_TIMEOUT is the caller's patience, CF_TASK_TIMEOUT the
@@ -354,7 +359,7 @@
  *     pools end at exit              Nothing runs at exit: a library in a plugin can not know when
  *                                    that is. Close your pools.
  *     chunksize means nothing to     It works for both, and errors, deadlines and progress stay
- *     threads                        those of each item.
+ *       threads                      those of each item.
  *     the interpreter lock           There is none: threads run in parallel. Take processes for
  *                                    isolation, for killing, and for code that is not thread-safe.
  *
@@ -1041,8 +1046,8 @@ CFUTURES_API bool cf_future_cancel(cf_future *future);
  *   CF_FORKED: its executor belongs to the parent of this process.
  *   CF_INVALID: future is NULL.
  * Threads: any number. Blocks: up to timeout. In a task it may run the awaited task.
- * Note: what ended well, failed or was refused is told by the same number as a wait that did not
- *   succeed: where that matters, ask cf_future_done. */
+ * Note: CF_SYSTEM, CF_DEADLOCK, CF_INVALID and CF_FORKED may be the end of the future, or only of
+ *   this wait: cf_future_done says which. */
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout);
 
 /* cf_future_result -- wait until it is done, and get the result.
@@ -8792,8 +8797,8 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 /* ---------------------------------------------------------------------------------------------
  * history                                                                            >>history
  *
- * 0.1.0  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises, callbacks,
- *        wait, as_completed, map
+ * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
+ *        callbacks, wait, as_completed, map
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence
