@@ -371,7 +371,7 @@
  *     -----------------------------  -----------------  -----------------------------------------
  *     a task, one of many            0.1 to 1 us        one object of 96 bytes, reused; a lock
  *     the same by map_array          some ns an item    no object at all: workers share the range
- *     submit, wait, submit (hot)     1 us               both sides spin for up to 20 us
+ *     submit, wait for it, again     1 us               where a CPU is free to spin, up to 20 us
  *     the same, workers asleep       10 to 50 us        what the system takes to wake a thread
  *     fork-join inside a task        some 10 ns         nobody is woken: see WAITING IN TASKS
  *     argument or result             nothing, or one    up to 32 bytes lie inside the future, an
@@ -380,8 +380,8 @@
  *     as_completed, the next one     O(1)               it arrives, nobody searches
  *     a thread                       30 us              once for each worker, on demand
  *     a process pool                 one fork           0.2 ms, more for a big process
- *     a task in a process (hot)      some us            shared memory; no system call while both
- *                                                       sides are awake
+ *     a task in a process            some us            shared memory, and no system call while
+ *                                                       both sides are awake
  *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
  *     code, -Os on x86-64            40 kB, 65 kB       threads; with processes too
  *
