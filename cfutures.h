@@ -230,10 +230,10 @@
  * With CFUTURES_POSIX defined, cf_process_pool_new makes an executor of worker processes. One word
  * changes in the program; everything else stays the same.
  *
- * What crosses: bytes. Arguments and results are copied, those above 896 bytes through shared
- * memory; a big result is read where the worker wrote it. A pointer (arg_size 0, worker_arg, or one
- * inside the argument) means in the worker what it meant when the pool was made: memory from before
- * is there, as it was then. What a task writes elsewhere than into its result stays in its worker.
+ * What crosses: bytes, through shared memory. A result of more than about a kilobyte is read where
+ * the worker wrote it. A pointer (arg_size 0, worker_arg, or one inside the argument) means in the
+ * worker what it meant when the pool was made: memory from before is there, as it was then. What a
+ * task writes elsewhere than into its result stays in its worker.
  *
  * How they start: cf_process_pool_new forks one zygote, which has a single thread and forks the
  * workers when there is work, and their successors. So make the pool early: before other threads,
@@ -383,7 +383,7 @@
  *     a task in a process            some us            shared memory, and no system call while
  *                                                       both sides are awake
  *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
- *     code, -Os on x86-64            40 kB, 65 kB       threads; with processes too
+ *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
  *
  * LIMITS
  *
@@ -913,8 +913,8 @@ CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf
  * Python: raise
  * task: not NULL.
  * code: yours to define; 0 becomes 1.
- * format: of printf, and what belongs to it. The message is cut after 1023 bytes, and after 896
- *   on its way from a worker process.
+ * format: of printf, and what belongs to it. The message is cut after 1023 bytes; in a worker
+ *   process somewhat earlier, but never before 255.
  * Returns code, or 1 where code is 0, so `return cf_task_fail(task, code, "...");` fails.
  * Threads: the task's. Blocks: never.
  * Note: it only keeps the message. The task fails by returning non-zero, and what it returns is the
@@ -1166,8 +1166,6 @@ CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const ch
 
 /* ---------------------------------------------------------------------------------------------
  * wait                                                                                  >>wait
- *
- * Futures of different executors, and promises, may be mixed.
  * --------------------------------------------------------------------------------------------- */
 
 /* cf_return_when -- when cf_wait returns.
@@ -1182,6 +1180,7 @@ typedef enum cf_return_when {
 } cf_return_when;
 
 /* cf_wait -- wait for several futures.
+ * Those of different executors, and promises, may be mixed.
  * Python: wait(fs, timeout, return_when)
  * futures: borrowed, as are those in it. NULL entries are skipped; NULL itself: 0.
  * count: of the entries.
@@ -1197,6 +1196,7 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
                             cf_duration timeout, bool *done);
 
 /* cf_as_completed -- get futures in the order in which they end, those already done first.
+ * Those of different executors, and promises, may be mixed.
  * Python: as_completed(fs, timeout)
  * futures: the array is copied, the futures are borrowed: each has to live until it was delivered,
  *   or the iterator is closed. NULL entries are skipped, and so are duplicates after the first.
@@ -1403,15 +1403,15 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter);
  *   CF_TASK_FAILED: the item *failed returned non-zero; without stop_on_error all others have run.
  *   CF_INVALID: its result is too long; or bad arguments, and nothing has run.
  *   CF_WORKER_LOST: the worker process died while it ran that item.
- *   CF_TIMEOUT: time is up; *failed and others were not begun.
+ *   CF_TIMEOUT: time was up before that item had ended.
  *   CF_NO_MEMORY: out of memory, for that item or for all.
  *   CF_CANCELLED: a shutdown kept that item from running.
  *   CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_SYSTEM: nothing could be submitted.
  *   CF_DEADLOCK: in a task: to wait for that item could never end.
  *   CF_FORKED: the executor belongs to the parent of this process.
  * Threads: any. In a task of the pool it takes part itself.
- * Blocks: until all have ended, or at the deadline those that run. Once it has returned, no task
- *   writes into results.
+ * Blocks: until all have ended; on threads also at the deadline, until those that run have ended.
+ *   Once it has returned, no task writes into results.
  * Note: the messages of cf_task_fail are not kept, nor are futures or on_unread_error involved. On
  *   threads items run in no particular order. */
 CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *fn,

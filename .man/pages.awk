@@ -16,7 +16,8 @@
 #      *   CF_STATUS: its cause       in the text of Returns
 #
 # A function must have Python, Threads, Blocks, Note, each of its parameters, and Returns unless it
-# is void; what lacks is named on standard error, and the exit status is 1.
+# is void; a struct or an enum must have each of its members. What lacks is named on standard error,
+# and the exit status is 1.
 
 function complain(text) {
     print FILENAME ":" FNR ": " text | "cat >&2"
@@ -329,6 +330,22 @@ function check_function(name, text,    list, names, count, i) {
             complain(name " has no parameter " labels[i])
 }
 
+# The members of a struct or an enum.
+function check_members(name, text,    lines, count, i, word) {
+    sub(/^[^{]*\{/, "", text)
+    sub(/\}[^}]*$/, "", text)
+    gsub(/\/\*[^*]*\*\//, "", text)
+    gsub(/ = -?[0-9]+/, "", text)
+    gsub(/\)\([^)]*\)/, "", text)
+    count = split(text, lines, /[,;]/)
+    for (i = 1; i <= count; i++)
+        if (match(lines[i], /[A-Za-z0-9_]+[ \n]*$/)) {
+            word = substr(lines[i], RSTART, RLENGTH)
+            gsub(/[ \n]/, "", word)
+            if (body[word] == "") complain(name " says nothing of " word)
+        }
+}
+
 # The page of what was commented. body[""] begins with the names and a sentence on what they are.
 function put_declaration(    names, i, first, about, at) {
     at = index(body[""], " -- ")
@@ -339,6 +356,7 @@ function put_declaration(    names, i, first, about, at) {
     about = substr(about, 1, at - 1)
     split(first, names, ", ")
     if (code ~ /^CFUTURES_API/) check_function(names[1], code)
+    if (code ~ /^typedef (struct|enum)[^;]*\{/) check_members(names[1], code)
     begin_page(names, about)
     put_synopsis()
     put_description(names[1])

@@ -264,6 +264,10 @@ misses() {
     grep -q "$1" "$out/spoilt/errors"
 }
 must 'a parameter without a word is found' misses 'cf_wait says nothing of when' '/^ \* when: /d'
+must 'a field without a word is found' misses 'cf_pool_options says nothing of user' \
+    '/^ \* user: passed to on_unread/d'
+must 'a status without a word is found' misses 'cf_status says nothing of CF_BROKEN' \
+    's/^ \* CF_BROKEN: / * Broken: /'
 must 'a function without Returns is found' misses 'cf_cpu_count has no Returns' \
     's/^ \* Returns at least 1/ * At least 1/'
 must 'a word for no parameter is found' misses 'no parameter timeuot' 's/^ \* timeout: / * timeuot: /'
