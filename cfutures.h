@@ -432,7 +432,7 @@ extern "C" {
 #define CFUTURES_VERSION_PATCH 0
 #define CFUTURES_VERSION_STRING "0.1.0"
 
-/* cf_version -- the version of the implementation, "0.1.0".
+/* cf_version -- the version of the library, "0.1.0".
  * Python: none.
  * Returns a static string, never NULL.
  * Threads: any. Blocks: never.
@@ -483,7 +483,7 @@ typedef enum cf_status {
     CF_FORKED        = -14
 } cf_status;
 
-/* cf_status_name -- "CF_TIMEOUT" for CF_TIMEOUT.
+/* cf_status_name -- the name of a status, "CF_TIMEOUT" for CF_TIMEOUT.
  * Python: type(exception).__name__
  * status: any number; what is no status gives "CF_?".
  * Returns a static string, never NULL.
@@ -491,7 +491,7 @@ typedef enum cf_status {
  * Note: made for logs; cf_strerror is made for people. */
 CFUTURES_API const char *cf_status_name(cf_status status);
 
-/* cf_strerror -- one sentence on what happened and what to do about it.
+/* cf_strerror -- what a status means and what to do about it, in one sentence.
  * Python: str(exception)
  * status: any number; what is no status has a sentence too.
  * Returns a static string, never NULL, without a full stop.
@@ -515,7 +515,8 @@ typedef int64_t cf_duration;
  * types                                                                                >>types
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_executor, cf_future, cf_task, cf_map_iter, cf_as_completed_iter -- the objects, all opaque.
+/* cf_executor, cf_future, cf_task, cf_map_iter, cf_as_completed_iter -- the library's objects.
+ * All are opaque.
  * cf_executor: runs tasks: on threads, on processes, or in the caller. Ends by cf_executor_close.
  * cf_future: where a result will be. Reference counted, may outlive its executor. Ends by the last
  *   cf_future_release.
@@ -529,7 +530,7 @@ typedef struct cf_task              cf_task;
 typedef struct cf_map_iter          cf_map_iter;
 typedef struct cf_as_completed_iter cf_as_completed_iter;
 
-/* cf_task_fn, cf_initializer_fn, cf_finalizer_fn, cf_free_fn, cf_callback_fn -- what you write.
+/* cf_task_fn, cf_initializer_fn, cf_finalizer_fn, cf_free_fn, cf_callback_fn -- functions of yours.
  * cf_task_fn: a task. `arg` is its own copy of the argument, which it may change, or the pointer of
  *   the submit call; readable until it returns. 0 is success; anything else fails the future with
  *   that code.
@@ -561,7 +562,7 @@ typedef enum cf_on_full { CF_FULL_BLOCK = 0, CF_FULL_REJECT, CF_FULL_CALLER_RUNS
  * Python: the mp_context "forkserver" with all modules loaded, and "spawn". */
 typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_method;
 
-/* cf_pool_options -- what a pool is like; one struct for both kinds.
+/* cf_pool_options -- what a pool is like, of threads or of processes.
  * Zero is the default of each field, so `{.max_workers = 4}` sets one of them, and NULL options are
  * all defaults. The struct is copied by the call.
  * max_workers: at most so many, started on demand. 0: of threads min(32, cf_cpu_count() + 4), of
@@ -683,7 +684,8 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
 CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                            size_t arg_size);
 
-/* cf_submit_options -- what is special about one task. Zero is the default of each field.
+/* cf_submit_options -- what is special about one task.
+ * Zero is the default of each field.
  * free_arg: called with arg exactly once, whatever happens to the task, also when it never runs or
  *   is refused, and before the future can be seen done. Only with arg_size 0. NULL: none.
  * timeout: of the task, from its start; 0 and negative: none. The future ends with CF_TASK_TIMEOUT:
@@ -762,14 +764,15 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
 #define CF__VALUE(type, ...) (&(type){__VA_ARGS__}), sizeof(type)
 #endif
 
-/* cf_shutdown_mode -- what becomes of tasks that have not started.
+/* cf_shutdown_mode -- what becomes of tasks that have not started when an executor is shut down.
  * CF_RUN_PENDING: they run.
  * CF_CANCEL_PENDING: they are cancelled.
  * Python: cancel_futures=False, and True.
  * Note: neither asks running tasks to stop. */
 typedef enum cf_shutdown_mode { CF_RUN_PENDING = 0, CF_CANCEL_PENDING } cf_shutdown_mode;
 
-/* cf_executor_shutdown -- take no more tasks, run or cancel the pending ones, end the workers.
+/* cf_executor_shutdown -- have an executor take no more tasks and end its workers.
+ * Pending tasks run before, or are cancelled.
  * Python: executor.shutdown(wait, cancel_futures=); timeout 0 is wait=False, CF_FOREVER is True.
  * executor: not freed; NULL: CF_INVALID.
  * timeout: how long to wait for the end; 0: do not wait, CF_FOREVER: for ever.
@@ -815,7 +818,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor);
  * Note: it does not wait for the end, and frees nothing: close the pool. */
 CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal);
 
-/* cf_process_main -- make workers of this program: the first statement of main.
+/* cf_process_main -- let a program be its own worker: the first statement of main.
  * For programs that use CF_START_SPAWN: their workers are this program anew, and begin in main too.
  * Python: if __name__ == "__main__"
  * argc: of main.
@@ -845,7 +848,7 @@ typedef struct cf_stats {
     uint64_t submitted, finished, failed, cancelled, lost, restarts;
 } cf_stats;
 
-/* cf_executor_stats -- what it has done so far, at one look.
+/* cf_executor_stats -- get what an executor has done so far.
  * Python: none.
  * executor: NULL, or one of the parent process: all zeros.
  * out: filled; NULL: nothing happens.
@@ -869,7 +872,7 @@ CFUTURES_API size_t cf_cpu_count(void);
  * For the function that runs as a task. Every `task` here is the one that it was called with.
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_task_return -- set the result: a copy of size bytes.
+/* cf_task_return -- set the result of a task: a copy of size bytes.
  * Python: return value
  * task: not NULL.
  * data: copied; may be NULL where size is 0.
@@ -883,7 +886,7 @@ CFUTURES_API size_t cf_cpu_count(void);
  *   result is discarded. */
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size);
 
-/* cf_task_result_buffer -- set the result without a copy: get room for it, and fill it.
+/* cf_task_result_buffer -- set the result of a task without a copy: get room for it, and fill it.
  * In a worker process, and in cf_executor_map_array, this is where the caller will read it.
  * Python: none.
  * task: not NULL.
@@ -895,7 +898,7 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size);
  *   it but another call. */
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size);
 
-/* cf_task_return_owned -- set the result without a copy: hand memory over.
+/* cf_task_return_owned -- set the result of a task without a copy: hand memory over.
  * Python: return value
  * task: not NULL.
  * data: taken: free_fn(data) is called exactly once. NULL: an empty result.
@@ -909,7 +912,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size);
  * Note: hand over what free_fn can free: free for malloc, not memory inside a larger block. */
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn);
 
-/* cf_task_fail -- say why the task fails, as printf would.
+/* cf_task_fail -- say why a task fails, as printf would.
  * Python: raise
  * task: not NULL.
  * code: yours to define; 0 becomes 1.
@@ -925,10 +928,11 @@ CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 #endif
     ;
 
-/* cf_task_arg_size -- the arg_size of the submit call; in a map, its item_size.
+/* cf_task_arg_size -- how long the argument of a task is.
  * Python: none.
  * task: not NULL.
- * Returns bytes; 0: `arg` is the pointer of the caller.
+ * Returns the arg_size of the submit call, in a map its item_size; 0: the task got a pointer of the
+ *   caller.
  * Threads: the task's. Blocks: never.
  * Note: of a CF_STRING it counts the end too: strlen + 1. */
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
@@ -943,7 +947,7 @@ CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
  *   yours with a wait in between, that state may have changed. */
 CFUTURES_API size_t cf_task_worker(const cf_task *task);
 
-/* cf_task_executor -- the executor that runs the task, to submit more to it.
+/* cf_task_executor -- the executor that runs a task, to submit more to it.
  * Python: none.
  * task: not NULL.
  * Returns the executor, borrowed; NULL in a worker process, where it is not.
@@ -951,7 +955,7 @@ CFUTURES_API size_t cf_task_worker(const cf_task *task);
  * Note: a task may wait for what it submits there: see WAITING IN TASKS in the manual. */
 CFUTURES_API cf_executor *cf_task_executor(cf_task *task);
 
-/* cf_task_stop_requested -- should the task stop early?
+/* cf_task_stop_requested -- is a task asked to stop early?
  * Python: none.
  * task: not NULL.
  * Returns true once cf_future_cancel was called for it, its own timeout has passed, or the map that
@@ -978,7 +982,7 @@ typedef enum cf_state {
     CF_STATE_FINISHED
 } cf_state;
 
-/* cf_future_retain -- take one more reference.
+/* cf_future_retain -- take one more reference to a future.
  * Python: another name for the object.
  * future: may be NULL.
  * Returns future.
@@ -986,7 +990,7 @@ typedef enum cf_state {
  * Note: a callback or an iterator only lends you its future: retain what you keep. */
 CFUTURES_API cf_future *cf_future_retain(cf_future *future);
 
-/* cf_future_release -- give a reference back; the last one frees future and result.
+/* cf_future_release -- give a reference to a future back; the last one frees it and its result.
  * Python: del
  * future: one reference is taken; NULL is fine.
  * Threads: any. With the last reference, here run: free_fn of cf_task_return_owned, on_unread_error
@@ -994,7 +998,7 @@ CFUTURES_API cf_future *cf_future_retain(cf_future *future);
  * Note: it cancels nothing: the task runs all the same. */
 CFUTURES_API void cf_future_release(cf_future *future);
 
-/* cf_future_state -- how far it is.
+/* cf_future_state -- get how far a future is.
  * Python: none; repr
  * future: NULL: CF_STATE_FINISHED.
  * Returns the state; it may have changed by the time you look at it, except the last two.
@@ -1002,7 +1006,7 @@ CFUTURES_API void cf_future_release(cf_future *future);
  * Note: not a look at its error, in the sense of on_unread_error. */
 CFUTURES_API cf_state cf_future_state(const cf_future *future);
 
-/* cf_future_cancelled, cf_future_running, cf_future_done -- is it in that state?
+/* cf_future_cancelled, cf_future_running, cf_future_done -- is a future in that state?
  * Python: cancelled(), running(), done()
  * future: NULL: it is done, with an error; so false, false, true.
  * Returns true or false. Done is what is finished or cancelled.
@@ -1012,7 +1016,7 @@ CFUTURES_API bool cf_future_cancelled(const cf_future *future);
 CFUTURES_API bool cf_future_running(const cf_future *future);
 CFUTURES_API bool cf_future_done(const cf_future *future);
 
-/* cf_future_cancel -- keep it from running; if it runs already, ask it to stop.
+/* cf_future_cancel -- keep a task from running; if it runs already, ask it to stop.
  * Python: cancel()
  * future: NULL: false.
  * Returns true: it never ran and never will, it is done for every observer, and its free_arg has
@@ -1024,7 +1028,7 @@ CFUTURES_API bool cf_future_done(const cf_future *future);
  *   cancelled: false. */
 CFUTURES_API bool cf_future_cancel(cf_future *future);
 
-/* cf_future_wait -- wait until it is done, and learn how it ended.
+/* cf_future_wait -- wait until a future is done, and learn how it ended.
  * Python: exception(timeout)
  * future: borrowed.
  * timeout: 0 polls, CF_FOREVER waits.
@@ -1050,7 +1054,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future);
  *   this wait: cf_future_done says which. */
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout);
 
-/* cf_future_result -- wait until it is done, and get the result.
+/* cf_future_result -- wait until a future is done, and get its result.
  * Python: result(timeout)
  * future: borrowed.
  * timeout: 0 polls, CF_FOREVER waits.
@@ -1062,7 +1066,7 @@ CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout);
 CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout,
                                           cf_status *status);
 
-/* cf_future_result_size -- how long the result is.
+/* cf_future_result_size -- how long the result of a future is.
  * Python: len(result())
  * future: may be NULL.
  * Returns bytes; 0 while there is no result, and where there will be none.
@@ -1070,7 +1074,7 @@ CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout
  * Note: 0 is also the size of an empty result; cf_future_wait tells them apart. */
 CFUTURES_API size_t cf_future_result_size(const cf_future *future);
 
-/* cf_future_error_code -- the number of the error.
+/* cf_future_error_code -- the number of a future's error.
  * Python: exception().args
  * future: may be NULL.
  * Returns what the task returned, never 0, for CF_TASK_FAILED; for CF_WORKER_LOST the signal, or
@@ -1079,7 +1083,7 @@ CFUTURES_API size_t cf_future_result_size(const cf_future *future);
  * Note: the status says what kind of error it is; this is a detail of it. */
 CFUTURES_API int cf_future_error_code(const cf_future *future);
 
-/* cf_future_error_message -- the error in words.
+/* cf_future_error_message -- a future's error in words.
  * Python: str(exception())
  * future: NULL: the sentence for CF_INVALID.
  * Returns what cf_task_fail said, or a sentence; "" while it is not done, and where it ended well.
@@ -1088,7 +1092,8 @@ CFUTURES_API int cf_future_error_code(const cf_future *future);
  * Note: copy it before the release, if it is to be shown after it. */
 CFUTURES_API const char *cf_future_error_message(const cf_future *future);
 
-/* cf_future_add_done_callback -- have callback(future, user) called once it is done.
+/* cf_future_add_done_callback -- have a function called once a future is done.
+ * It is called as callback(future, user).
  * Python: add_done_callback(fn)
  * future: borrowed; callbacks are called also when all references were given back.
  * callback: not NULL. Added twice, it is called twice.
@@ -1106,7 +1111,7 @@ CFUTURES_API const char *cf_future_error_message(const cf_future *future);
 CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
                                                    void *user);
 
-/* cf_future_repr -- describe it as Python does.
+/* cf_future_repr -- describe a future as Python does.
  * "<Future at 0x27fe59c4088 state=pending>", "... state=running>", "... state=cancelled>",
  * "... state=finished returned 4 bytes>", "... state=finished raised CF_TASK_FAILED 22>".
  * Python: repr(future)
@@ -1209,7 +1214,7 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
 CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
                                                    cf_duration timeout);
 
-/* cf_as_completed_next -- wait for the next one.
+/* cf_as_completed_next -- wait for the next future that ends.
  * Python: next(iterator)
  * iter: NULL: CF_INVALID.
  * index: filled with its place in the array, or in the order of cf_as_completed_add; may be NULL.
@@ -1227,7 +1232,7 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
 
-/* cf_as_completed_add -- put one more future in.
+/* cf_as_completed_add -- put one more future into an iterator.
  * Python: none.
  * iter: NULL: CF_INVALID.
  * future: borrowed until it is delivered. NULL, and one that is waiting in there, are not put in.
@@ -1239,7 +1244,7 @@ CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t 
  * Note: it works after CF_END too, which then is no longer the end. The deadline stays. */
 CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future);
 
-/* cf_as_completed_remaining -- how many are still to be delivered.
+/* cf_as_completed_remaining -- how many futures an iterator has still to deliver.
  * Python: none; the count in TimeoutError.
  * iter: NULL: 0.
  * Returns that number: all minus it is the progress.
@@ -1247,7 +1252,7 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
  * Note: they need not be running still: some may have ended and wait to be delivered. */
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter);
 
-/* cf_as_completed_close -- end the iterator.
+/* cf_as_completed_close -- end an iterator over futures.
  * Python: close()
  * iter: taken; NULL is fine. Futures that it has not delivered must still live.
  * Threads: one at a time for each iterator. Blocks: never.
@@ -1256,7 +1261,8 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
 
 #ifdef CFUTURES_POSIX
 
-/* cf_as_completed_fd -- get a descriptor to watch, with poll, epoll, libuv or GLib.
+/* cf_as_completed_fd -- get a descriptor that tells when a future has ended.
+ * Watch it with poll, epoll, libuv or GLib.
  * It is readable exactly while cf_as_completed_next would not block: when a future has ended, at
  * the deadline, and at the end.
  * Python: none; asyncio.wrap_future
@@ -1274,7 +1280,8 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
  * map                                                                                    >>map
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_map_options -- how to map. Zero is the default of each field.
+/* cf_map_options -- how to map items to results.
+ * Zero is the default of each field.
  * timeout: of the whole iteration, from the call that begins it; 0 and negative: none. When it is
  *   up, what is ready is still delivered, and the rest is cancelled.
  * chunksize: items a task; 0: 1, for map_array on processes a fitting number. More makes tiny items
@@ -1317,7 +1324,7 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
                                           size_t count, size_t item_size,
                                           const cf_map_options *options);
 
-/* cf_map_next -- wait for the next result.
+/* cf_map_next -- wait for the next result of a map.
  * Python: next(results)
  * iter: NULL: CF_INVALID.
  * status: filled; CF_OK with a result; may be NULL.
@@ -1341,7 +1348,7 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
  *   CF_END, and stop at a status that is not of an item. */
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status);
 
-/* cf_map_index -- which item was just delivered, or failed.
+/* cf_map_index -- which item of a map was just delivered, or failed.
  * Python: enumerate(results)
  * iter: NULL: 0.
  * Returns its index in the input, from 0 on.
@@ -1349,7 +1356,7 @@ CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status);
  * Note: after CF_END and CF_TIMEOUT it is still the one before. */
 CFUTURES_API size_t cf_map_index(const cf_map_iter *iter);
 
-/* cf_map_result_size -- how long the result is that was just delivered.
+/* cf_map_result_size -- how long the result of a map is that was just delivered.
  * Python: len(result)
  * iter: NULL: 0.
  * Returns bytes; 0 where the item failed.
@@ -1357,7 +1364,7 @@ CFUTURES_API size_t cf_map_index(const cf_map_iter *iter);
  * Note: a result may be empty; then it is not NULL, and its size is 0. */
 CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter);
 
-/* cf_map_error_code -- the number of the error of the item that just failed.
+/* cf_map_error_code -- the number of the error of the item of a map that just failed.
  * Python: exception.args
  * iter: NULL: 0.
  * Returns as cf_future_error_code.
@@ -1365,7 +1372,7 @@ CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter);
  * Note: 0 for errors that are not the task's own, such as CF_SHUTDOWN. */
 CFUTURES_API int cf_map_error_code(const cf_map_iter *iter);
 
-/* cf_map_error_message -- the error of the item that just failed, in words.
+/* cf_map_error_message -- the error of the item of a map that just failed, in words.
  * Python: str(exception)
  * iter: NULL: the sentence for CF_INVALID.
  * Returns what cf_task_fail said, or a sentence; also for CF_TIMEOUT; "" after a result and at the
@@ -1374,7 +1381,7 @@ CFUTURES_API int cf_map_error_code(const cf_map_iter *iter);
  * Note: copy it if you keep it. */
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter);
 
-/* cf_map_close -- end the iterator, and cancel what has not started.
+/* cf_map_close -- end a map, and cancel what has not started.
  * Python: close()
  * iter: taken; NULL is fine.
  * Threads: one at a time for each iterator. free_fn of undelivered results, and on_unread_error for
