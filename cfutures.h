@@ -1543,6 +1543,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/stat.h>
 #include <sys/wait.h>
 #ifdef __linux__
+#include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
 #ifndef CLOCK_MONOTONIC
@@ -2345,6 +2346,7 @@ static void cf__free_lines(void *memory)
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
 #define CF__MESSAGE    4u /* data is the error's message, to be freed */
 #define CF__BY_CELL    8u /* free_result takes the cell, not data */
+#define CF__ARG_LENT  16u /* data is the submitter's, then lies in a worker's mapping */
 
 typedef struct cf__cell {
     void  *data; /* argument, then result or message; in a free future the next free one */
@@ -3326,7 +3328,7 @@ typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL, CF__PROCESS_POOL }
 typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
     bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
-    cf_status (*submit)(cf_executor *executor, cf_future *future);
+    cf_status (*submit)(cf_executor *executor, cf_future **futures, size_t count);
     cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
     void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is);
@@ -5220,7 +5222,7 @@ static cf_status cf__admit_inline(cf_executor *executor)
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     if (executor->processes != NULL) {
-        const cf_status refused = executor->processes->submit(executor, future);
+        const cf_status refused = executor->processes->submit(executor, &future, 1);
         if (refused != CF_OK) (void)cf__refuse(future, refused);
         return refused;
     }
@@ -5241,9 +5243,10 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* The call goes into the cell. False: no memory for the argument's copy. */
+/* The call goes into the cell. lend: instead of a copy, for as long as the submit lasts. False: no memory
+ * for the argument's copy. */
 static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_t arg_size,
-                          const cf__call_options *options)
+                          const cf__call_options *options, bool lend)
 {
     const size_t room = options != NULL ? CF__INLINE_WITH_OPTIONS : CF__INLINE;
     cell->call.fn = fn;
@@ -5256,6 +5259,9 @@ static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_
         cell->data = (void *)(uintptr_t)arg;
     } else if (arg_size <= room) {
         cf__copy(cell->local, arg, arg_size);
+    } else if (lend && arg_size > CF__BIG) {
+        cell->data = (void *)(uintptr_t)arg;
+        cell->traits |= CF__ARG_LENT;
     } else {
         cell->data = cf__alloc(arg_size);
         if (cell->data == NULL) return false;
@@ -5290,7 +5296,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
         return status;
     }
     cf__future_init(*future, 2);
-    if (cf__cell_call(&(*future)->cell, fn, arg, arg_size, options))
+    if (cf__cell_call(&(*future)->cell, fn, arg, arg_size, options, executor->processes != NULL))
         return cf__schedule(executor, *future);
     (void)cf__refuse(*future, CF_NO_MEMORY);
     return CF_NO_MEMORY;
@@ -5350,7 +5356,7 @@ static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *i
         if (chain != NULL) cf__prefetch(chain);
         cf__future_init(future, 2);
         const bool whole = cf__cell_call(
-            &future->cell, fn, cf__item(items, i, item_size), item_size, NULL);
+            &future->cell, fn, cf__item(items, i, item_size), item_size, NULL, false);
         if (whole && made == i) made = i + 1;
         else (void)cf__refuse(future, CF_NO_MEMORY);
     }
@@ -5373,10 +5379,14 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
         for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
         return status;
     }
-    if (executor->kind != CF__THREAD_POOL || executor->queue_limit > 0)
+    if (executor->kind == CF__INLINE_EXECUTOR || executor->queue_limit > 0 ||
+        (executor->processes != NULL && !executor->processes->accepts(executor, fn, NULL)))
         return cf__submit_each(executor, fn, items, count, item_size, futures);
     const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
-    if (made > 0) status = cf__enqueue(executor, futures, made);
+    if (made > 0 && executor->processes != NULL)
+        status = executor->processes->submit(executor, futures, made);
+    else if (made > 0)
+        status = cf__enqueue(executor, futures, made);
     if (status != CF_OK && status != CF_SYSTEM)
         for (size_t i = 0; i < made; i++) (void)cf__refuse(futures[i], status);
     return status == CF_OK && made < count ? CF_NO_MEMORY : status;
@@ -6292,8 +6302,10 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * makes it kill all workers and leave; a worker ends with the zygote, or on end-of-file.
  *
  * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap, and
- * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back. A complete
- * outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back, the newest
+ * first: for a cancel, for a worker that has nothing to do, from one that is dead. A complete outcome wins
+ * over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
  * No process ever waits for a lock that another process may hold. What a worker writes is not trusted:
  * it is read once, and checked.
  *
@@ -6312,11 +6324,14 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define MSG_NOSIGNAL 0 /* the socket has SO_NOSIGPIPE there */
 #endif
 
-#define CF__SLOTS     16 /* of a desk; a power of two */
+#define CF__SLOTS     ((size_t)64) /* of a desk; a power of two */
 #define CF__SLOT_ROOM ((size_t)CF__BIG)
+#define CF__DEPTH_LEAST ((size_t)2)
+#define CF__TRAYS     2
 #define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
 #define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
+#define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
 /* ---- shared memory ---- */
@@ -6334,7 +6349,8 @@ typedef struct cf__slot {
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
     uintptr_t arg_size;    /* bytes of argument, or of all items */
-    uintptr_t mapped;      /* capacity of the mapping that holds them; 0: they are in `bytes` */
+    uintptr_t mapped;      /* size of the tray that holds them; 0: they are in `bytes` */
+    uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
     int64_t   timeout;
@@ -6350,7 +6366,7 @@ typedef struct cf__slot {
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
-    cf__word loans[CF__LOANS]; /* worker: 1, lent. Host: 0, given back */
+    cf__word loans[CF__LOANS]; /* worker: 1, a result is there. Host: 0, given back */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
     _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
@@ -6569,15 +6585,29 @@ typedef struct cf__loan {
     int    fd;   /* not yet sent; -1: the host has it */
 } cf__loan;
 
+/* A mapping for the argument of one task at a time. The host replaces it by a bigger one. */
+typedef struct cf__tray {
+    void  *base;
+    size_t size; /* 0: none */
+    uintptr_t version; /* how many were sent, or received */
+    int    fd;   /* worker: received, not yet mapped. -1: none */
+    const cf_future *user; /* host: the task at the desk that needs it; NULL: none */
+} cf__tray;
+
+static void cf__tray_drop(cf__tray *tray)
+{
+    if (tray->size > 0) (void)munmap(tray->base, tray->size);
+    tray->base = NULL;
+    tray->size = 0;
+}
+
 /* The process is one worker, or it is none and this is all zeros. */
 static struct cf__child {
     cf__share *share;
     cf__desk  *desk;
     size_t     index;
     int        channel;
-    int        arg_fd; /* received, not yet mapped; -1: none */
-    void      *arg;
-    size_t     arg_size;
+    cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
     cf__loan   loans[CF__LOANS_ALL];
@@ -6600,16 +6630,18 @@ static void cf__child_ring(void)
         cf__child_vanish();
 }
 
-/* A byte from the host, perhaps with a mapping for arguments. Blocks until there is one, or the host
- * ends. */
+/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the host's
+ * end. */
 static void cf__child_listen(void)
 {
-    char byte;
+    unsigned char number;
     int fd;
-    if (cf__channel_receive(cf__child.channel, &byte, 1, &fd, 0) <= 0) cf__child_vanish();
+    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
     if (fd < 0) return;
-    cf__fd_close(&cf__child.arg_fd);
-    cf__child.arg_fd = fd;
+    cf__tray *const tray = &cf__child.trays[number % CF__TRAYS];
+    cf__fd_close(&tray->fd);
+    tray->fd = fd;
+    tray->version++;
 }
 
 static void cf__child_unloan(size_t number)
@@ -6829,21 +6861,21 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the mapping that the host has sent. */
+/* The argument where the task can use it: in the slot, or in the tray. */
 static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
         return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
-    if (cf__child.arg_size != slot->mapped) {
-        if (cf__child.arg != NULL) (void)munmap(cf__child.arg, cf__child.arg_size);
-        cf__child.arg = NULL;
-        while (cf__child.arg_fd < 0) cf__child_listen(); /* it was sent before the slot was READY */
-        cf__child.arg_size = slot->mapped;
-        cf__child.arg = cf__memory_map(cf__child.arg_fd, cf__child.arg_size);
-        cf__fd_close(&cf__child.arg_fd);
-        if (cf__child.arg == NULL) _exit(1);
+    cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
+    while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
+    if (tray->fd >= 0) {
+        cf__tray_drop(tray);
+        tray->base = cf__memory_map(tray->fd, slot->mapped);
+        cf__fd_close(&tray->fd);
+        if (tray->base == NULL) _exit(1);
+        tray->size = slot->mapped;
     }
-    return cf__child.arg;
+    return tray->base;
 }
 
 static void cf__child_run(cf__slot *slot)
@@ -6852,11 +6884,7 @@ static void cf__child_run(cf__slot *slot)
     if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
-    if (slot->mapped > CF__KEEP) {
-        (void)munmap(cf__child.arg, cf__child.arg_size);
-        cf__child.arg = NULL;
-        cf__child.arg_size = 0;
-    }
+    if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     cf__child_ring();
 }
@@ -6912,7 +6940,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
-    cf__child.arg_fd = -1;
+    for (size_t i = 0; i < CF__TRAYS; i++) cf__child.trays[i].fd = -1;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
     for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
     /* What is not its own it cannot damage, whatever the tasks do. */
@@ -6960,18 +6988,45 @@ typedef struct cf__zygote {
     cf__share *share;
     cf__kid   *kids;
     int        channel;
-    int        tick[2]; /* SIGCHLD becomes a byte */
+    int        tick; /* readable after SIGCHLD */
 } cf__zygote;
 
-static int cf__zygote_tick;
+/* SIGCHLD becomes a readable descriptor; -1: none could be had. */
+#ifdef __linux__
+static int cf__zygote_tick(void)
+{
+    sigset_t child;
+    (void)sigemptyset(&child);
+    (void)sigaddset(&child, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &child, NULL);
+    return cf__fd_high(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+#else
+static int cf__zygote_bell;
 
 static void cf__zygote_on_child(int signal)
 {
     const int saved = errno;
     (void)signal;
-    if (write(cf__zygote_tick, "", 1) < 0) errno = saved; /* full: it will look anyway */
+    if (write(cf__zygote_bell, "", 1) < 0) errno = saved; /* full: it will look anyway */
     errno = saved;
 }
+
+static int cf__zygote_tick(void)
+{
+    struct sigaction action;
+    int ends[2];
+    if (!cf__channel_open(ends)) return -1;
+    for (int i = 0; i < 2; i++) (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    cf__zygote_bell = ends[1];
+    memset(&action, 0, sizeof action);
+    (void)sigemptyset(&action.sa_mask);
+    action.sa_handler = cf__zygote_on_child;
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    (void)sigaction(SIGCHLD, &action, NULL);
+    return ends[0];
+}
+#endif
 
 /* All dispositions default; the zygote and its workers leave SIGINT to the host. */
 static void cf__zygote_signals(void)
@@ -6992,10 +7047,8 @@ static void cf__zygote_guard(void)
     memset(&action, 0, sizeof action);
     (void)sigemptyset(&action.sa_mask);
     action.sa_handler = SIG_IGN;
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) (void)sigaction(ignored[i], &action, NULL);
-    action.sa_handler = cf__zygote_on_child;
-    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
-    (void)sigaction(SIGCHLD, &action, NULL);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        (void)sigaction(ignored[i], &action, NULL);
 }
 
 /* Standard input is the null device; output that was closed goes there, lest it hit another file. */
@@ -7027,9 +7080,9 @@ static void cf__zygote_report(cf__zygote *zygote, size_t lane, int pid, int stat
 
 static void cf__zygote_reap(cf__zygote *zygote)
 {
-    char ticks[64];
+    char ticks[512];
     int status;
-    while (read(zygote->tick[0], ticks, sizeof ticks) > 0) {}
+    while (read(zygote->tick, ticks, sizeof ticks) > 0) {} /* one byte, or one siginfo, each */
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) { /* all children are its own */
         for (size_t i = 0; i < zygote->share->lanes; i++) {
             if (zygote->kids[i].pid != pid) continue;
@@ -7042,12 +7095,12 @@ static void cf__zygote_reap(cf__zygote *zygote)
 static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int channel)
 {
     cf__kid *const kid = &zygote->kids[order->lane];
-    sigset_t all, none;
+    sigset_t all, none, old;
     const pid_t self = getpid();
     kid->generation = order->generation;
     (void)sigfillset(&all);
     (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_BLOCK, &all, NULL);
+    (void)sigprocmask(SIG_BLOCK, &all, &old);
     const pid_t pid = channel >= 0 ? fork() : -1;
     if (pid == 0) {
 #ifdef __linux__
@@ -7055,14 +7108,16 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
 #endif
         if (getppid() != self) _exit(0);
         (void)close(zygote->channel);
-        (void)close(zygote->tick[0]);
-        (void)close(zygote->tick[1]);
+        (void)close(zygote->tick);
+#ifndef __linux__
+        (void)close(cf__zygote_bell);
+#endif
         cf__zygote_signals();
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         cf__child_main(zygote->share, order->lane, channel);
     }
     const int why = errno;
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid > 0) kid->pid = pid;
     else cf__zygote_report(zygote, order->lane, 0, why);
 }
@@ -7090,7 +7145,7 @@ static void cf__zygote_obey(cf__zygote *zygote)
 /* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
 static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
-    cf__zygote zygote = {share, kids, channel, {-1, -1}};
+    cf__zygote zygote = {share, kids, channel, -1};
     sigset_t none;
     (void)sigemptyset(&none);
     cf__self = NULL;
@@ -7099,14 +7154,13 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     cf__store_relaxed(&cf__graph_lock, 0);
     cf__zygote_signals();
     cf__zygote_stdio();
-    if (!cf__channel_open(zygote.tick)) _exit(1);
-    for (int i = 0; i < 2; i++) (void)fcntl(zygote.tick[i], F_SETFL, O_NONBLOCK);
-    cf__zygote_tick = zygote.tick[1];
     cf__zygote_guard();
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    zygote.tick = cf__zygote_tick();
+    if (zygote.tick < 0) _exit(1);
     cf__thread_name(share->name, share->lanes);
     for (;;) {
-        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick[0], POLLIN, 0}};
+        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick, POLLIN, 0}};
         if (poll(ready, 2, -1) < 0) continue; /* a signal */
         if (ready[1].revents != 0) cf__zygote_reap(&zygote);
         if (ready[0].revents != 0) cf__zygote_obey(&zygote);
@@ -7141,18 +7195,21 @@ typedef struct cf__lane {
     uint32_t     generation; /* of the process; so that no order hits its successor */
     bool         silent;  /* the channel has ended */
     bool         dead;    /* reported; `status` is how */
-    bool         loading; /* its newest task has to be loaded, see cf__hub_load */
+    bool         unloaded; /* somebody has to load its newest task, see cf__hub_load */
+    bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's */
+    bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
-    size_t       held;    /* slots that a pump still reads */
+    size_t       depth;   /* tasks at its desk, at most */
+    uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
     int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
     cf_status    verdict; /* how the task ends that dies with the process */
-    void        *arg;     /* the mapping for big arguments, and its size */
-    size_t       arg_size;
+    cf__tray     trays[CF__TRAYS];
+    cf__word     loads;   /* changes when a load has ended */
     cf_future   *tasks[CF__SLOTS];
     cf__mapping *mappings[CF__LOANS];
     cf__mapping *arrived[CF__SLOTS]; /* received, not yet spoken of; in order */
@@ -7178,7 +7235,10 @@ struct cf__hub {
     int        channel;   /* to the zygote */
     int        wake[2];   /* to the manager */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
+    bool       fat;       /* some mapping may hold pages that nobody needs */
+    uint64_t   calm;      /* tasks that had finished when the manager went to sleep */
     size_t     pumping;
     cf_future **queue;
     size_t     capacity, first, queued; /* capacity: 0, or a power of two */
@@ -7257,6 +7317,8 @@ static void cf__hubs_watch(void)
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
+    if (cf__self == &hub->runner) return; /* it looks at all that it does itself */
+    hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
     (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
@@ -7271,7 +7333,10 @@ static void cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kin
 
 /* ---- the queue ---- */
 
-static bool cf__hub_has_room(const cf__hub *hub) { return hub->capacity - hub->queued > hub->ahead; }
+static bool cf__hub_has_room(const cf__hub *hub, size_t count)
+{
+    return hub->capacity - hub->queued - hub->ahead >= count;
+}
 
 static cf_future **cf__hub_place(cf__hub *hub, size_t position)
 {
@@ -7316,11 +7381,11 @@ static void cf__hub_sweep(cf__hub *hub)
 }
 
 /* Lets the lock go meanwhile. False: out of memory. */
-static bool cf__hub_reserve(cf__hub *hub)
+static bool cf__hub_reserve(cf__hub *hub, size_t count)
 {
     cf_executor *const executor = hub->executor;
-    if (!cf__hub_has_room(hub)) cf__hub_sweep(hub);
-    while (!cf__hub_has_room(hub)) {
+    if (!cf__hub_has_room(hub, count)) cf__hub_sweep(hub);
+    while (!cf__hub_has_room(hub, count)) {
         const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
         size_t bytes;
         cf__unlock(&executor->lock);
@@ -7355,11 +7420,33 @@ static cf__slot *cf__lane_slot(cf__lane *lane, size_t position)
     return &lane->desk->slots[position % CF__SLOTS];
 }
 
+static size_t cf__lane_load(const cf__lane *lane) { return lane->tail - lane->head; }
+
 static bool cf__lane_is_idle(const cf__lane *lane)
 {
     return lane->phase == CF__LANE_UP && lane->head == lane->tail && lane->held == 0 &&
            !lane->silent && !lane->dead;
 }
+
+/* The tray of that task; of NULL: a free one, the biggest. NULL: there is none. */
+static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
+{
+    cf__tray *best = NULL;
+    for (cf__tray *tray = lane->trays; tray < lane->trays + CF__TRAYS; tray++)
+        if (tray->user == user && (best == NULL || tray->size > best->size)) best = tray;
+    return best;
+}
+
+/* The task needs its tray no more. */
+static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user)
+{
+    cf__tray *const tray = cf__lane_tray(lane, user);
+    if (tray == NULL) return;
+    tray->user = NULL;
+    if (tray->size > CF__KEEP) cf__tray_drop(tray);
+}
+
+static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
 
 static bool cf__is_chunk(const cf_future *future)
 {
@@ -7383,27 +7470,33 @@ static bool cf__fits_slot(const cf_future *future, size_t size)
     return size <= (cf__is_chunk(future) ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM);
 }
 
-/* Room for a big argument, in the worker too. Slow: not under the lock, the lane is held. */
-static cf_status cf__lane_map_arg(cf__lane *lane, size_t size)
+static bool cf__is_lent(const cf_future *future) { return (future->cell.traits & CF__ARG_LENT) != 0; }
+
+/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent: the
+ * worker is dead, or cannot be told for want of kernel memory. */
+static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, bool *sent)
 {
-    if (lane->arg_size >= size) return CF_OK;
+    *sent = true;
+    if (tray->size >= size) return CF_OK;
+    const unsigned char number = (unsigned char)(tray - lane->trays);
     const size_t capacity = cf__memory_size(size);
     if (capacity == 0) return CF_NO_MEMORY;
     const int saved = errno;
     int fd = cf__memory_open(capacity);
     void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
-    if (base != NULL) {
-        if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
-        lane->arg = base;
-        lane->arg_size = capacity;
-        (void)cf__channel_send(lane->channel, "", 1, fd, MSG_DONTWAIT); /* else it is dead */
-    }
+    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT);
     cf__fd_close(&fd);
+    if (base != NULL) {
+        cf__tray_drop(tray);
+        tray->base = base;
+        tray->size = capacity;
+        tray->version++;
+    }
     errno = saved;
     return base != NULL ? CF_OK : CF_SYSTEM;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t mapped, size_t size)
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
@@ -7412,7 +7505,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t map
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
     slot->arg_size = size;
-    slot->mapped = mapped;
+    slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
     slot->size = 0;
@@ -7435,29 +7528,151 @@ static void cf__lane_publish(cf__lane *lane, cf__slot *slot)
         (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
 }
 
-/* A pending task goes to an idle lane, and runs when the worker takes it. A big one only takes its place: see cf__hub_load. */
+/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes its
+ * place: see cf__hub_load. */
 static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
-    cf__slot *const slot = cf__lane_slot(lane, lane->tail);
+    const size_t position = lane->tail++;
     size_t size;
     const void *const payload = cf__payload(future, &size);
-    lane->tasks[lane->tail++ % CF__SLOTS] = future;
+    lane->tasks[position % CF__SLOTS] = future;
     lane->given++;
     hub->ahead++;
-    lane->verdict = CF_WORKER_LOST;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
-    if (lane->due != CF__NEVER) cf__hub_wake(hub);
+    if (timeout > 0) {
+        lane->due = cf__deadline(timeout);
+        cf__hub_wake(hub);
+    }
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
-        lane->held++;
-        lane->loading = true;
+        cf__lane_tray(lane, NULL)->user = future;
+        hub->fat = hub->fat || size > CF__FAT;
+        lane->loading = lane->unloaded = true;
         cf__hub_wake(hub);
         return;
     }
-    cf__slot_fill(slot, future, 0, size);
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf__slot_fill(slot, future, size);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
     cf__lane_publish(lane, slot);
+}
+
+/* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way. */
+static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
+{
+    uintptr_t seen = CF__SLOT_READY;
+    if (lane->head == lane->tail || lane->loading ||
+        !cf__cas_seq_cst(&cf__lane_slot(lane, lane->tail - 1)->word, &seen, CF__SLOT_FREE))
+        return NULL;
+    lane->tail--;
+    lane->given--;
+    hub->ahead--;
+    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
+    cf__lane_clear_tray(lane, future);
+    return future;
+}
+
+static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
+{
+    return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
+           cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
+           (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
+           (!big || cf__lane_tray(lane, NULL) != NULL);
+}
+
+/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that has
+ * least. A deadline starts when its task is given, and what is lent can lie in one place only: such tasks
+ * never go behind others. NULL: it has to wait. */
+static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
+{
+    cf__lane *best = NULL;
+    size_t size;
+    (void)cf__payload(future, &size);
+    const bool big = !cf__fits_slot(future, size);
+    bool ahead = !cf__is_lent(future) && cf__cell_options(&future->cell).timeout == 0;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        ahead = ahead && lane->phase >= CF__LANE_UP;
+        if (!cf__lane_takes(hub, lane, big)) continue;
+        if (lane->head == lane->tail) return lane;
+        if (best == NULL || cf__lane_load(lane) < cf__lane_load(best)) best = lane;
+    }
+    return ahead ? best : NULL;
+}
+
+/* Tasks that wait at desks behind others. */
+static size_t cf__hub_behind(const cf__hub *hub)
+{
+    size_t busy = 0;
+    for (size_t i = 0; i < hub->count; i++) busy += hub->lanes[i].head != hub->lanes[i].tail;
+    return hub->ahead - busy;
+}
+
+/* The queue is empty: a worker that has nothing to do gets half of what waits behind the others. */
+static void cf__hub_share_out(cf__hub *hub)
+{
+    cf__lane *most = NULL;
+    bool any_idle = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        any_idle = any_idle || cf__lane_is_idle(lane);
+        if (cf__lane_load(lane) > 1 && (most == NULL || cf__lane_load(lane) > cf__lane_load(most)))
+            most = lane;
+    }
+    if (!any_idle || most == NULL) return;
+    for (size_t n = cf__lane_load(most) / 2; n > 0; n--) {
+        cf_future *const future = cf__lane_take_back(hub, most);
+        if (future == NULL) return;
+        cf__hub_push_front(hub, future);
+    }
+}
+
+static void cf__hub_hand_out(cf__hub *hub)
+{
+    cf__hub_strip(hub);
+    while (hub->queued > 0) {
+        cf__lane *const lane = cf__hub_lane_for(hub, *cf__hub_place(hub, 0));
+        if (lane == NULL) return;
+        cf__lane_give(hub, lane, cf__hub_pop(hub));
+        cf__hub_strip(hub);
+    }
+}
+
+/* No worker is free for one more task, nor can be started, and the queue is full. */
+static bool cf__hub_is_full(cf__hub *hub)
+{
+    size_t room = hub->executor->queue_limit;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
+    return cf__hub_pending(hub) + cf__hub_behind(hub) >= room;
+}
+
+/* Tasks to workers, in order; then as many new workers as tasks are left over. */
+static void cf__hub_feed(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    const uintptr_t closing = cf__load_relaxed(&executor->closing);
+    if (closing != 0) cf__hub_wake(hub);
+    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
+    cf__hub_hand_out(hub);
+    if (hub->queued == 0 && hub->count > 1 && hub->ahead > 1) {
+        cf__hub_share_out(hub);
+        cf__hub_hand_out(hub);
+    }
+    if (executor->blocked > 0 && !cf__hub_is_full(hub)) {
+        cf__bump(&executor->space);
+        cf__unpark_all(&executor->space);
+    }
+    size_t coming = 0;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
+    const size_t waiting = cf__hub_pending(hub) + cf__hub_behind(hub);
+    for (size_t i = 0; i < hub->count && coming < waiting; i++) {
+        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
+        hub->lanes[i].phase = CF__LANE_WANTED;
+        coming++;
+        cf__hub_wake(hub);
+    }
 }
 
 /* ---- starting and ending workers ---- */
@@ -7481,11 +7696,24 @@ static void cf__lane_leave(cf__lane *lane)
         (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
 }
 
+/* What the worker has not begun goes back to the queue; but what was lent lies here until the burial. */
+static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
+{
+    while (lane->head != lane->tail && !cf__is_lent(lane->tasks[(lane->tail - 1) % CF__SLOTS])) {
+        cf_future *const future = cf__lane_take_back(hub, lane);
+        if (future == NULL) return;
+        cf__hub_push_front(hub, future);
+    }
+}
+
+/* So that it hits one task only. */
 static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
+    cf__lane_recall(hub, lane);
     cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
 
@@ -7522,8 +7750,9 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
     lane->generation++;
-    lane->silent = lane->dead = lane->crashed = lane->unborn = false;
+    lane->silent = lane->dead = lane->crashed = lane->unborn = lane->unsent = false;
     lane->head = lane->tail = lane->given = 0;
+    lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
     lane->verdict = CF_WORKER_LOST;
     cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
@@ -7538,43 +7767,16 @@ static void cf__lane_clear(cf__lane *lane)
     }
     for (size_t i = 0; i < lane->arrivals; i++) cf__mapping_abandon(lane->arrived[i]);
     lane->arrivals = 0;
-    if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
-    lane->arg = NULL;
-    lane->arg_size = 0;
+    for (size_t i = 0; i < CF__TRAYS; i++) {
+        cf__tray_drop(&lane->trays[i]);
+        lane->trays[i].user = NULL;
+        lane->trays[i].version = 0;
+    }
     cf__lock(&cf__hubs_lock); /* a fork of the host closes it too */
     cf__fd_close(&lane->channel);
     cf__unlock(&cf__hubs_lock);
     lane->phase = CF__LANE_EMPTY;
     lane->dead = lane->silent = false;
-}
-
-/* Tasks to idle workers, in order; then as many new workers as tasks are left over. */
-static void cf__hub_feed(cf__hub *hub)
-{
-    cf_executor *const executor = hub->executor;
-    const size_t before = hub->queued;
-    cf__hub_strip(hub);
-    const uintptr_t closing = cf__load_relaxed(&executor->closing);
-    if (closing != 0) cf__hub_wake(hub);
-    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
-    for (size_t i = 0; i < hub->count && hub->queued > 0; i++) {
-        if (!cf__lane_is_idle(&hub->lanes[i])) continue;
-        cf__lane_give(hub, &hub->lanes[i], cf__hub_pop(hub));
-        cf__hub_strip(hub);
-    }
-    if (before != hub->queued && executor->blocked > 0) {
-        cf__bump(&executor->space);
-        cf__unpark_all(&executor->space);
-    }
-    size_t coming = 0;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
-    for (size_t i = 0; i < hub->count && coming < cf__hub_pending(hub); i++) {
-        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
-        hub->lanes[i].phase = CF__LANE_WANTED;
-        coming++;
-        cf__hub_wake(hub);
-    }
 }
 
 /* ---- outcomes ---- */
@@ -7590,7 +7792,7 @@ typedef struct cf__ended {
     cf__call_options  options;
 } cf__ended;
 
-#define CF__COLLECT 16 /* at once */
+#define CF__COLLECT 32 /* at once */
 
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
@@ -7725,6 +7927,7 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
         cf__lane_distrust(hub, lane, cell);
     } else {
         cf__mapping_hold(mapping);
+        hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
         cell->size = size;
         cell->status = CF_OK;
@@ -7737,12 +7940,14 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
 /* The oldest task of the lane has ended. */
 static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 {
-    cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    cf_future *const future = lane->tasks[lane->head++ % CF__SLOTS];
+    const size_t position = lane->head++;
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
     cf__cell *const cell = &future->cell;
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
+    cf__lane_clear_tray(lane, future);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
@@ -7751,7 +7956,7 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
         const uintptr_t place = cf__load_acquire(&slot->place);
         ended->slot = slot;
         ended->mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
-        lane->held++;
+        lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
         ended->traits = cell->traits;
@@ -7760,12 +7965,8 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
         if (cell->status != CF_OK) hub->failed++;
         cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
-    if (lane->arg_size > CF__KEEP) {
-        (void)munmap(lane->arg, lane->arg_size);
-        lane->arg = NULL;
-        lane->arg_size = 0;
-    }
-    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->phase == CF__LANE_UP)
+    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
+        lane->phase == CF__LANE_UP)
         cf__lane_leave(lane);
 }
 
@@ -7811,7 +8012,7 @@ static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
     if (place > CF__LOANS && ended->mapping != NULL) cf__mapping_abandon(ended->mapping);
     if (place > 0 && place <= CF__LOANS) cf__store_release(&ended->lane->desk->loans[place - 1], 0);
     cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
-    ended->lane->held--;
+    ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     cf__hub_wake(hub);
     cf__unlock(&executor->lock);
 }
@@ -7855,40 +8056,75 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     cf__hub_settle(hub, future);
 }
 
-/* Not under the lock. A big argument goes to where its worker reads it. */
+/* Lets the lock go meanwhile. A lent argument gets a copy of its own. False: out of memory. */
+static bool cf__hub_keep(cf__hub *hub, cf_future *future)
+{
+    cf__cell *const cell = &future->cell;
+    const void *const from = cell->data;
+    const size_t size = cell->size;
+    cf__unlock(&hub->executor->lock);
+    void *const copy = cf__alloc(size);
+    if (copy != NULL) memcpy(copy, from, size);
+    cf__lock(&hub->executor->lock);
+    if (copy == NULL || !cf__is_pending(future)) { /* cancelled: its cell is no more ours */
+        cf__free(copy);
+        return copy != NULL;
+    }
+    cell->data = copy;
+    cell->traits = (unsigned char)((cell->traits & ~CF__ARG_LENT) | CF__ARG_COPY);
+    return true;
+}
+
+/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker reads it;
+ * nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
-    cf_future *const future = lane->tasks[(lane->tail - 1) % CF__SLOTS];
+    const size_t position = lane->tail - 1;
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
+    cf__tray *const tray = cf__lane_tray(lane, future);
     size_t size;
+    bool sent;
     const void *const payload = cf__payload(future, &size);
-    const cf_status status = cf__lane_map_arg(lane, size);
-    if (status == CF_OK) memcpy(lane->arg, payload, size);
+    lane->unloaded = false;
+    cf__unlock(&executor->lock);
+    const cf_status status = cf__lane_provide(lane, tray, size, &sent);
+    if (status == CF_OK) memcpy(tray->base, payload, size);
     cf__lock(&executor->lock);
-    lane->held--;
-    if (status == CF_OK) {
-        cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
-        cf__slot_fill(slot, future, lane->arg_size, size);
+    if (cf__is_lent(future)) future->cell.data = tray->base;
+    lane->loading = false;
+    if (status == CF_OK && sent) {
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        cf__slot_fill(slot, future, size);
+        slot->mapped = tray->size;
+        slot->tray = (uintptr_t)(tray - lane->trays);
+        slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-        if (timeout > 0) lane->due = cf__deadline(timeout);
+        if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
         cf__lane_publish(lane, slot);
+    } else if (status == CF_OK) { /* it goes back when the lane is buried */
+        lane->unsent = true;
+        cf__lane_kill(hub, lane, SIGKILL);
     } else {
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
         lane->tail--;
+        tray->user = NULL;
         hub->ahead--;
         hub->finished++;
         hub->failed++;
     }
+    cf__bump(&lane->loads);
+    cf__unpark_all(&lane->loads);
     cf__hub_wake(hub);
-    cf__unlock(&executor->lock);
     if (status == CF_OK) return;
+    cf__unlock(&executor->lock);
     cf__cell_fail(&future->cell, status);
     cf__hub_settle(hub, future);
+    cf__lock(&executor->lock);
 }
 
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
 {
-    if (lane->phase != CF__LANE_STARTING) return;
     const uintptr_t up = cf__load_acquire(&lane->desk->up);
     if (up == CF__DESK_UP) {
         lane->phase = CF__LANE_UP;
@@ -7910,10 +8146,21 @@ static bool cf__hub_has_news(cf__hub *hub)
 {
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        if (cf__lane_has_ended(lane) || lane->loading) return true;
+        if (cf__lane_has_ended(lane) || lane->unloaded) return true;
         if (lane->phase == CF__LANE_STARTING && cf__load_seq_cst(&lane->desk->up) != 0) return true;
     }
     return false;
+}
+
+/* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
+static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
+{
+    size_t count = 0;
+    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    if (count == 0) return 0;
+    if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
+    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    return count;
 }
 
 /* One round: collects what has ended, hands out what waits. True: there was something. */
@@ -7931,20 +8178,19 @@ static bool cf__hub_pump(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (cf__load_relaxed(&lane->desk->bell) != 0) (void)cf__exchange(&lane->desk->bell, 0);
-        cf__lane_look(hub, lane);
-        while (count < CF__COLLECT && cf__lane_has_ended(lane))
-            cf__lane_collect(hub, lane, &batch[count++]);
+        if (lane->phase == CF__LANE_STARTING) cf__lane_look(hub, lane);
+        count += cf__lane_harvest(hub, lane, batch + count, CF__COLLECT - count);
     }
     cf__hub_feed(hub);
-    for (size_t i = 0; i < hub->count && load == NULL; i++) {
-        if (!hub->lanes[i].loading) continue;
-        load = &hub->lanes[i];
-        load->loading = false;
-    }
+    for (size_t i = 0; i < hub->count && load == NULL; i++)
+        if (hub->lanes[i].unloaded) load = &hub->lanes[i];
     cf__unlock(&executor->lock);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
-    if (load != NULL) cf__hub_load(hub, load);
-    return count > 0 || load != NULL;
+    if (load == NULL) return count > 0;
+    cf__lock(&executor->lock);
+    if (load->unloaded) cf__hub_load(hub, load);
+    cf__unlock(&executor->lock);
+    return true;
 }
 
 /* ---- death ---- */
@@ -8029,40 +8275,54 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__hub_settle(hub, future);
 }
 
+static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
+{
+    if (cf__is_chunk(future)) {
+        cf__chunk_lose(hub, lane, future, slot);
+    } else {
+        cf__cell_drop_arg(&future->cell);
+        cf__cell_lost(&future->cell, lane);
+        cf__hub_settle(hub, future);
+    }
+}
+
+/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes back. */
+static void cf__lane_return(cf__hub *hub, cf__lane *lane)
+{
+    cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
+    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
+    const bool unstarted = cf__load_acquire(&slot->word) == CF__SLOT_READY || lane->unsent;
+    lane->unsent = false;
+    const bool kept = !unstarted || !cf__is_lent(future) || cf__hub_keep(hub, future);
+    hub->ahead--;
+    if (unstarted && (kept || !cf__move(future, CF__PENDING, CF__RUNNING))) {
+        cf__hub_return(hub, future);
+        return;
+    }
+    (void)cf__move(future, CF__PENDING, CF__RUNNING);
+    hub->finished++;
+    if (unstarted) hub->failed++;
+    else hub->died++;
+    cf__unlock(&hub->executor->lock);
+    if (unstarted) {
+        cf__cell_fail(&future->cell, CF_NO_MEMORY);
+        cf__hub_settle(hub, future);
+    } else {
+        cf__task_lose(hub, lane, future, slot);
+    }
+    cf__lock(&hub->executor->lock);
+}
+
 /* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes back. */
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
-    cf_future *lost = NULL;
-    cf__slot *slot = NULL;
     cf__lock(&executor->lock);
     const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
     if (lane->phase == CF__LANE_UP) lane->crashed = true;
     lane->phase = CF__LANE_LEAVING;
     if (lane->crashed && hub->break_on_crash) cf__hub_break(hub);
-    while (lane->tail != lane->head) {
-        cf__slot *const last = cf__lane_slot(lane, lane->tail - 1);
-        cf_future *const future = lane->tasks[--lane->tail % CF__SLOTS];
-        hub->ahead--;
-        if (cf__load_acquire(&last->word) == CF__SLOT_READY) {
-            cf__hub_return(hub, future);
-        } else {
-            lost = future;
-            slot = last;
-            (void)cf__move(future, CF__PENDING, CF__RUNNING);
-            hub->finished++;
-            hub->died++;
-        }
-    }
-    cf__unlock(&executor->lock);
-    if (lost != NULL && cf__is_chunk(lost)) {
-        cf__chunk_lose(hub, lane, lost, slot);
-    } else if (lost != NULL) {
-        cf__cell_drop_arg(&lost->cell);
-        cf__cell_lost(&lost->cell, lane);
-        cf__hub_settle(hub, lost);
-    }
-    cf__lock(&executor->lock);
+    while (lane->tail != lane->head) cf__lane_return(hub, lane);
     const bool by_kill = lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
@@ -8116,7 +8376,8 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
         lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
-        if (cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED) return;
+        cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
+        if (cf__lane_has_ended(lane)) return;
         lane->verdict = CF_TASK_TIMEOUT;
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
@@ -8189,8 +8450,8 @@ static bool cf__manager_bury(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         cf__lock(&hub->executor->lock);
-        const bool due = lane->dead && lane->held == 0 && !lane->loading && !cf__lane_has_ended(lane) &&
-                         lane->phase != CF__LANE_EMPTY;
+        const bool due = lane->dead && lane->held == 0 && !lane->loading &&
+                         !cf__lane_has_ended(lane) && lane->phase != CF__LANE_EMPTY;
         cf__unlock(&hub->executor->lock);
         if (due) cf__lane_bury(hub, lane);
         any = any || due;
@@ -8209,10 +8470,43 @@ static void cf__manager_withdraw(cf__hub *hub)
     else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
 }
 
+static void cf__memory_slim(void *base, size_t size)
+{
+#ifdef MADV_REMOVE
+    const int saved = errno;
+    if (size > CF__FAT) (void)madvise(base, size, MADV_REMOVE);
+    errno = saved;
+#else
+    (void)base;
+    (void)size;
+#endif
+}
+
+/* Nothing has happened for a second: the pages of big payloads go back to the system. */
+static void cf__hub_slim(cf__hub *hub)
+{
+    hub->fat = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        hub->fat = hub->fat || cf__lane_load(lane) > 0;
+        if (!cf__lane_is_idle(lane)) continue;
+        for (size_t k = 0; k < CF__TRAYS; k++) cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
+        for (size_t k = 0; k < CF__LOANS; k++) {
+            const cf__mapping *const mapping = lane->mappings[k];
+            cf__lock(&cf__hubs_lock);
+            const bool is_free = mapping != NULL && !mapping->held;
+            cf__unlock(&cf__hubs_lock);
+            if (is_free) cf__memory_slim(mapping->base, mapping->size);
+        }
+    }
+}
+
+#define CF__SLIM_AFTER (1 * CF_SECOND)
+
 /* Under the lock: how long the manager may sleep, in poll's milliseconds. */
 static int cf__manager_patience(cf__hub *hub)
 {
-    int64_t next = CF__NEVER;
+    int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
     for (size_t i = 0; i < hub->count; i++) {
         const cf__lane *const lane = &hub->lanes[i];
         const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
@@ -8225,21 +8519,24 @@ static int cf__manager_patience(cf__hub *hub)
     return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
 }
 
-/* Announces the sleep, then looks once more. -2: there is something to do. */
+/* Announces the sleep, then looks once more: what others did since the round began has stirred it, what
+ * they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf_executor *const executor = hub->executor;
     cf__lock(&executor->lock);
     hub->napping = true;
+    hub->calm = hub->finished;
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
     const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
-    bool work = hub->callbacks != NULL || (stuck && hub->queued > 0) || cf__hub_has_news(hub);
+    bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
+                cf__hub_has_news(hub);
     *count = 2;
     hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work || (lane->dead && lane->held == 0 && lane->phase != CF__LANE_EMPTY);
+        work = work || (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -8253,10 +8550,11 @@ static void cf__manager_nap(cf__hub *hub)
 {
     nfds_t count;
     const int patience = cf__manager_lie_down(hub, &count);
-    if (patience != -2) (void)poll(hub->polled, count, patience);
+    const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__lock(&hub->executor->lock);
+    if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
-    hub->napping = false;
+    hub->napping = hub->stirred = false;
     if (patience != -2) {
         char bytes[64];
         int fd;
@@ -8322,15 +8620,6 @@ static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *a
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
 
-/* Under the lock: no worker is free for one more task, nor can be started, and the queue is full. */
-static bool cf__hub_is_full(cf__hub *hub)
-{
-    size_t room = hub->executor->queue_limit;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
-    return cf__hub_pending(hub) >= room;
-}
-
 /* What ends the wait: a task was taken or cancelled (space), or the pool closes or breaks. */
 static cf_status cf__hub_admit(cf__hub *hub)
 {
@@ -8357,18 +8646,38 @@ static cf_status cf__hub_admit(cf__hub *hub)
     return status;
 }
 
-static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
+/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go meanwhile. */
+static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, cf__lane **direct)
+{
+    for (*direct = NULL;;) {
+        const cf_status status = cf__hub_admit(hub);
+        if (status != CF_OK) return status;
+        if (!cf__hub_reserve(hub, count)) return CF_NO_MEMORY;
+        const cf_status refused = cf__refusal(hub->executor); /* again, since the lock was let go */
+        if (refused != CF_OK || !cf__is_lent(first)) return refused;
+        cf__hub_strip(hub);
+        if (hub->queued == 0) *direct = cf__hub_lane_for(hub, first);
+        if (*direct != NULL) return CF_OK;
+        if (!cf__hub_keep(hub, first)) return CF_NO_MEMORY;
+    }
+}
+
+static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf__hub *const hub = executor->hub;
+    cf__lane *direct;
     cf__lock(&executor->lock);
     executor->visitors++;
-    cf_status status = cf__hub_admit(hub);
-    if (status == CF_OK && !cf__hub_reserve(hub)) status = CF_NO_MEMORY;
-    if (status == CF_OK) status = cf__refusal(executor); /* the lock was let go */
+    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
-        cf__hub_push(hub, future);
-        hub->submitted++;
-        cf__hub_feed(hub);
+        hub->submitted += count;
+        for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
+        if (direct != NULL) {
+            cf__lane_give(hub, direct, cf__hub_pop(hub));
+            cf__hub_load(hub, direct); /* here, while the argument is there */
+        } else {
+            cf__hub_feed(hub);
+        }
     }
     executor->visitors--;
     cf__leave_unlock(executor, NULL);
@@ -8377,57 +8686,68 @@ static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
 
 static cf_future *cf__hub_take(cf_executor *executor)
 {
+    cf__hub *const hub = executor->hub;
     cf__lock(&executor->lock);
-    cf_future *const future = cf__hub_pop(executor->hub);
+    cf_future *future = cf__hub_pop(hub);
+    for (size_t i = 0; i < hub->count && future == NULL; i++)
+        future = cf__lane_take_back(hub, &hub->lanes[i]);
     cf__unlock(&executor->lock);
     return future;
 }
 
-/* The slot that holds the task; NULL: no worker has it. */
-static cf__slot *cf__hub_find(cf__hub *hub, cf_future *future, cf__lane **lane)
+/* The lane at whose desk the task is, and where. NULL: no worker has it. */
+static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 {
-    for (size_t i = 0; i < hub->count; i++) {
-        *lane = &hub->lanes[i];
-        for (size_t at = (*lane)->head; at != (*lane)->tail; at++)
-            if ((*lane)->tasks[at % CF__SLOTS] == future) return cf__lane_slot(*lane, at);
-    }
+    const uintptr_t at = cf__load_relaxed(&future->runner);
+    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count)) return NULL;
+    cf__lane *const lane = (cf__lane *)at;
+    for (*position = lane->head; *position != lane->tail; ++*position)
+        if (lane->tasks[*position % CF__SLOTS] == future) return lane;
     return NULL;
+}
+
+static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
+{
+    return lane->loading && position == lane->tail - 1;
 }
 
 /* cf__heap's has_started. */
 static bool cf__hub_has_started(cf_future *future)
 {
     cf_executor *const executor = cf__executor_of(future);
-    cf__lane *lane;
+    size_t position;
     if (cf__is_foreign(future)) return false;
     cf__lock(&executor->lock);
-    cf__slot *const slot =
-        executor->hub != NULL ? cf__hub_find(executor->hub, future, &lane) : NULL;
-    const bool started = slot != NULL && (lane->held > 0 || cf__load_acquire(&slot->word) != CF__SLOT_READY);
+    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
+    const bool started = lane != NULL && !cf__lane_is_loading(lane, position) &&
+                         cf__load_acquire(&cf__lane_slot(lane, position)->word) != CF__SLOT_READY;
     cf__unlock(&executor->lock);
     return started;
 }
 
-/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. A slot that
- * is being loaded counts as started. */
+/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What ends
+ * the wait: somebody has copied the argument. */
 static bool cf__hub_claim(cf_executor *executor, cf_future *future)
 {
-    cf__hub *const hub = executor->hub;
     cf__lane *lane;
+    size_t position = 0;
     cf__lock(&executor->lock);
-    cf__slot *const slot = hub != NULL ? cf__hub_find(hub, future, &lane) : NULL;
-    uintptr_t seen = CF__SLOT_READY;
-    if (slot != NULL && lane->held == 0 && cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) {
-        lane->tail--; /* it is the only one there */
-        lane->given--;
-        hub->ahead--;
-        cf__hub_push_front(hub, future);
-    } else if (slot != NULL) {
+    cf__hub *const hub = executor->hub;
+    while ((lane = cf__hub_find(hub, future, &position)) != NULL && cf__lane_is_loading(lane, position)) {
+        const uintptr_t seen = cf__load_relaxed(&lane->loads);
+        cf__unlock(&executor->lock);
+        (void)cf__park(&lane->loads, seen, CF__NEVER);
+        cf__lock(&executor->lock);
+    }
+    for (cf_future *newest = NULL; lane != NULL && newest != future; cf__hub_push_front(hub, newest)) {
+        newest = cf__lane_take_back(hub, lane);
+        if (newest != NULL) continue;
+        cf__store_relaxed(&cf__lane_slot(lane, position)->stop, CF__STOP);
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
-        cf__store_relaxed(&slot->stop, CF__STOP);
+        break;
     }
     const bool claimed = cf__move(future, CF__PENDING, CF__SETTLING);
-    if (hub != NULL && claimed) cf__hub_feed(hub);
+    if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
 }
@@ -8476,7 +8796,7 @@ static void cf__hub_stats(cf_executor *executor, cf_stats *out)
         const cf__lane *const lane = &hub->lanes[i];
         if (lane->phase != CF__LANE_EMPTY) out->workers++;
         if (cf__lane_is_idle(lane)) out->idle++;
-        out->running += lane->tail - lane->head;
+        out->running += lane->head != lane->tail;
     }
     const uint64_t gone = hub->finished + executor->cancelled + executor->withdrawn + out->running;
     out->submitted = hub->submitted;

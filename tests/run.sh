@@ -43,7 +43,7 @@ lane() {
     tsan)
         flags="$sanitize=thread" defs=-DCFUTURES_POSIX scale=10 plants='race=data.race'
         wrap='env TSAN_OPTIONS=halt_on_error=1:history_size=7:second_deadlock_stack=1'
-        wrap="$wrap:allocator_may_return_null=1 $fixed"
+        wrap="$wrap:allocator_may_return_null=1:die_after_fork=0 $fixed"
         ;;
     asan)
         flags="$sanitize=address,undefined -fno-sanitize-recover=all" scale=10

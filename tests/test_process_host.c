@@ -82,6 +82,8 @@ TEST(an_interrupt_from_the_terminal_reaches_the_host_only) {
 TEST(the_signals_of_the_host_are_left_alone) {
     sigset_t before, after;
     struct sigaction actions[2];
+    sigemptyset(&before); /* the system fills in a part of it */
+    sigemptyset(&after);
     set_handler(SIGCHLD, handle);
     pthread_sigmask(SIG_SETMASK, NULL, &before);
     cf_executor *executor = processes(2);
