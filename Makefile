@@ -34,7 +34,7 @@ help: ## show this list
 examples: ## build every program in examples/ by the command of its first line, into build/examples/
 	@$(env) sh tests/check_examples.sh build
 
-demo: ## download the flags of 20 countries in four styles, from a server of its own
+demo: ## download the flags of 20 countries in five styles, from a server of its own
 	@$(env) sh tests/check_examples.sh build flags
 	@mkdir -p build/demo && cd build/demo && ../examples/flags
 
