@@ -305,6 +305,9 @@
  *     CFUTURES_TEST_ATOMIC(w),  implementation      for tests: tell a race checker of each atomic
  *       CFUTURES_TEST_RELEASE,                      access, of what is released and of what is
  *       CFUTURES_TEST_ACQUIRE                       acquired; default: nothing; all or none
+ *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at p
+ *       n)                                          that another process has written; default:
+ *                                                   nothing
  *
  * PLATFORMS
  *
@@ -2079,12 +2082,21 @@ typedef struct cf__signal {
 
 #ifdef CFUTURES_POSIX
 
+/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
+static int cf__fd_high(int fd)
+{
+    if (fd < 0 || fd > 2) return fd;
+    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    (void)close(fd);
+    return high;
+}
+
 #ifdef __linux__
 
 static bool cf__signal_open(cf__signal *signal)
 {
     const int saved = errno;
-    signal->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    signal->fd = cf__fd_high(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2113,9 +2125,12 @@ static bool cf__signal_open(cf__signal *signal)
     int ends[2] = {-1, -1};
     if (pipe(ends) == 0) {
         for (int i = 0; i < 2; i++) {
+            ends[i] = cf__fd_high(ends[i]);
             (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
             (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
         }
+        for (int i = 0; i < 2; i++) /* half a pipe is none */
+            if (ends[i] < 0 && ends[1 - i] >= 0) (void)close(ends[1 - i]), ends[1 - i] = -1;
     }
     signal->fd = ends[0];
     signal->writer = ends[1];
@@ -6410,15 +6425,6 @@ static uintptr_t cf__function_in(uintptr_t fn) { return fn + (uintptr_t)&cf_proc
 
 /* ---- descriptors ---- */
 
-/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
-static int cf__fd_high(int fd)
-{
-    if (fd < 0 || fd > 2) return fd;
-    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    (void)close(fd);
-    return high;
-}
-
 static void cf__fd_close(int *fd)
 {
     const int saved = errno;
@@ -8234,7 +8240,10 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     cell->status = (signed char)lane->verdict;
     if (lane->verdict != CF_WORKER_LOST) return;
     int length;
-    if (WIFSIGNALED(lane->status)) {
+    if (lane->pid == 0) {
+        cell->code = SIGKILL;
+        length = snprintf(text, sizeof text, "the process that started all workers is gone, and they with it");
+    } else if (WIFSIGNALED(lane->status)) {
         const int signal = WTERMSIG(lane->status);
         cell->code = signal;
         length = snprintf(text, sizeof text, "worker %d was killed by signal %d (%s)", lane->pid,
@@ -9049,6 +9058,7 @@ static cf_status cf__process_options(cf_pool_options *options)
         return CF_INVALID;
     if (options->start_method == CF_START_SPAWN &&
         (cf__load_acquire(&cf__process_main_called) == 0 ||
+         !cf__hub_accepts_code((uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
          !cf__hub_accepts_code((uintptr_t)options->initializer) ||
          !cf__hub_accepts_code((uintptr_t)options->finalizer)))
         return CF_INVALID;
