@@ -142,9 +142,11 @@ job_compile() {
 }
 
 # link_unit UNIT PROGRAM: false if it cannot be linked; what could not be compiled has been counted.
+# A test names options of its own in a comment, as " * link: -Wl,--wrap=poll".
 link_unit() {
     program=$out/$lane/$2
-    again="$cc $flags $LDFLAGS $out/$objects/$1.o $out/$lane/impl.o -o $program -pthread"
+    again="$cc $flags $LDFLAGS $out/$objects/$1.o $out/$lane/impl.o -o $program"
+    again="$again $(sed -n 's/^ \* link: //p' "tests/$1.c" | tr '\n' ' ')-pthread"
     [ -f "$out/$objects/$1.o" ] && [ -f "$out/$lane/impl.o" ] || return
     # shellcheck disable=SC2086 # a command of words
     $again >"$log" 2>&1 && return
