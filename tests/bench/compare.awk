@@ -1,10 +1,10 @@
 # compare.awk -- the results of compare.sh as a table with a verdict for each workload.
 #
-# Compared are the medians and the lower quartiles: what else runs on the machine only ever adds
-# time, so the quartile is the steadier one, and the median sees what happens now and then. The
-# noise is what chance makes of two versions that do not differ: the two of each repetition ran
-# back to back, and change places at random, a thousand times; 99 % of the ratios that come out
-# lie within the noise.
+# Compared are the medians and the values that a tenth lies below: what else runs on the machine
+# mostly adds time, so the low ones are the steadier, and the medians see what happens half of the
+# time. The noise is what chance makes of two versions that do not differ: the two of each
+# repetition ran back to back, and change places at random, a thousand times; 99 % of the ratios
+# that come out lie within the noise.
 
 function short(x) {
     return sprintf(x < 10 ? "%.2f" : x < 100 ? "%.1f" : "%.0f", x)
@@ -14,14 +14,17 @@ function distance(ratio) {
     return ratio < 1 ? 1 / ratio - 1 : ratio - 1
 }
 
-# New over old at this share, with the pairs as they are or with some of them exchanged.
+# New over old at this share, with the pairs as they are or with some of them exchanged; and
+# leaves both in old_value and new_value.
 function ratio_at(share, exchanged,    r, a, b, swap) {
     for (r = 1; r <= pairs; r++) {
         swap = exchanged && rand() < 0.5
         a[r] = swap ? new[r] : old[r]
         b[r] = swap ? old[r] : new[r]
     }
-    return quantile(b, pairs, share) / quantile(a, pairs, share)
+    old_value = quantile(a, pairs, share)
+    new_value = quantile(b, pairs, share)
+    return new_value / old_value
 }
 
 function noise_at(share,    i, chance) {
@@ -36,11 +39,11 @@ function is_beyond(ratio, noise) {
 }
 
 # Both must not point in different directions.
-function verdict(by_median, by_quartile, noise) {
-    if (by_median * by_quartile < 0) {
+function verdict(by_median, by_low, noise) {
+    if (by_median * by_low < 0) {
         return "mixed"
     }
-    return by_median + by_quartile > 0 ? "slower" : by_median + by_quartile < 0 ? "faster" : \
+    return by_median + by_low > 0 ? "slower" : by_median + by_low < 0 ? "faster" : \
         noise <= SAME ? "same" : "unclear"
 }
 
@@ -54,25 +57,21 @@ function collect(workload,    r) {
     }
 }
 
-function compare(workload,    m, q, m_noise, q_noise, word, i, a, b) {
+function compare(workload,    mid, low, mid_noise, low_noise, word) {
     collect(workload)
     if (!pairs) {
         printf "%-6s  not measured\n", workload
         return
     }
-    m = ratio_at(0.5, 0)
-    q = ratio_at(0.25, 0)
-    m_noise = noise_at(0.5)
-    q_noise = noise_at(0.25)
-    word = verdict(is_beyond(m, m_noise), is_beyond(q, q_noise), \
-        m_noise < q_noise ? m_noise : q_noise)
+    low = ratio_at(0.1, 0)
+    low_noise = noise_at(0.1)
+    mid_noise = noise_at(0.5)
+    mid = ratio_at(0.5, 0)
+    word = verdict(is_beyond(mid, mid_noise), is_beyond(low, low_noise), \
+        mid_noise < low_noise ? mid_noise : low_noise)
     told[word] = told[word] " " workload
-    for (i = 1; i <= pairs; i++) {
-        a[i] = old[i]
-        b[i] = new[i]
-    }
-    printf "%-6s%12s%12s%9.3f +-%4.1f %%%9.3f +-%4.1f %%  %s\n", workload, \
-        short(median(a, pairs)), short(median(b, pairs)), m, 100 * m_noise, q, 100 * q_noise, word
+    printf "%-6s%12s%12s%9.3f +-%5.1f %%%9.3f +-%5.1f %%  %s\n", workload, short(old_value), \
+        short(new_value), mid, 100 * mid_noise, low, 100 * low_noise, word
 }
 
 BEGIN {
@@ -92,7 +91,7 @@ BEGIN {
 }
 
 END {
-    printf "%-6s%12s%12s%18s%18s\n", "", "old", "new", "medians", "quartiles"
+    printf "%-6s%12s%12s%19s%19s\n", "", "old", "new", "medians", "low tenths"
     for (i = 1; i <= workloads; i++) {
         compare(order[i])
     }
@@ -104,7 +103,7 @@ END {
         }
     }
     if (told["unclear"]) {
-        print "unclear is where the noise could hide more than " 100 * SAME " %; more tells more:"
+        print "Noise can hide more than " 100 * SAME " % where it is unclear. More repetitions tell more:"
         print "    REPS=" 4 * repetitions " WORKLOADS='" substr(told["unclear"], 2) "'"
     }
 }

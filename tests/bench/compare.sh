@@ -59,7 +59,7 @@ while [ "$repetition" -le "$REPS" ]; do
     repetition=$((repetition + 1))
 done
 
-echo "old: $1, new: ${2:-cfutures.h}; W=$W, $REPS repetitions, $(uname -srm)"
+echo "old: $1, new: ${2:-cfutures.h}; W=$W, $REPS repetitions, $(machine)"
 echo 'ns a task (T8m: bytes)'
 awk -f "$bench/stats.awk" -f "$bench/compare.awk" "$out/results.txt"
 exit $failed

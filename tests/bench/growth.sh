@@ -69,7 +69,7 @@ while [ "$repetition" -le "$REPS" ]; do
     repetition=$((repetition + 1))
 done
 
-echo "$REPS repetitions, $(getconf _NPROCESSORS_ONLN) CPUs, $(uname -srm)"
+echo "$REPS repetitions, $(machine)"
 printf '\nCost by the number of tasks, %s workers (T3: fib of %s)\n' "$default_workers" "$FIBS"
 table 1.2 n= "$SIZES"
 printf '\nCost by the number of workers, the last of these sizes\n'

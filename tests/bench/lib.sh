@@ -8,6 +8,12 @@ bench=tests/bench
 out=build/bench
 : "${W:=2}" "${REPS:=5}" "${QUICK:=}" "${N:=}"
 
+# machine: what the figures of this run depend on.
+machine() {
+    printf '%s CPUs, %s, %s\n' "$(getconf _NPROCESSORS_ONLN)" "$(uname -srm)" \
+        "$(uptime | sed 's/.*load/load/')"
+}
+
 # workloads PATTERN: the names of workloads.txt that match.
 workloads() {
     awk -v pattern="$1" '!/^#/ && $1 ~ pattern { print $1 }' "$bench/workloads.txt"

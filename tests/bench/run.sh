@@ -139,7 +139,7 @@ mkdir -p "$out"
 : >"$out/results.txt"
 present='' missing='' failed=0
 build_all
-echo "W=$W, $REPS repetitions, $(getconf _NPROCESSORS_ONLN) CPUs, $(uname -srm)"
+echo "W=$W, $REPS repetitions, $(machine)"
 [ -z "$missing" ] || echo "missing: ${missing#, }"
 run_all
 
