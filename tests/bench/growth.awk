@@ -1,8 +1,12 @@
-# growth.awk -- the results of growth.sh, where the column (a number of tasks or of workers) stands
-# in the place of the peer: for each workload and column the median, and how far the lowest and the
-# highest lie apart, in percent of it.
+# growth.awk, after stats.awk -- the results of growth.sh, where the column (a number of tasks or of
+# workers) stands in the place of the peer. Each cell: median (lowest-highest). At the end of a row:
+# the dearest column over the cheapest, of the medians and (of the lowest).
 
-function cell(workload, at,    i, n, values, middle) {
+function short(x) {
+    return sprintf(x < 100 ? "%.1f" : "%.0f", x)
+}
+
+function cell(workload, at,    i, n, values) {
     n = count[workload, at]
     if (!n) {
         return "-"
@@ -10,11 +14,14 @@ function cell(workload, at,    i, n, values, middle) {
     for (i = 1; i <= n; i++) {
         values[i] = value[workload, at, i]
     }
-    middle = median(values, n)
-    least = least == "" || middle < least ? middle : least
-    most = most == "" || middle > most ? middle : most
-    return sprintf(middle < 100 ? "%.1f (%.0f %%)" : "%.0f (%.0f %%)", middle, \
-        100 * (values[n] - values[1]) / middle)
+    middle[++cells] = median(values, n)
+    lowest[cells] = values[1]
+    return short(middle[cells]) " (" short(values[1]) "-" short(values[n]) ")"
+}
+
+function most_over_least(values) {
+    sort(values, cells)
+    return values[1] > 0 ? values[cells] / values[1] : 0
 }
 
 {
@@ -29,16 +36,17 @@ END {
     columns = split(heads, head, " ")
     line = sprintf("%-6s", "")
     for (c = 1; c <= columns; c++) {
-        line = line sprintf("%16s", head[c])
+        line = line sprintf("%20s", head[c])
     }
     print line "   most/least"
     for (k = 1; k <= workloads; k++) {
         line = sprintf("%-6s", order[k])
-        least = most = ""
+        cells = 0
         for (c = 1; c <= columns; c++) {
-            line = line sprintf("%16s", cell(order[k], head[c]))
+            line = line sprintf("%20s", cell(order[k], head[c]))
         }
-        ratio = least > 0 ? most / least : 0
-        printf "%s%9.2f  %s %s\n", line, ratio, ratio <= limit ? "within" : "beyond", limit
+        ratio = most_over_least(middle)
+        printf "%s%7.2f (%.2f)  %s %s\n", line, ratio, most_over_least(lowest), \
+            (ratio <= limit ? "within" : "beyond"), limit
     }
 }

@@ -6,8 +6,7 @@
 #
 # The first table goes through SIZES with W workers, the second through WORKERS with the last of
 # SIZES. T3 takes FIBS in place of SIZES: each fib has eleven times the calls of the one before.
-# Medians in ns a task; in brackets how far the lowest and the highest lie apart. All of it runs
-# interleaved.
+# Medians in ns a task, in brackets the lowest and the highest. All of it runs interleaved.
 
 # Lists are split into words on purpose.
 # shellcheck disable=SC2086
