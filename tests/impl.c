@@ -14,6 +14,11 @@
 #define CFUTURES_TEST_RELEASE(word) ANNOTATE_HAPPENS_BEFORE(word)
 #define CFUTURES_TEST_ACQUIRE(word) ANNOTATE_HAPPENS_AFTER(word)
 #endif
+#ifdef CFUTURES_MEMCHECK
+/* Memcheck does not see what another process writes to shared memory. */
+#include <valgrind/memcheck.h>
+#define CFUTURES_TEST_RECEIVED(data, size) VALGRIND_MAKE_MEM_DEFINED((data), (size))
+#endif
 #define CFUTURES_IMPLEMENTATION
 #include "cfutures.h"
 
