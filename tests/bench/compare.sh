@@ -4,9 +4,9 @@
 #   REPS=21  WORKLOADS='T1 T3'  QUICK=1  W=2  sh tests/bench/compare.sh OLD [NEW]
 #
 # OLD and NEW are git revisions, or paths of headers from the root; NEW is the working tree's by
-# default. Ratios are new / old: below 1 the new one is faster; "slower" and "faster" are said where
-# a ratio lies beyond the noise (see compare.awk) and beyond 2 %. HEAD against HEAD shows what the
-# machine makes of no change.
+# default. Ratios are new / old: below 1 the new one is faster. "slower" and "faster" are said where
+# a ratio lies beyond the noise (see compare.awk) and beyond 2 %, "same" where none does and the
+# noise is at most 10 %. HEAD against HEAD shows what the machine makes of no change.
 
 # Flags and lists are split into words on purpose.
 # shellcheck disable=SC2086
