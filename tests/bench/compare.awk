@@ -103,7 +103,7 @@ END {
         }
     }
     if (told["unclear"]) {
-        print "Noise can hide more than " 100 * SAME " % where it is unclear. More repetitions tell more:"
+        print "Unclear: the noise could hide more than " 100 * SAME " %. More repetitions tell more:"
         print "    REPS=" 4 * repetitions " WORKLOADS='" substr(told["unclear"], 2) "'"
     }
 }

@@ -1,4 +1,4 @@
-# median.awk, after stats.awk -- the results of all repetitions, one line for each workload and peer:
+# median.awk, after stats.awk -- the results of all repetitions, a line for each workload and peer:
 #
 #   workload peer median efficiency ratio lowest highest
 #
