@@ -7550,10 +7550,8 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     lane->given++;
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    if (timeout > 0) {
-        lane->due = cf__deadline(timeout);
-        cf__hub_wake(hub);
-    }
+    if (cf__lane_load(lane) == 1) lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    if (timeout > 0) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
         cf__lane_tray(lane, NULL)->user = future;
@@ -8750,7 +8748,7 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     size_t position = 0;
     cf__lock(&executor->lock);
     cf__hub *const hub = executor->hub;
-    while ((lane = cf__hub_find(hub, future, &position)) != NULL && cf__lane_is_loading(lane, position)) {
+    while ((lane = cf__hub_find(hub, future, &position)) != NULL && lane->loading) {
         const uintptr_t seen = cf__load_relaxed(&lane->loads);
         cf__unlock(&executor->lock);
         (void)cf__park(&lane->loads, seen, CF__NEVER);
@@ -8759,11 +8757,13 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     for (cf_future *newest = NULL; lane != NULL && newest != future; cf__hub_push_front(hub, newest)) {
         newest = cf__lane_take_back(hub, lane);
         if (newest != NULL) continue;
-        cf__store_relaxed(&cf__lane_slot(lane, position)->stop, CF__STOP);
-        (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        cf__store_relaxed(&slot->stop, CF__STOP);
+        if (cf__load_acquire(&slot->word) != CF__SLOT_READY) (void)cf__move(future, CF__PENDING, CF__RUNNING);
         break;
     }
-    const bool claimed = cf__move(future, CF__PENDING, CF__SETTLING);
+    const bool claimed =
+        cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
