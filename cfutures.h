@@ -8604,6 +8604,7 @@ static cf__thread_result cf__manager_main(void *arg)
         if (cf__manager_bury(hub)) continue;
         cf__manager_withdraw(hub);
         if (cf__manager_tick(hub)) break;
+        CFUTURES_TEST_POINT(7);
         cf__manager_nap(hub);
     }
     cf__zygote_wait(hub);
