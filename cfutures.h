@@ -7186,7 +7186,7 @@ typedef struct cf__mapping {
     void     *base;
     size_t    size;
     cf__word *loan;  /* cf__hubs_lock: where to say that it is given back; NULL: to nobody */
-    bool      held;  /* cf__hubs_lock: by a future */
+    bool      held;  /* cf__hubs_lock: by a future, or by who reads a chunk's records */
     uintptr_t forks; /* frozen */
 } cf__mapping;
 
@@ -7274,12 +7274,10 @@ static void cf__mapping_free(cf__mapping *mapping)
     cf__free(mapping);
 }
 
-/* cf_future's free_result: the worker may use it again. Here, since it may outlive the pool. */
-static void cf__mapping_release(void *cell)
+/* What was held is so no more: the worker may use it again. Here, since it may outlive the pool. */
+static void cf__mapping_give_back(cf__mapping *mapping)
 {
-    cf__mapping *mapping;
     const int saved = errno;
-    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
@@ -7288,6 +7286,14 @@ static void cf__mapping_release(void *cell)
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
+}
+
+/* cf_future's free_result. */
+static void cf__mapping_release(void *cell)
+{
+    cf__mapping *mapping;
+    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
+    cf__mapping_give_back(mapping);
 }
 
 /* The lane uses it no more. */
@@ -7795,7 +7801,8 @@ typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    cf__mapping      *mapping; /* where they are; NULL: in the slot */
+    uintptr_t         place;   /* as the worker has said, once */
+    cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
     unsigned char     traits;
     cf__call_options  options;
@@ -7835,29 +7842,26 @@ static void cf__lane_listen(cf__lane *lane)
     }
 }
 
-/* The mapping that the slot speaks of, in nobody's hands so far. NULL: there is none. */
+/* The mapping that the slot speaks of, held for the caller. NULL: there is none. */
 static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
 {
+    cf__mapping *mapping = NULL;
+    if (place == 0) return NULL;
     cf__lane_listen(lane);
     if (place - 1 < CF__LOANS) {
-        cf__mapping *const mapping = lane->mappings[place - 1];
-        cf__lock(&cf__hubs_lock);
-        const bool is_free = mapping != NULL && !mapping->held;
-        cf__unlock(&cf__hubs_lock);
-        return is_free ? mapping : NULL;
+        mapping = lane->mappings[place - 1];
+    } else if (lane->arrivals > 0) {
+        mapping = lane->arrived[0];
+        lane->arrivals--;
+        memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
+                lane->arrivals * sizeof *lane->arrived);
     }
-    if (lane->arrivals == 0) return NULL;
-    cf__mapping *const mapping = lane->arrived[0];
-    lane->arrivals--;
-    memmove((void *)lane->arrived, (void *)(lane->arrived + 1), lane->arrivals * sizeof *lane->arrived);
-    return mapping;
-}
-
-static void cf__mapping_hold(cf__mapping *mapping)
-{
+    if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
+    const bool was_held = mapping->held; /* no worker lends it twice */
     mapping->held = true;
     cf__unlock(&cf__hubs_lock);
+    return was_held ? NULL : mapping;
 }
 
 /* bytes of a message, which need not end with a zero. */
@@ -7933,11 +7937,10 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
     if (mapping == NULL) {
         cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
     } else if (size > mapping->size) {
-        if (place > CF__LOANS) cf__mapping_abandon(mapping);
+        cf__mapping_give_back(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
         CFUTURES_TEST_RECEIVED(mapping->base, size);
-        cf__mapping_hold(mapping);
         hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
         cell->size = size;
@@ -7964,9 +7967,9 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     hub->finished++;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
-        const uintptr_t place = cf__load_acquire(&slot->place);
         ended->slot = slot;
-        ended->mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+        ended->place = cf__load_acquire(&slot->place);
+        ended->mapping = cf__lane_mapping(lane, ended->place);
         lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
@@ -7982,14 +7985,13 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, const cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
     const size_t first = beside ? cf__padded(items) : 0;
-    const bool elsewhere = cf__load_acquire(&slot->place) != 0;
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
-    size_t left = mapping != NULL ? mapping->size : elsewhere ? 0 : CF__SLOT_ROOM - first;
+    size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
     const size_t head = cf__padded(sizeof(cf__record));
     CFUTURES_TEST_RECEIVED(at, left);
@@ -8019,10 +8021,10 @@ static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
 static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
 {
     cf_executor *const executor = hub->executor;
-    const uintptr_t place = cf__load_relaxed(&ended->slot->place);
+    const uintptr_t loan = ended->place - 1;
     cf__lock(&executor->lock);
-    if (place > CF__LOANS && ended->mapping != NULL) cf__mapping_abandon(ended->mapping);
-    if (place > 0 && place <= CF__LOANS) cf__store_release(&ended->lane->desk->loans[place - 1], 0);
+    if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
+    else if (loan < CF__LOANS) cf__store_release(&ended->lane->desk->loans[loan], 0);
     cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
     ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     cf__hub_wake(hub);
@@ -8055,7 +8057,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
         const int status = ended->slot->status;
-        cf__chunk_read(chunk, ended->slot, ended->mapping);
+        cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
         if (status != CF_OK) cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
@@ -8268,10 +8270,10 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__chunk *const chunk = future->cell.data;
     cf__lock(&executor->lock);
     const uintptr_t place = cf__load_acquire(&slot->place);
-    cf__mapping *const mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+    cf__mapping *const mapping = cf__lane_mapping(lane, place);
     cf__unlock(&executor->lock);
-    cf__chunk_read(chunk, slot, mapping);
-    if (mapping != NULL && place > CF__LOANS) cf__mapping_abandon(mapping);
+    cf__chunk_read(chunk, slot, place, mapping);
+    if (mapping != NULL) cf__mapping_give_back(mapping);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
