@@ -1,4 +1,4 @@
-# compare.awk, after stats.awk -- the results of compare.sh as a table with a verdict for each workload.
+# compare.awk, after stats.awk -- the results of compare.sh as a table, a verdict for each workload.
 #
 # The two versions of each repetition ran back to back, so what is judged is the ratio of each such
 # pair: by their Hodges-Lehmann estimate (the median of the geometric means of any two of them,
