@@ -647,6 +647,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #include <sys/syscall.h>
 #endif
 #ifdef CFUTURES_POSIX
+#define CF__HAS_PROCESSES true
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -657,8 +658,10 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #include <sys/timerfd.h>
 #endif
 #ifndef CLOCK_MONOTONIC
-#error "cfutures.h: CFUTURES_POSIX needs POSIX names: include cfutures.h first, or compile with -std=gnu11 or -D_DEFAULT_SOURCE"
+#error "CFUTURES_POSIX needs POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
 #endif
+#else
+#define CF__HAS_PROCESSES false /* nor descriptors: the compiler drops what only they need */
 #endif
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
@@ -686,15 +689,23 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 
 /* ---- atomics: one type, a handful of operations ---- */
 
+#if defined(__GNUC__)
+#define CF__ATOMIC static inline __attribute__((always_inline)) /* a call would be longer */
+#define CF__COLD   static __attribute__((noinline, cold))       /* rare: kept out of its callers */
+#else
+#define CF__ATOMIC static inline
+#define CF__COLD   static
+#endif
+
 typedef atomic_uintptr_t cf__word;
 
-static inline uintptr_t cf__load_relaxed(cf__word *word)
+CF__ATOMIC uintptr_t cf__load_relaxed(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-static inline uintptr_t cf__load_acquire(cf__word *word)
+CF__ATOMIC uintptr_t cf__load_acquire(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
@@ -704,7 +715,7 @@ static inline uintptr_t cf__load_acquire(cf__word *word)
 
 /* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
  * you announce, then you look": deque against idle workers, owner against thief. */
-static inline uintptr_t cf__load_seq_cst(cf__word *word)
+CF__ATOMIC uintptr_t cf__load_seq_cst(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
@@ -712,27 +723,27 @@ static inline uintptr_t cf__load_seq_cst(cf__word *word)
     return value;
 }
 
-static inline void cf__store_relaxed(cf__word *word, uintptr_t value)
+CF__ATOMIC void cf__store_relaxed(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-static inline void cf__store_release(cf__word *word, uintptr_t value)
+CF__ATOMIC void cf__store_release(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_release);
 }
 
-static inline void cf__store_seq_cst(cf__word *word, uintptr_t value)
+CF__ATOMIC void cf__store_seq_cst(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_seq_cst);
 }
 
-static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
+CF__ATOMIC uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -741,7 +752,7 @@ static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
+CF__ATOMIC uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -750,7 +761,7 @@ static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
+CF__ATOMIC uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -759,7 +770,7 @@ static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__ATOMIC bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -769,7 +780,7 @@ static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desire
     return done;
 }
 
-static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__ATOMIC bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -780,7 +791,7 @@ static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_
 }
 
 /* Counters with one writer: no read-modify-write is needed. */
-static inline void cf__bump(cf__word *word)
+CF__ATOMIC void cf__bump(cf__word *word)
 {
     cf__store_relaxed(word, cf__load_relaxed(word) + 1);
 }
@@ -836,8 +847,9 @@ static int64_t cf__deadline(cf_duration timeout)
 
 #ifdef CF__FUTEX
 
-#define CF__FUTEX_WAIT_PRIVATE 128L
-#define CF__FUTEX_WAKE_PRIVATE 129L
+#define CF__FUTEX_WAKE (1L | 128)        /* FUTEX_WAKE, FUTEX_PRIVATE_FLAG */
+#define CF__FUTEX_WAIT_UNTIL (9L | 128)  /* FUTEX_WAIT_BITSET: its timeout is a point in time */
+#define CF__FUTEX_ANY (-1L)              /* FUTEX_BITSET_MATCH_ANY */
 
 /* The half of the word that changes: futexes are 32 bits wide. */
 static void *cf__futex_address(cf__word *word)
@@ -852,24 +864,20 @@ static void *cf__futex_address(cf__word *word)
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
-    long relative[2] = {0, 0};
-    if (deadline != CF__NEVER) {
-        const int64_t left = deadline - cf__now();
-        if (left <= 0) return false;
-        relative[0] = left / CF_SECOND > LONG_MAX ? LONG_MAX : (long)(left / CF_SECOND);
-        relative[1] = (long)(left % CF_SECOND);
-    }
+    const int64_t seconds = deadline / CF_SECOND;
+    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds, (long)(deadline % CF_SECOND)};
     const int saved = errno;
-    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_PRIVATE,
-                  (long)(int32_t)(uint32_t)seen, deadline == CF__NEVER ? NULL : relative, NULL, 0L);
+    const bool in_time =
+        syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL, (long)(int32_t)(uint32_t)seen,
+                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY) == 0 || errno != ETIMEDOUT;
     errno = saved;
-    return true;
+    return in_time;
 }
 
 static void cf__unpark(cf__word *word, long count)
 {
     const int saved = errno;
-    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0L);
+    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE, count, NULL, NULL, 0L);
     errno = saved;
 }
 
@@ -1022,7 +1030,7 @@ static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the buck
 /* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
  * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
 
-static void cf__lock_slow(cf__word *lock)
+CF__COLD void cf__lock_slow(cf__word *lock)
 {
     for (int i = 0; i < 30; i++) {
         uintptr_t seen = 0;
@@ -1126,10 +1134,10 @@ static void cf__thread_name(const char *name, size_t index)
 {
 #ifdef __linux__
     const int saved = errno;
-    char text[48], number[24];
-    const int length = snprintf(number, sizeof number, "_%zu", index);
-    const int room = length < 15 ? 15 - length : 0;
-    (void)snprintf(text, sizeof text, "%.*s%s", room, name, number);
+    char text[48];
+    int room = 13;
+    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
 #else
@@ -1170,8 +1178,7 @@ static void cf__forked_child(void)
 static void cf__watch_forks(void)
 {
 #ifdef CF__UNIX
-    uintptr_t seen = 0;
-    if (cf__cas(&cf__forks_watched, &seen, 1) && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
+    if (cf__exchange(&cf__forks_watched, 1) == 0 && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
         cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
 #endif
 }
@@ -1230,6 +1237,7 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
+/* Readable now, and perhaps from the deadline on. */
 static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     const int saved = errno;
@@ -1243,15 +1251,19 @@ static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
 
 #endif
 
+static bool cf__signal_is_open(const cf__signal *signal) { return signal->fd >= 0; }
+
 static void cf__signal_close(const cf__signal *signal)
 {
     const int saved = errno;
-    if (signal->fd >= 0) (void)close(signal->fd);
-    if (signal->fd >= 0 && signal->writer >= 0) (void)close(signal->writer);
+    (void)close(signal->fd);
+    if (signal->writer >= 0) (void)close(signal->writer);
     errno = saved;
 }
 
 #else
+
+static bool cf__signal_is_open(const cf__signal *signal) { return (void)signal, false; }
 
 static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
@@ -1266,52 +1278,37 @@ static void cf__signal_close(const cf__signal *signal) { (void)signal; }
 
 #ifdef __linux__
 
-static bool cf__read_line(const char *path, const char *prefix, char *line, int size)
+/* The numbers that a file begins with; what is not there stays as it was. */
+static int cf__read_numbers(const char *path, long long *first, long long *second)
 {
     FILE *const file = fopen(path, "re");
-    if (file == NULL) return false;
-    bool found = false;
-    while (!found && fgets(line, size, file) != NULL)
-        found = strstr(line, prefix) != NULL;
+    if (file == NULL) return 0;
+    const int count = fscanf(file, "%lld %lld", first, second);
     (void)fclose(file);
-    if (found) line[strcspn(line, "\n")] = '\0';
-    return found;
-}
-
-static size_t cf__quota(long long quota, long long period, size_t count)
-{
-    if (quota <= 0 || period <= 0) return count;
-    const long long cpus = (quota + period - 1) / period;
-    return cpus >= 1 && (unsigned long long)cpus < count ? (size_t)cpus : count;
-}
-
-/* cgroup v2: the smallest cpu.max from our group up to the root. */
-static size_t cf__cgroup2(char *group, size_t count)
-{
-    char path[512], line[128], *slash;
-    do {
-        long long quota, period;
-        (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-        if (cf__read_line(path, "", line, (int)sizeof line) &&
-            sscanf(line, "%lld %lld", &quota, &period) == 2)
-            count = cf__quota(quota, period, count);
-        slash = strrchr(group, '/');
-        if (slash != NULL) *slash = '\0';
-    } while (slash != NULL);
     return count;
 }
 
-static size_t cf__cgroup1(size_t count)
+/* "quota period" in one file, or in two. What that leaves of `count` CPUs. */
+static size_t cf__quota(const char *path, const char *period_path, size_t count)
 {
-    char line[64];
-    long long quota, period;
-    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "", line, (int)sizeof line) ||
-        sscanf(line, "%lld", &quota) != 1)
-        return count;
-    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "", line, (int)sizeof line) ||
-        sscanf(line, "%lld", &period) != 1)
-        return count;
-    return cf__quota(quota, period, count);
+    long long quota = 0, period = 0, nothing;
+    (void)cf__read_numbers(path, &quota, &period);
+    if (period_path != NULL) (void)cf__read_numbers(period_path, &period, &nothing);
+    if (quota <= 0 || period <= 0) return count;
+    const long long cpus = (quota - 1) / period + 1;
+    return (unsigned long long)cpus < count ? (size_t)cpus : count;
+}
+
+/* cgroup v2: the smallest cpu.max from our group up to the root. */
+static size_t cf__group_quota(const char *group, size_t count)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path - 16, "/sys/fs/cgroup%.*s", (int)strcspn(group, "\n"), group);
+    for (char *end; (end = strrchr(path + 7, '/')) != NULL; *end = '\0') {
+        memcpy(path + strlen(path), "/cpu.max", 9);
+        count = cf__quota(path, NULL, count);
+    }
+    return count;
 }
 
 static size_t cf__affinity(void)
@@ -1319,19 +1316,21 @@ static size_t cf__affinity(void)
     unsigned char mask[1024] = {0}; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes; i++)
-        for (unsigned bits = mask[i]; bits != 0; bits &= bits - 1) count++;
-    return count;
+    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    return count > 0 ? count : 1;
 }
 
 static size_t cf__cpus(void)
 {
     char line[400];
-    size_t count = cf__affinity();
-    if (count == 0) count = 1;
-    if (cf__read_line("/proc/self/cgroup", "0::", line, (int)sizeof line))
-        count = cf__cgroup2(line + 3, count);
-    return cf__cgroup1(count);
+    size_t count = cf__quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                             "/sys/fs/cgroup/cpu/cpu.cfs_period_us", cf__affinity());
+    FILE *const file = fopen("/proc/self/cgroup", "re");
+    if (file == NULL) return count;
+    while (fgets(line, (int)sizeof line, file) != NULL)
+        if (strncmp(line, "0::", 3) == 0) count = cf__group_quota(line + 3, count);
+    (void)fclose(file);
+    return count;
 }
 
 #else
@@ -1379,20 +1378,24 @@ static void cf__free(void *memory)
     errno = saved;
 }
 
-/* *result = a * b + c, or false where that does not fit. */
-static bool cf__size(size_t a, size_t b, size_t c, size_t *result)
+/* head + count * size bytes; SIZE_MAX, which no allocation takes, where that does not fit. */
+CF__COLD size_t cf__size(size_t head, size_t count, size_t size)
 {
-    if (b != 0 && a > (PTRDIFF_MAX - c) / b) return false;
-    *result = a * b + c;
-    return true;
+    const bool fits = head <= PTRDIFF_MAX && (size == 0 || count <= (PTRDIFF_MAX - head) / size);
+    return fits ? head + count * size : SIZE_MAX;
+}
+
+static void *cf__copy_of(const void *data, size_t size)
+{
+    void *const copy = cf__alloc(size);
+    if (copy != NULL) memcpy(copy, data, size);
+    return copy;
 }
 
 /* On cache lines of its own. */
 static void *cf__alloc_lines(size_t size)
 {
-    size_t padded;
-    if (!cf__size(size, 1, CF__LINE + sizeof(void *), &padded)) return NULL;
-    char *const memory = cf__alloc(padded);
+    char *const memory = cf__alloc(cf__size(CF__LINE + sizeof(void *), size, 1));
     if (memory == NULL) return NULL;
     const uintptr_t start = (uintptr_t)memory + sizeof(void *);
     char *const aligned = memory + sizeof(void *) + (CF__LINE - start % CF__LINE) % CF__LINE;
@@ -1432,8 +1435,8 @@ static void cf__free_lines(void *memory)
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
- * itself is one), `freed` what came back. Closing turns `freed` into minus what is still out, so that
- * the release which makes it zero frees everything, whoever it is.
+ * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is still
+ * out, plus one, so that the release which makes it one frees everything, whoever it is.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__PENDING  ((uintptr_t)0)
@@ -1454,7 +1457,7 @@ static void cf__free_lines(void *memory)
 /* traits of a cell */
 #define CF__OPTIONS    1u /* `local` holds a cf__call_options behind the first 16 bytes */
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
-#define CF__MESSAGE    4u /* data is the error's message, to be freed */
+#define CF__MESSAGE    4u /* data is the error's own message */
 #define CF__BY_CELL    8u /* free_result takes the cell, not data */
 
 typedef struct cf__cell {
@@ -1506,7 +1509,7 @@ typedef struct cf__group {
 } cf__group;
 
 #define CF__GROUP_PARKED ((uintptr_t)1)
-#define CF__GROUP_SIGNAL     ((uintptr_t)2) /* arrivals must be signalled */
+#define CF__GROUP_SIGNAL ((uintptr_t)(CF__HAS_PROCESSES ? 2 : 0)) /* arrivals must be signalled */
 
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
@@ -1534,7 +1537,7 @@ struct cf__heap {
     bool       closed; /* nothing is handed out any more */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
-    cf__word freed;
+    cf__word freed; /* odd: closed */
 };
 
 /* What a thread is to this library while it runs tasks: a worker, or a caller that runs a task. */
@@ -1564,13 +1567,12 @@ static cf_future *cf__mutable(const cf_future *future) { return (cf_future *)(ui
 
 /* ---- heap ---- */
 
-static void cf__heap_destroy(cf__heap *heap)
+static void cf__blocks_free(cf__block *block)
 {
-    for (cf__block *block = heap->blocks, *next; block != NULL; block = next) {
+    for (cf__block *next; block != NULL; block = next) {
         next = block->next;
         cf__free_lines(block);
     }
-    cf__free_lines(heap); /* the executor begins with it */
 }
 
 /* Under the lock. */
@@ -1600,14 +1602,6 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
     cf_future *chain = NULL;
     cf__lock(&heap->lock);
-    uintptr_t handed = cf__load_relaxed(&heap->handed);
-    if (handed > UINTPTR_MAX / 4) { /* keep both counters far from wrapping */
-        const uintptr_t freed = cf__load_acquire(&heap->freed);
-        if (freed > 1) {
-            (void)cf__fetch_add(&heap->freed, 1 - freed);
-            handed -= freed - 1;
-        }
-    }
     for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
         if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
         if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
@@ -1616,7 +1610,7 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, handed + *taken);
+    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
     if (heap->free != NULL) cf__prefetch(heap->free);
     cf__unlock(&heap->lock);
     return chain;
@@ -1630,20 +1624,25 @@ static void cf__heap_hold(cf__heap *heap)
     cf__unlock(&heap->lock);
 }
 
-/* Counts `count` futures (or the executor itself) as back. The heap may be gone afterwards. */
-static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
+/* The heap may be gone afterwards, with the executor, which begins with it. */
+static void cf__heap_count(cf__heap *heap, uintptr_t change)
 {
-    if (cf__fetch_add(&heap->freed, count) + count == 0) cf__heap_destroy(heap);
+    if (cf__fetch_add(&heap->freed, change) + change != 1) return;
+    cf__blocks_free(heap->blocks);
+    cf__free_lines(heap);
 }
 
-/* The executor is closed. From now on `freed` counts up to zero. */
+/* So many futures (or the executor itself) are back. */
+static void cf__heap_count_back(cf__heap *heap, uintptr_t count) { cf__heap_count(heap, 2 * count); }
+
+/* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
     cf__lock(&heap->lock);
     heap->closed = true;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
     cf__unlock(&heap->lock);
-    cf__heap_count_back(heap, 1 - handed);
+    cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
 
 /* The chain first..last comes back. */
@@ -1655,38 +1654,38 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
     cf__heap_count_back(heap, count);
 }
 
-/* When all is back but the executor and `held` futures, which nobody uses any more: give the memory
- * of a burst back to the system. True: done, and the held ones are free too, though not counted. */
-static bool cf__heap_trim(cf__heap *heap, uintptr_t held)
+/* Is all back but the executor and `held` futures, and too much of it? A hint, unless under the lock. */
+static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
+{
+    return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
+           cf__load_acquire(&heap->freed) == 2 * (cf__load_relaxed(&heap->handed) - 1 - held);
+}
+
+/* When all is back but the `held` futures, which nobody uses any more: give the memory of a burst
+ * back to the system. True: done, and the held ones are free too, though not counted. */
+CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
 {
     cf__block *surplus = NULL;
     if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
-        cf__load_relaxed(&heap->block_count) <= CF__BLOCKS_KEPT ||
-        cf__load_relaxed(&heap->freed) + 1 + held != cf__load_relaxed(&heap->handed))
+        !cf__heap_is_idle(heap, held))
         return false;
     cf__lock(&heap->lock);
-    const bool all_back =
-        cf__load_acquire(&heap->freed) + 1 + held == cf__load_relaxed(&heap->handed) &&
-        cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
-    if (all_back) {
-        uintptr_t count = cf__load_relaxed(&heap->block_count);
+    if (cf__heap_is_idle(heap, held)) {
+        cf__block **kept = &heap->blocks; /* the oldest: an allocator gives back at the young end */
+        for (uintptr_t i = cf__load_relaxed(&heap->block_count); i > CF__BLOCKS_KEPT; i--)
+            kept = &(*kept)->next;
         surplus = heap->blocks;
-        cf__block *last = surplus; /* the oldest stay: an allocator gives back at the young end */
-        for (; --count > CF__BLOCKS_KEPT; last = last->next) {}
-        heap->blocks = last->next;
-        last->next = NULL;
+        heap->blocks = *kept;
+        *kept = NULL;
         heap->free = NULL;
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, CF__BLOCKS_KEPT);
-        for (cf__block *kept = heap->blocks; kept != NULL; kept = kept->next)
-            cf__block_free_all_locked(heap, kept);
+        for (cf__block *block = heap->blocks; block != NULL; block = block->next)
+            cf__block_free_all_locked(heap, block);
     }
     cf__unlock(&heap->lock);
-    for (cf__block *next; surplus != NULL; surplus = next) {
-        next = surplus->next;
-        cf__free_lines(surplus);
-    }
-    return all_back;
+    cf__blocks_free(surplus);
+    return surplus != NULL;
 }
 
 #define CF__SPARES 64 /* a worker keeps up to that many free futures to itself */
@@ -1735,8 +1734,6 @@ static void cf__future_recycle(cf_future *future)
 
 /* ---- cells ---- */
 
-static void cf__free_block(void *memory) { cf__free(memory); }
-
 static cf__call_options cf__cell_options(const cf__cell *cell)
 {
     cf__call_options options = {NULL, 0};
@@ -1769,22 +1766,23 @@ static void cf__cell_fail(cf__cell *cell, cf_status status)
 /* Frees result or message of an ended cell. */
 static void cf__cell_clear(cf__cell *cell)
 {
-    if ((cell->traits & CF__MESSAGE) != 0) cf__free(cell->data);
-    else if (cell->call.free_result == cf__free_block) cf__free(cell->data);
-    else if ((cell->traits & CF__BY_CELL) != 0) cell->call.free_result(cell);
-    else if (cell->call.free_result != NULL) cell->call.free_result(cell->data);
+    if (cell->call.free_result == NULL) return;
+    cell->call.free_result((cell->traits & CF__BY_CELL) != 0 ? (void *)cell : cell->data);
 }
 
-static void cf__cell_returned(cf__cell *cell, int code)
+/* It ran, and returned that. */
+static void cf__cell_end(cf__cell *cell, int code)
 {
-    (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
+    cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
+    cell->code = code;
+    if (code != 0)
+        (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
 }
 
 static const char *cf__cell_message(const cf__cell *cell)
 {
     if (cell->status == CF_OK) return "";
-    if ((cell->traits & CF__MESSAGE) != 0) return cell->data;
-    if (cell->status == CF_TASK_FAILED) return (const char *)cell->local;
+    if (cell->status == CF_TASK_FAILED || (cell->traits & CF__MESSAGE) != 0) return cell->data;
     return cf_strerror((cf_status)cell->status);
 }
 
@@ -1838,17 +1836,20 @@ static bool cf__park_on(cf_future *future, uintptr_t seen, int64_t deadline)
 }
 
 /* What ends the wait: the holder's few instructions. */
-static uintptr_t cf__await_unlocked(cf_future *future, uintptr_t seen)
+CF__COLD uintptr_t cf__await_unlocked(cf_future *future)
 {
-    for (int i = 0; i < 30 && (seen & CF__LOCKED) != 0; i++) {
-        cf__pause();
-        seen = cf__load_acquire(&future->word);
+    for (int spins = 0;; spins++) {
+        const uintptr_t seen = cf__load_acquire(&future->word);
+        if ((seen & CF__LOCKED) == 0) return seen;
+        if (spins < 30) cf__pause();
+        else (void)cf__park_on(future, seen, CF__NEVER);
     }
-    while ((seen & CF__LOCKED) != 0) {
-        (void)cf__park_on(future, seen, CF__NEVER);
-        seen = cf__load_acquire(&future->word);
-    }
-    return seen;
+}
+
+static inline uintptr_t cf__load_unlocked(cf_future *future)
+{
+    const uintptr_t seen = cf__load_acquire(&future->word);
+    return (seen & CF__LOCKED) == 0 ? seen : cf__await_unlocked(future);
 }
 
 /* The node reaches its group. With the push the consumer may take the node and free the group, so the
@@ -1878,10 +1879,9 @@ static void cf__group_deliver(cf__waiter *node)
 /* Publishes the end [settle], delivers to groups, and returns the callbacks in order of addition. */
 static cf__waiter *cf__settle(cf_future *future)
 {
-    uintptr_t seen = cf__load_relaxed(&future->word);
-    do {
-        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
-    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, CF__DONE));
+    uintptr_t seen;
+    do seen = cf__load_unlocked(future);
+    while (!cf__cas(&future->word, &seen, CF__DONE));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -1919,26 +1919,23 @@ static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 /* The node joins the list. False: the future is done, the node is still the caller's. */
 static bool cf__attach(cf_future *future, cf__waiter *node)
 {
-    uintptr_t seen = cf__load_acquire(&future->word);
-    for (;;) {
+    uintptr_t seen;
+    do {
+        seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
-        if ((seen & CF__LOCKED) != 0) {
-            seen = cf__await_unlocked(future, seen);
-            continue;
-        }
         node->next = (cf__waiter *)(seen & CF__NODE);
-        if (cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE))) return true;
-    }
+    } while (!cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE)));
+    return true;
 }
 
 /* The node leaves the list. False: whoever settled the future has it, or had it. */
 static bool cf__detach(cf_future *future, cf__waiter *node)
 {
-    uintptr_t seen = cf__load_acquire(&future->word);
+    uintptr_t seen;
     do {
-        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
+        seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
-    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, seen | CF__LOCKED));
+    } while (!cf__cas(&future->word, &seen, seen | CF__LOCKED));
     CFUTURES_TEST_POINT(2);
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
@@ -2063,22 +2060,17 @@ CFUTURES_API const char *cf_future_error_message(const cf_future *future)
 
 CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size)
 {
-    const uintptr_t at = (uintptr_t)future;
-    switch (cf_future_state(future)) {
-    case CF_STATE_PENDING:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=pending>", at);
-    case CF_STATE_RUNNING:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=running>", at);
-    case CF_STATE_CANCELLED:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=cancelled>", at);
-    default: break;
-    }
+    static const char states[][10] = {"pending", "running", "cancelled", "finished"};
+    const cf_state state = cf_future_state(future);
     const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
-    if (status == CF_OK)
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
-                        at, future->cell.size);
-    return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished raised %s %d>", at,
-                    cf_status_name(status), future == NULL ? 0 : future->cell.code);
+    char end[64] = "";
+    if (state == CF_STATE_FINISHED && status == CF_OK)
+        (void)snprintf(end, sizeof end, " returned %zu bytes", future->cell.size);
+    else if (state == CF_STATE_FINISHED)
+        (void)snprintf(end, sizeof end, " raised %s %d", cf_status_name(status),
+                       future == NULL ? 0 : future->cell.code);
+    return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s%s>", (uintptr_t)future,
+                    states[state], end);
 }
 
 CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
@@ -2142,100 +2134,82 @@ static void cf__promise_settle(cf_future *future)
     cf_future_release(future);
 }
 
-CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size)
+/* With a result, or with a code and perhaps a message. */
+static cf_status cf__promise_end(cf_future *future, int code, const void *data, size_t size)
 {
     if (future == NULL || (data == NULL && size > 0)) return CF_INVALID;
     if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    void *copy = NULL;
-    if (size > CF__INLINE && (copy = cf__alloc(size)) == NULL) return CF_NO_MEMORY;
+    void *const copy = size > CF__INLINE ? cf__copy_of(data, size) : NULL;
+    if (size > CF__INLINE && copy == NULL) return CF_NO_MEMORY;
     if (!cf__promise_claim(future)) {
         cf__free(copy);
         return CF_INVALID_STATE;
     }
     cf__cell *const cell = &future->cell;
+    cf__cell_end(cell, code);
     if (copy != NULL) {
         cell->data = copy;
-        cell->call.free_result = cf__free_block;
+        cell->call.free_result = cf__free;
+    } else if (size > 0) {
+        memcpy(cell->local, data, size);
     }
-    if (size > 0) memcpy(cell->data, data, size);
-    cell->size = size;
-    cell->status = CF_OK;
+    if (code == 0) cell->size = size;
+    else if (size > 0) cell->traits = CF__MESSAGE;
     cf__promise_settle(future);
     return CF_OK;
 }
 
+CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size)
+{
+    return cf__promise_end(future, 0, data, size);
+}
+
 CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message)
 {
-    if (future == NULL) return CF_INVALID;
-    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    const size_t size = message != NULL ? strlen(message) + 1 : 0;
-    char *const copy = size > 0 ? cf__alloc(size) : NULL;
-    if (size > 0 && copy == NULL) return CF_NO_MEMORY;
-    if (!cf__promise_claim(future)) {
-        cf__free(copy);
-        return CF_INVALID_STATE;
-    }
-    cf__cell *const cell = &future->cell;
-    cell->code = code != 0 ? code : 1;
-    cell->status = CF_TASK_FAILED;
-    cf__cell_returned(cell, cell->code);
-    if (copy != NULL) {
-        memcpy(copy, message, size);
-        cell->data = copy;
-        cell->traits = CF__MESSAGE;
-    }
-    cf__promise_settle(future);
-    return CF_OK;
+    return cf__promise_end(future, code != 0 ? code : 1, message,
+                           message != NULL ? strlen(message) + 1 : 0);
 }
 
 /* ---- names ---- */
 
 CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
 
+static const struct {
+    char name[17], sentence[72];
+} cf__statuses[] = { /* from CF_END downwards */
+    {"CF_END", "there is nothing more to come"},
+    {"CF_OK", "it ended well"},
+    {"CF_TIMEOUT", "the wait ran out; the task goes on"},
+    {"CF_CANCELLED", "the task was cancelled before it started"},
+    {"CF_TASK_FAILED", "the task returned a code other than 0"},
+    {"CF_TASK_TIMEOUT", "the task took longer than its timeout"},
+    {"CF_WORKER_LOST", "the worker process died while it ran the task"},
+    {"CF_BROKEN", "the pool is broken: an initializer failed, or no worker can be started"},
+    {"CF_SHUTDOWN", "the executor was shut down and takes no more tasks"},
+    {"CF_QUEUE_FULL", "the queue is full: queue_limit tasks wait already"},
+    {"CF_DEADLOCK", "waiting here could never end, since the awaited task waits for this one"},
+    {"CF_INVALID_STATE", "the future has ended already, or belongs to an executor"},
+    {"CF_INVALID", "an argument is NULL or out of range"},
+    {"CF_NO_MEMORY", "out of memory"},
+    {"CF_SYSTEM", "the system refused a thread, a process or a descriptor"},
+    {"CF_FORKED", "the executor belongs to the parent process; make one after the fork"},
+    {"CF_?", "not a status of this library"}};
+_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
+
+static size_t cf__status_place(cf_status status)
+{
+    return status <= CF_END && status >= CF_FORKED ? (size_t)(CF_END - status)
+                                                   : CF_END - CF_FORKED + 1;
+}
+
 CFUTURES_API const char *cf_status_name(cf_status status)
 {
-    switch (status) {
-    case CF_OK: return "CF_OK";
-    case CF_END: return "CF_END";
-    case CF_TIMEOUT: return "CF_TIMEOUT";
-    case CF_CANCELLED: return "CF_CANCELLED";
-    case CF_TASK_FAILED: return "CF_TASK_FAILED";
-    case CF_TASK_TIMEOUT: return "CF_TASK_TIMEOUT";
-    case CF_WORKER_LOST: return "CF_WORKER_LOST";
-    case CF_BROKEN: return "CF_BROKEN";
-    case CF_SHUTDOWN: return "CF_SHUTDOWN";
-    case CF_QUEUE_FULL: return "CF_QUEUE_FULL";
-    case CF_DEADLOCK: return "CF_DEADLOCK";
-    case CF_INVALID_STATE: return "CF_INVALID_STATE";
-    case CF_INVALID: return "CF_INVALID";
-    case CF_NO_MEMORY: return "CF_NO_MEMORY";
-    case CF_SYSTEM: return "CF_SYSTEM";
-    case CF_FORKED: return "CF_FORKED";
-    default: return "CF_?";
-    }
+    return cf__statuses[cf__status_place(status)].name;
 }
 
 CFUTURES_API const char *cf_strerror(cf_status status)
 {
-    switch (status) {
-    case CF_OK: return "it ended well";
-    case CF_END: return "there is nothing more to come";
-    case CF_TIMEOUT: return "the wait ran out; the task goes on";
-    case CF_CANCELLED: return "the task was cancelled before it started";
-    case CF_TASK_FAILED: return "the task returned a code other than 0";
-    case CF_TASK_TIMEOUT: return "the task took longer than its timeout";
-    case CF_WORKER_LOST: return "the worker process died while it ran the task";
-    case CF_BROKEN: return "the pool is broken: an initializer failed, or no worker can be started";
-    case CF_SHUTDOWN: return "the executor was shut down and takes no more tasks";
-    case CF_QUEUE_FULL: return "the queue is full: queue_limit tasks wait already";
-    case CF_DEADLOCK: return "waiting here could never end, since the awaited task waits for this one";
-    case CF_INVALID_STATE: return "the future has ended already, or belongs to an executor";
-    case CF_INVALID: return "an argument is NULL or out of range";
-    case CF_NO_MEMORY: return "out of memory";
-    case CF_SYSTEM: return "the system refused a thread, a process or a descriptor";
-    case CF_FORKED: return "the executor belongs to the parent process; make one after the fork";
-    default: return "not a status of this library";
-    }
+    return cf__statuses[cf__status_place(status)].sentence;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -2268,17 +2242,17 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-static void cf__task_discard(cf_task *task)
+/* Something else, or nothing, takes the place of the result so far. */
+static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
 {
-    if (task->free_data == cf__free_block) cf__free(task->data);
-    else if (task->free_data != NULL) task->free_data(task->data);
-    task->free_data = NULL;
-    task->data = task->into != NULL ? task->into : task->local;
-    task->size = 0;
+    if (task->free_data != NULL && task->data != data) task->free_data(task->data);
+    task->data = data;
+    task->size = size;
+    task->free_data = free_data;
 }
 
-/* Room for size bytes that does not overlap the result so far unless it is `data` itself. */
-static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+/* Room for size bytes; it does not overlap the result so far, unless that lies in the task itself. */
+static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
 {
     *free_room = NULL;
     if (task->into != NULL) {
@@ -2287,8 +2261,8 @@ static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_
     }
     task->refused = CF_OK;
     if (size <= CF__INLINE) return task->local;
-    *free_room = cf__free_block;
-    const bool big = task->big_room != NULL && size > CF__BIG;
+    *free_room = cf__free;
+    const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
     void *const memory = big ? task->big_room(size, free_room) : cf__alloc(size);
     if (memory == NULL) task->refused = CF_NO_MEMORY;
     return memory;
@@ -2312,10 +2286,7 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
     void *const room = cf__task_room(task, size, &free_room);
     if (room == NULL) return 1;
     cf__copy(room, data, size);
-    if (task->free_data != NULL) cf__task_discard(task);
-    task->data = room;
-    task->size = size;
-    task->free_data = free_room;
+    cf__task_stage(task, room, size, free_room);
     return 0;
 }
 
@@ -2323,11 +2294,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
     cf_free_fn *free_room;
     void *const room = cf__task_room(task, size, &free_room);
-    if (room == NULL) return NULL;
-    if (task->free_data != NULL) cf__task_discard(task);
-    task->data = room;
-    task->size = size;
-    task->free_data = free_room;
+    if (room != NULL) cf__task_stage(task, room, size, free_room);
     return room;
 }
 
@@ -2338,26 +2305,20 @@ CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf
         if (free_fn != NULL) free_fn(data);
         return refused;
     }
-    if (task->free_data != NULL && task->data != data) cf__task_discard(task);
     task->refused = CF_OK;
-    task->data = data;
-    task->size = size;
-    task->free_data = free_fn;
+    cf__task_stage(task, data, size, free_fn);
     return 0;
 }
 
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 {
-    char text[1024];
+    char text[1024] = "";
     va_list arguments;
     va_start(arguments, format);
-    const int length = vsnprintf(text, sizeof text, format, arguments);
+    (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const size_t size = length < 0 ? 1 : (size_t)length < sizeof text ? (size_t)length + 1 : sizeof text;
-    if (length < 0) text[0] = '\0';
     cf__free(task->message);
-    task->message = cf__alloc(size);
-    if (task->message != NULL) memcpy(task->message, text, size);
+    task->message = cf__copy_of(text, strlen(text) + 1);
     return code != 0 ? code : 1;
 }
 
@@ -2372,36 +2333,38 @@ CFUTURES_API bool cf_task_stop_requested(const cf_task *task)
            (task->deadline != CF__NEVER && cf__now() >= task->deadline);
 }
 
+CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
+{
+    cf__task_stage(task, NULL, 0, NULL);
+    if (task->refused != CF_OK) {
+        cell->status = (signed char)task->refused;
+        cf__free(task->message);
+        return;
+    }
+    cf__cell_end(cell, code);
+    if (task->message == NULL) return;
+    cell->data = task->message;
+    cell->call.free_result = cf__free;
+    cell->traits = CF__MESSAGE;
+}
+
 /* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
 static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
-    const bool late = task->deadline != CF__NEVER && cf__now() >= task->deadline;
-    const cf_status status = late ? CF_TASK_TIMEOUT
-                             : task->refused != CF_OK ? task->refused
-                             : code != 0 ? CF_TASK_FAILED : CF_OK;
-    cell->status = (signed char)status;
-    if (status == CF_OK) {
-        cell->size = task->size;
-        if (task->data == task->local) {
-            memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
-        } else {
-            cell->data = task->data;
-            cell->call.free_result = task->free_data;
-        }
-        if (task->message != NULL) cf__free(task->message);
+    if (task->deadline != CF__NEVER && cf__now() >= task->deadline) task->refused = CF_TASK_TIMEOUT;
+    if (code != 0 || task->refused != CF_OK) {
+        cf__task_failed(task, code, cell);
         return;
     }
-    if (task->free_data != NULL) cf__task_discard(task);
-    if (status == CF_TASK_FAILED) {
-        cell->code = code;
-        cf__cell_returned(cell, code);
-        if (task->message != NULL) {
-            cell->data = task->message;
-            cell->traits = CF__MESSAGE;
-            return;
-        }
+    cell->status = CF_OK;
+    cell->size = task->size;
+    if (task->data == task->local) {
+        memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
+    } else {
+        cell->data = task->data;
+        cell->call.free_result = task->free_data;
     }
-    cf__free(task->message);
+    if (task->message != NULL) cf__free(task->message);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -2528,6 +2491,11 @@ static bool cf__is_foreign_heap(const cf__heap *heap)
 }
 
 static cf_executor *cf__executor_of(const cf_future *future) { return (cf_executor *)future->home; }
+
+static const cf__processes *cf__processes_of(const cf_executor *executor)
+{
+    return CF__HAS_PROCESSES ? executor->processes : NULL;
+}
 
 /* The worker that this thread is, if it is one of the executor's; else NULL. */
 static cf__worker *cf__self_worker(const cf_executor *executor)
@@ -2664,10 +2632,10 @@ static bool cf__ring_reserve(cf_executor *executor, size_t count)
         const size_t old = executor->capacity;
         /* The first time perhaps only without the dead; they may lie in deques, though. */
         if (cf__load_relaxed(&executor->dead) <= old / 2) grow = true;
-        size_t capacity = old > 0 ? old : 64, bytes;
+        size_t capacity = old > 0 ? old : 64;
         while (grow && capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
         cf__unlock(&executor->tail_lock);
-        cf_future **ring = cf__size(capacity, sizeof *ring, 0, &bytes) ? cf__alloc(bytes) : NULL;
+        cf_future **ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
         cf__lock(&executor->tail_lock);
         if (ring == NULL) return false;
         cf_future **surplus = ring;
@@ -2866,8 +2834,9 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
-    bool cancelled = executor->processes != NULL ? executor->processes->claim(executor, future)
-                                                 : cf__move(future, CF__PENDING, CF__SETTLING);
+    const cf__processes *const processes = cf__processes_of(executor);
+    bool cancelled = processes != NULL ? processes->claim(executor, future)
+                                       : cf__move(future, CF__PENDING, CF__SETTLING);
     if (cancelled) {
         cf__cancel_settling(executor, future);
     } else {
@@ -2946,7 +2915,7 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
 /* Can nothing of this pool move? */
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
-    if (executor->manager != NULL) return cf__reach(executor->manager, todo);
+    if (cf__processes_of(executor) != NULL) return cf__reach(executor->manager, todo);
     if (executor->kind != CF__THREAD_POOL) return false;
     bool stuck = true;
     cf__lock(&executor->lock);
@@ -2967,7 +2936,8 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
     if (future->home == NULL || cf__is_foreign(future)) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
-    if (cf__executor_of(future)->manager != NULL) return cf__reach_pool(cf__executor_of(future), todo);
+    if (cf__processes_of(cf__executor_of(future)) != NULL)
+        return cf__reach_pool(cf__executor_of(future), todo);
     const uintptr_t runner = cf__load_relaxed(&future->runner);
     cf__runner *waiting = cf__waiting;
     while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
@@ -3056,7 +3026,7 @@ static bool cf__is_denied(void)
 /* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
 static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_executor *executor)
 {
-    if (executor != NULL && executor->processes != NULL) {
+    if (executor != NULL && cf__processes_of(executor) != NULL) {
         executor->processes->spin(executor, word, mask, until, true);
         return;
     }
@@ -3304,7 +3274,7 @@ static cf_status cf__set_block(cf__set *set, int64_t deadline)
     uintptr_t seen = cf__load_acquire(&set->group.ready);
     if ((seen & CF__NODE) == 0 && first->home != NULL) {
         cf_executor *const executor = cf__executor_of(first);
-        if (executor->processes != NULL) {
+        if (cf__processes_of(executor) != NULL) {
             executor->processes->spin(executor, &set->group.ready, CF__NODE, 0, false);
             seen = cf__load_acquire(&set->group.ready);
         } else if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
@@ -3379,7 +3349,7 @@ static void cf__set_close(cf__set *set)
         cf__set_collect(set);
         for (cf__waiter *node = *before; node != NULL; node = node->next) under_way--;
     }
-    if (set->group.signal.fd < 0) return;
+    if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
     cf__unlock(&set->group.signal_lock);
     cf__signal_close(&set->group.signal);
@@ -3394,9 +3364,10 @@ typedef struct cf__seen {
 
 static bool cf__seen_init(cf__seen *seen, size_t count)
 {
-    size_t slots = 16, bytes;
+    size_t slots = 16;
     while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
-    seen->slots = cf__size(slots, sizeof *seen->slots, 0, &bytes) ? cf__alloc(bytes) : NULL;
+    const size_t bytes = cf__size(0, slots, sizeof *seen->slots);
+    seen->slots = cf__alloc(bytes);
     if (seen->slots == NULL) return false;
     memset((void *)seen->slots, 0, bytes);
     seen->mask = slots - 1;
@@ -3493,12 +3464,12 @@ static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when
                          int64_t deadline)
 {
     cf__member few[16], *members = few;
-    size_t bytes, used = 0;
+    size_t used = 0;
     for (size_t i = 0; i < count; i++)
         if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
     if (deadline == 0) return;
     if (count > sizeof few / sizeof *few) {
-        members = cf__size(count, sizeof *members, 0, &bytes) ? cf__alloc_nodes(bytes) : NULL;
+        members = cf__alloc_nodes(cf__size(0, count, sizeof *members));
         if (members == NULL) {
             cf__wait_polling(futures, count, when, deadline);
             return;
@@ -3557,7 +3528,7 @@ struct cf_as_completed_iter {
 static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
-    if (set->group.signal.fd < 0) return;
+    if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
     const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
@@ -3582,9 +3553,8 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
 static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
 {
     if (iter->batches != NULL && iter->batches->used < iter->batches->capacity) return true;
-    size_t bytes;
     cf__batch *const batch =
-        cf__size(count, sizeof *batch->members, sizeof *batch, &bytes) ? cf__alloc_nodes(bytes) : NULL;
+        cf__alloc_nodes(cf__size(sizeof *batch, count, sizeof *batch->members));
     if (batch == NULL) return false;
     batch->next = iter->batches;
     batch->capacity = count;
@@ -3774,7 +3744,7 @@ static bool cf__rebalance(cf_executor *executor)
 /* The next entry from anywhere; NULL: there is none. */
 static cf_future *cf__take_any(cf_executor *executor)
 {
-    if (executor->processes != NULL) return executor->processes->take(executor);
+    if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
     cf_future *future = cf__ring_pop(executor);
     for (size_t i = 0; future == NULL && i < executor->started; i++)
@@ -4324,7 +4294,7 @@ static cf_status cf__admit_inline(cf_executor *executor)
 /* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
-    if (executor->processes != NULL) {
+    if (cf__processes_of(executor) != NULL) {
         const cf_status refused = executor->processes->submit(executor, future);
         if (refused != CF_OK) (void)cf__refuse(future, refused);
         return refused;
@@ -4385,7 +4355,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     cf_status status = CF_OK;
     if (executor == NULL || fn == NULL) status = CF_INVALID;
     else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
-    else if (executor->processes != NULL && !executor->processes->accepts(executor, fn, arg))
+    else if (cf__processes_of(executor) != NULL && !executor->processes->accepts(executor, fn, arg))
         status = CF_INVALID;
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
     if (*future == NULL) {
@@ -4466,11 +4436,10 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures)
 {
-    size_t bytes;
-    if (futures == NULL || !cf__size(count, sizeof *futures, 0, &bytes)) return CF_INVALID;
+    if (futures == NULL || cf__size(0, count, sizeof *futures) == SIZE_MAX) return CF_INVALID;
     cf_status status = CF_OK;
-    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &bytes) ||
-        (items == NULL && bytes > 0))
+    const size_t bytes = cf__size(0, count, item_size);
+    if (executor == NULL || fn == NULL || bytes == SIZE_MAX || (items == NULL && bytes > 0))
         status = CF_INVALID;
     else if (cf__is_foreign_heap(&executor->heap))
         status = CF_FORKED;
@@ -4520,7 +4489,7 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
     cf__lock(&executor->join_lock);
-    if (executor->processes != NULL && !executor->joined) executor->processes->join(executor);
+    if (cf__processes_of(executor) != NULL && !executor->joined) executor->processes->join(executor);
     for (size_t i = 0; i < executor->started && !executor->joined; i++) {
         cf__worker *const worker = executor->workers[i];
         if (worker == last) cf__thread_detach(worker->thread);
@@ -4534,7 +4503,7 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
-    if (executor->processes != NULL) executor->processes->end(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
@@ -4553,7 +4522,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
     if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
-    if (executor->processes != NULL) executor->processes->closing(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
     if (status == CF_OK) cf__join_workers(executor, NULL);
@@ -4583,11 +4552,10 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind kind, size_t workers)
 {
-    size_t bytes;
     cf_executor *const executor = cf__alloc_lines(sizeof *executor);
     if (executor == NULL) return NULL;
     memset(executor, 0, sizeof *executor);
-    executor->workers = cf__size(workers, sizeof *executor->workers, 0, &bytes) ? cf__alloc(bytes) : NULL;
+    executor->workers = cf__alloc(cf__size(0, workers, sizeof *executor->workers));
     if (executor->workers == NULL) {
         cf__free_lines(executor);
         return NULL;
@@ -4690,7 +4658,7 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
     cf__lock(&executor->tail_lock);
     cf__lock(&executor->lock);
-    if (executor->processes != NULL) executor->processes->stats(executor, out);
+    if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
     cf__unlock(&executor->lock);
     cf__unlock(&executor->tail_lock);
@@ -4801,11 +4769,8 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
 {
     const size_t align = _Alignof(max_align_t);
     const size_t stride = (iter->item_size + align - 1) / align * align;
-    size_t cells, bytes;
-    if (!cf__size(count, sizeof(cf__cell), sizeof(cf__chunk), &cells) ||
-        !cf__size(count, stride, cells, &bytes))
-        return NULL;
-    cf__chunk *const chunk = cf__alloc_nodes(bytes);
+    const size_t cells = cf__size(sizeof(cf__chunk), count, sizeof(cf__cell));
+    cf__chunk *const chunk = cf__alloc_nodes(cf__size(cells, count, stride));
     if (chunk == NULL) return NULL;
     memset(chunk, 0, cells);
     chunk->fn = iter->fn;
@@ -4901,11 +4866,10 @@ static void cf__map_fill(cf_map_iter *iter)
 
 static cf_status cf__map_check(const cf_map_iter *iter, const void *items)
 {
-    size_t bytes;
     if (iter->executor == NULL || iter->fn == NULL) return CF_INVALID;
     if (iter->options.next_item != NULL) return items == NULL ? CF_OK : CF_INVALID;
-    if (!cf__size(iter->count, iter->item_size, 0, &bytes)) return CF_INVALID;
-    return bytes > 0 && items == NULL ? CF_INVALID : CF_OK;
+    const size_t bytes = cf__size(0, iter->count, iter->item_size);
+    return bytes == SIZE_MAX || (bytes > 0 && items == NULL) ? CF_INVALID : CF_OK;
 }
 
 /* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
@@ -5281,9 +5245,8 @@ static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *opt
     const size_t unit = chunk > most ? chunk : most;
     const size_t units = count / unit + (count % unit != 0);
     const size_t parts = executor->max_workers < units ? executor->max_workers : units;
-    size_t bytes;
-    cf__sweep *const sweep = cf__size(parts, sizeof(cf__range), sizeof *sweep, &bytes)
-                                 ? cf__alloc_lines(bytes) : NULL;
+    const size_t bytes = cf__size(sizeof(cf__sweep), parts, sizeof(cf__range));
+    cf__sweep *const sweep = cf__alloc_lines(bytes);
     if (sweep == NULL) return NULL;
     memset(sweep, 0, bytes);
     sweep->executor = executor;
@@ -5303,12 +5266,10 @@ static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *opt
 /* Submits the tasks and waits for them. */
 static cf_status cf__sweep_do(cf__sweep *sweep, size_t *failed)
 {
-    size_t bytes;
     cf__worker *const self = cf__self_worker(sweep->executor);
     const size_t count = sweep->parts - (self != NULL ? 1 : 0);
-    cf__member *members = NULL;
-    if (cf__size(sweep->parts, sizeof *members + sizeof(cf_future *), 0, &bytes))
-        members = cf__alloc_nodes(bytes);
+    cf__member *const members =
+        cf__alloc_nodes(cf__size(0, sweep->parts, sizeof *members + sizeof(cf_future *)));
     if (members == NULL) return CF_NO_MEMORY;
     cf_future **const futures = (cf_future **)(void *)(members + sweep->parts);
     if (count > 0)
@@ -5355,14 +5316,13 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
                                              size_t result_size, size_t count,
                                              const cf_map_options *options, size_t *failed)
 {
-    size_t in, out;
     cf_map_options own;
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
     const bool pulls = own.next_item != NULL;
-    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &in) ||
-        !cf__size(count, result_size, 0, &out) || (pulls ? items != NULL : items == NULL && in > 0) ||
-        (results == NULL && out > 0))
+    const size_t in = cf__size(0, count, item_size), out = cf__size(0, count, result_size);
+    if (executor == NULL || fn == NULL || in == SIZE_MAX || out == SIZE_MAX ||
+        (pulls ? items != NULL : items == NULL && in > 0) || (results == NULL && out > 0))
         return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     char *const pulled = pulls ? cf__pull_all(&own, item_size, &count) : NULL;
@@ -5370,7 +5330,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
     if (pulls && out > 0) memset(results, 0, out);
     const void *const all = pulls ? pulled : items;
     cf_status status = CF_OK;
-    if (count > 0 && executor->processes != NULL)
+    if (count > 0 && cf__processes_of(executor) != NULL)
         status = executor->processes->map_array(executor, fn, all, item_size, results, result_size,
                                                 count, &own, failed);
     else if (count > 0)
@@ -6427,9 +6387,8 @@ static bool cf__hub_reserve(cf__hub *hub)
     if (!cf__hub_has_room(hub)) cf__hub_sweep(hub);
     while (!cf__hub_has_room(hub)) {
         const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
-        size_t bytes;
         cf__unlock(&executor->lock);
-        cf_future **queue = cf__size(capacity, sizeof *queue, 0, &bytes) ? cf__alloc(bytes) : NULL;
+        cf_future **queue = cf__alloc(cf__size(0, capacity, sizeof *queue));
         cf__lock(&executor->lock);
         if (queue == NULL) return false;
         cf_future **surplus = queue;
@@ -6762,6 +6721,7 @@ static void cf__cell_message_copy(cf__cell *cell, const void *bytes, size_t size
     memcpy(text, bytes, size);
     text[size] = '\0';
     cell->data = text;
+    cell->call.free_result = cf__free;
     cell->traits |= CF__MESSAGE;
 }
 
@@ -6770,8 +6730,7 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
 {
     cell->status = (signed char)status;
     if (status == CF_TASK_FAILED) {
-        cell->code = code != 0 ? code : 1;
-        cf__cell_returned(cell, cell->code);
+        cf__cell_end(cell, code != 0 ? code : 1);
         cf__cell_message_copy(cell, bytes, size);
     }
     if (status != CF_OK) return;
@@ -6782,7 +6741,7 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
             cell->status = CF_NO_MEMORY;
             return;
         }
-        cell->call.free_result = cf__free_block;
+        cell->call.free_result = cf__free;
     }
     if (size > 0) memcpy(cell->data, bytes, size);
     cell->size = size;
@@ -7699,15 +7658,12 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
 
 static bool cf__hub_alloc(cf__hub *hub)
 {
-    size_t lanes, kids, polled;
-    if (!cf__size(hub->count, sizeof *hub->lanes, 0, &lanes) ||
-        !cf__size(hub->count, sizeof *hub->kids, 0, &kids) ||
-        !cf__size(hub->count, CF__DESK_SIZE, CF__SHARE_SIZE, &polled) ||
-        !cf__size(hub->count + 2, sizeof *hub->polled, 0, &polled))
-        return false;
+    const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
+    const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
+    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
-    hub->polled = cf__alloc(polled);
+    hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
     if (hub->lanes != NULL) memset(hub->lanes, 0, lanes);
     if (hub->kids != NULL) memset(hub->kids, 0, kids);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) hub->lanes[i].channel = -1;
