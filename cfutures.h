@@ -1502,14 +1502,13 @@ typedef struct cf__waiter {
 
 /* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
 typedef struct cf__group {
-    cf__word    ready; /* the newest arrival, or'ed with CF__GROUP_PARKED, CF__GROUP_SIGNAL */
+    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__waiter *taken; /* consumer only: arrivals in order */
     cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
     cf__signal  signal;
 } cf__group;
 
-#define CF__GROUP_PARKED ((uintptr_t)1)
-#define CF__GROUP_SIGNAL ((uintptr_t)(CF__HAS_PROCESSES ? 2 : 0)) /* arrivals must be signalled */
+#define CF__GROUP_SIGNAL ((uintptr_t)(CF__HAS_PROCESSES ? 1 : 0)) /* arrivals must be signalled */
 
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
@@ -1540,6 +1539,13 @@ struct cf__heap {
     cf__word freed; /* odd: closed */
 };
 
+typedef enum cf__awaited {
+    CF__A_FUTURE,
+    CF__A_SET,     /* any of several futures: a cf__set */
+    CF__A_POOL,    /* any progress of a cf_executor */
+    CF__A_STAND_IN /* the thread that goes on in its name: a cf__runner */
+} cf__awaited;
+
 /* What a thread is to this library while it runs tasks: a worker, or a caller that runs a task. */
 struct cf__runner {
     /* owner only */
@@ -1551,14 +1557,12 @@ struct cf__runner {
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
     /* cf__graph_lock: what it waits for, while it is in the list of those that wait */
-    bool          waiting, finite;
-    unsigned char reached; /* by the walk that runs */
-    cf__word      denied;  /* R: owner. It must not wait on: see cf__deny */
-    cf_future     *awaited;  /* one future, */
-    struct cf__set *set;     /* or any of several, */
-    cf_executor   *pool;     /* or any progress of a pool, */
-    cf__runner    *stand_in; /* or the thread that goes on in its name */
-    cf__runner    *next, *previous, *todo;
+    bool        waiting, finite;
+    bool        reached; /* by the walk that runs */
+    cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
+    cf__awaited kind;
+    void       *awaited;
+    cf__runner *next, *previous, *todo;
 };
 
 static _Thread_local cf__runner *cf__self; /* NULL: this thread runs no task of ours */
@@ -1823,16 +1827,14 @@ static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
     return false;
 }
 
-/* Sleeps until the word is no longer `seen`, after having said so in it. */
-static bool cf__park_on(cf_future *future, uintptr_t seen, int64_t deadline)
+/* Sleeps until the word, a future's or a group's, is no longer `seen`, after having said so in it.
+ * False: the deadline has passed. */
+static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
 {
-    if ((seen & CF__PARKED) == 0) {
-        const uintptr_t parked = seen | CF__PARKED;
-        if (!cf__cas(&future->word, &seen, parked)) return true;
-        seen = parked;
-    }
+    const uintptr_t parked = seen | CF__PARKED;
+    if (seen != parked && !cf__cas(word, &seen, parked)) return true;
     CFUTURES_TEST_POINT(1);
-    return cf__park(&future->word, seen, deadline);
+    return cf__park(word, parked, deadline);
 }
 
 /* What ends the wait: the holder's few instructions. */
@@ -1842,7 +1844,7 @@ CF__COLD uintptr_t cf__await_unlocked(cf_future *future)
         const uintptr_t seen = cf__load_acquire(&future->word);
         if ((seen & CF__LOCKED) == 0) return seen;
         if (spins < 30) cf__pause();
-        else (void)cf__park_on(future, seen, CF__NEVER);
+        else (void)cf__park_on(&future->word, seen, CF__NEVER);
     }
 }
 
@@ -1862,7 +1864,7 @@ static void cf__group_deliver(cf__waiter *node)
         if ((seen & CF__GROUP_SIGNAL) != 0) break;
         node->next = (cf__waiter *)(seen & CF__NODE);
         if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
-            if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+            if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
             return;
         }
     }
@@ -1871,7 +1873,7 @@ static void cf__group_deliver(cf__waiter *node)
     seen = cf__load_relaxed(&group->ready);
     do node->next = (cf__waiter *)(seen & CF__NODE);
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
-    if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
     cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
@@ -2242,6 +2244,16 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
+static void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
+{
+    memset(task, 0, offsetof(cf_task, local));
+    task->executor = executor;
+    task->marks = marks;
+    task->worker = worker;
+    task->deadline = CF__NEVER;
+    task->data = task->local;
+}
+
 /* Something else, or nothing, takes the place of the result so far. */
 static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
 {
@@ -2372,10 +2384,10 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  *
  * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
  * They share one lock and workers another, so that a submitter in full swing does not fight for a
- * cache line with each worker that takes something out. What a task submits goes to the deque of its worker, without a lock:
- * the owner works at the bottom, thieves take from the top. Workers move tasks of the ring in small
- * batches to their deque while tasks are very short; those, below `batch_end`, the owner takes from
- * the top too, so that their order stays the order of submission.
+ * cache line with each worker that takes something out. What a task submits goes to the deque of its
+ * worker, without a lock: the owner works at the bottom, thieves take from the top. Workers move
+ * tasks of the ring in small batches to their deque while tasks are very short; those, below
+ * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
  * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both sequentially
@@ -2388,8 +2400,6 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 #define CF__DEQUE 256 /* entries; a power of two */
 #define CF__BATCH 32  /* tasks moved from ring to deque at once */
 
-typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL, CF__PROCESS_POOL } cf__kind;
-
 /* What a process pool does in its own way; see section process. */
 typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
@@ -2397,7 +2407,7 @@ typedef struct cf__processes {
     cf_status (*submit)(cf_executor *executor, cf_future *future);
     cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
-    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is);
+    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least);
     void (*closing)(cf_executor *executor);
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
@@ -2441,8 +2451,8 @@ typedef struct cf__worker {
 struct cf_executor {
     cf__heap heap; /* first: it outlives the rest */
     /* frozen */
-    cf__kind           kind;
-    size_t             max_workers, queue_limit, stack_size, stack_room, cpus;
+    size_t             max_workers; /* 0: the inline executor, always full */
+    size_t             queue_limit, stack_size, stack_room, cpus;
     cf_on_full         on_full;
     cf_initializer_fn *initializer;
     cf_finalizer_fn   *finalizer;
@@ -2476,7 +2486,8 @@ struct cf_executor {
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     size_t      visitors; /* callers inside that may touch it or run user code of it */
     size_t      blocked;  /* of those, submitters that wait for space */
-    uint64_t    cancelled, withdrawn, refused, caller_started, caller_finished, caller_failed;
+    uint64_t    cancelled, withdrawn, refused;
+    cf__word    caller_started, caller_finished, caller_failed; /* W, R: anybody */
     cf__word    left;  /* bumped when the last worker or visitor leaves */
     cf__word    space; /* bumped when a bounded queue has room again */
     cf__word    join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
@@ -2490,11 +2501,18 @@ static bool cf__is_foreign_heap(const cf__heap *heap)
     return heap->forks != cf__load_relaxed(&cf__forks);
 }
 
+/* NULL: a promise. */
 static cf_executor *cf__executor_of(const cf_future *future) { return (cf_executor *)future->home; }
 
 static const cf__processes *cf__processes_of(const cf_executor *executor)
 {
     return CF__HAS_PROCESSES ? executor->processes : NULL;
+}
+
+/* One may have to wait, or to run the task oneself. */
+static bool cf__is_bounded(const cf_executor *executor)
+{
+    return executor->queue_limit > 0 || executor->max_workers == 0;
 }
 
 /* The worker that this thread is, if it is one of the executor's; else NULL. */
@@ -2600,14 +2618,14 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
-static void cf__drop_tombstone(cf_executor *executor, cf_future *future)
+CF__COLD void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
-    (void)cf__fetch_add(&executor->dead, (uintptr_t)0 - 1);
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
     cf_future_release(future);
 }
 
-/* Under both locks: moves what is in the ring to `ring`, without the cancelled tasks, so that cancelling
- * for ever does not make it grow. Releasing a cancelled future calls no user code. */
+/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the cancelled
+ * tasks, so that cancelling for ever does not make it grow. Releasing those calls no user code. */
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
@@ -2625,31 +2643,79 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
     cf__store_seq_cst(&executor->tail, head + count);
 }
 
-/* Called and returns with tail_lock held, but lets it go meanwhile. False: out of memory. */
-static bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without the
+ * cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
-    for (bool grow = false; !cf__ring_has_room(executor, count); grow = true) {
-        const size_t old = executor->capacity;
-        /* The first time perhaps only without the dead; they may lie in deques, though. */
-        if (cf__load_relaxed(&executor->dead) <= old / 2) grow = true;
-        size_t capacity = old > 0 ? old : 64;
-        while (grow && capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
-        cf__unlock(&executor->tail_lock);
-        cf_future **ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
-        cf__lock(&executor->tail_lock);
-        if (ring == NULL) return false;
-        cf_future **surplus = ring;
-        if (executor->capacity == old) {
-            surplus = executor->ring;
-            cf__lock(&executor->lock);
-            cf__ring_move(executor, ring, capacity);
-            cf__unlock(&executor->lock);
-        }
-        cf__unlock(&executor->tail_lock);
-        cf__free((void *)surplus);
-        cf__lock(&executor->tail_lock);
-    }
+    cf_future **const old = executor->ring;
+    size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
+    cf__lock(&executor->lock);
+    cf__ring_move(executor, old, executor->capacity);
+    cf__unlock(&executor->lock);
+    const size_t needed = cf__ring_length(executor) + count;
+    while (capacity - capacity / 4 < needed && capacity <= SIZE_MAX / 4) capacity *= 2;
+    if (capacity == executor->capacity) return true;
+    cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
+    if (ring == NULL) return cf__ring_has_room(executor, count);
+    cf__lock(&executor->lock);
+    cf__ring_move(executor, ring, capacity);
+    cf__unlock(&executor->lock);
+    cf__free((void *)old);
     return true;
+}
+
+static void cf__lock_both(cf_executor *executor)
+{
+    cf__lock(&executor->tail_lock);
+    cf__lock(&executor->lock);
+}
+
+static void cf__unlock_both(cf_executor *executor)
+{
+    cf__unlock(&executor->lock);
+    cf__unlock(&executor->tail_lock);
+}
+
+/* ---- how full it is: under the lock ---- */
+
+static size_t cf__pending(cf_executor *executor)
+{
+    size_t pending = cf__ring_length(executor);
+    for (size_t i = 0; i < executor->started; i++)
+        pending += cf__deque_length(executor->workers[i]);
+    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    return dead < pending ? pending - dead : 0;
+}
+
+static size_t cf__free_workers(cf_executor *executor)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < executor->started; i++)
+        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
+    return count;
+}
+
+static bool cf__may_start(cf_executor *executor)
+{
+    return executor->started < executor->max_workers && !executor->starting &&
+           cf__load_relaxed(&executor->closing) == 0;
+}
+
+/* Do queue_limit tasks wait for which no worker is there and none can be started? */
+static bool cf__is_full(cf_executor *executor)
+{
+    size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
+    if (!executor->starved) room += executor->max_workers - executor->started;
+    return cf__pending(executor) >= room;
+}
+
+/* Lets the lock go. If one more task fits, one of the submitters that wait for that may go on. */
+static void cf__unlock_space(cf_executor *executor)
+{
+    const bool space = executor->blocked > 0 && !cf__is_full(executor);
+    if (space) cf__bump(&executor->space);
+    cf__unlock(&executor->lock);
+    if (space) cf__unpark_one(&executor->space);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -2664,23 +2730,12 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__cell *const cell = &future->cell;
     cf_task_fn *const fn = cell->call.fn;
     cf_task task;
-    task.executor = cf__executor_of(future);
-    task.marks = &future->refs;
-    task.stop = NULL;
-    task.deadline = CF__NEVER;
+    cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
     task.arg = cell->data;
     task.arg_size = cell->size;
-    task.worker = self->index;
-    task.message = NULL;
-    task.into = NULL;
-    task.big_room = NULL;
-    task.data = task.local;
-    task.size = 0;
-    task.free_data = NULL;
-    task.refused = CF_OK;
     if ((cell->traits & CF__OPTIONS) != 0) {
-        const cf__call_options options = cf__cell_options(cell);
-        if (options.timeout > 0) task.deadline = cf__deadline(options.timeout);
+        const cf_duration timeout = cf__cell_options(cell).timeout;
+        if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
     cf__store_relaxed(&future->runner, (uintptr_t)self); /* read by the deadlock check, a hint there */
     self->depth++;
@@ -2761,49 +2816,42 @@ static bool cf__is_inside(const cf_executor *executor)
     return false;
 }
 
-/* A caller runs a task itself: inline executor, CF_FULL_CALLER_RUNS. It is a visitor already. */
-static void cf__run_in_caller(cf_executor *executor, cf_future *future)
+/* Whoever submits runs the task itself: inline executor, full queue. It is a visitor already. */
+static void cf__run_here(cf_executor *executor, cf_future *future)
 {
-    cf__runner here, *const outer = cf__self;
-    if (outer == NULL) {
-        memset(&here, 0, sizeof here);
-        here.index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
-        cf__self = &here;
+    cf__runner here, *const outer = cf__self, *const self = outer != NULL ? outer : &here;
+    cf__worker *const worker = cf__self_worker(executor);
+    cf__store_relaxed(&future->word, CF__RUNNING);
+    if (worker != NULL) {
+        cf__run_nested(self, worker, future);
+        return;
     }
-    cf__runner *const self = cf__self;
+    memset(&here, 0, sizeof here);
+    cf__self = self;
     const size_t index = self->index;
-    cf__lock(&executor->lock);
-    executor->caller_started++;
-    cf__unlock(&executor->lock);
-    if (self->heap != &executor->heap)
-        self->index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
+    self->index = executor->max_workers;
+    (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
-    const bool failed = future->cell.status != CF_OK;
-    cf__lock(&executor->lock);
-    executor->caller_finished++;
-    if (failed) executor->caller_failed++;
-    cf__unlock(&executor->lock);
     cf__complete(future);
     cf__self = outer;
 }
 
 /* ---- cancel ---- */
 
-/* It is ours to end: it never ran. Somebody else still holds its queue entry. */
-static void cf__cancel_settling(cf_executor *executor, cf_future *future)
+/* It is ours to end: it never ran. Takes one reference. */
+static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
-    (void)cf_future_retain(future);
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
-    cf__cell_fail(&future->cell, CF_CANCELLED);
+    cf__cell_fail(&future->cell, status);
     cf__lock(&executor->lock);
-    executor->cancelled++;
-    const bool blocked = executor->blocked > 0;
-    if (blocked) cf__bump(&executor->space);
-    cf__unlock(&executor->lock);
-    if (blocked) cf__unpark_all(&executor->space);
-    cf__run_callbacks(future, cf__settle(future));
-    cf_future_release(future);
+    if (status == CF_CANCELLED) executor->cancelled++;
+    else if (status == CF_SYSTEM) executor->refused++; /* if late */
+    else executor->withdrawn++;
+    cf__unlock_space(executor);
+    cf__complete(future);
 }
 
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
@@ -2812,7 +2860,7 @@ static bool cf__await_cancelled(cf_future *future)
     if (cf__load_relaxed(&future->runner) == (uintptr_t)&cf__self) return true; /* from free_arg */
     uintptr_t seen = cf__load_acquire(&future->word);
     for (; (seen & CF__STATE) == CF__SETTLING; seen = cf__load_acquire(&future->word))
-        (void)cf__park_on(future, seen, CF__NEVER);
+        (void)cf__park_on(&future->word, seen, CF__NEVER);
     return (seen & CF__STATE) == CF__DONE && future->cell.status == CF_CANCELLED;
 }
 
@@ -2838,7 +2886,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__move(future, CF__PENDING, CF__SETTLING);
     if (cancelled) {
-        cf__cancel_settling(executor, future);
+        cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
     } else {
         (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
         if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
@@ -2916,13 +2964,9 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
     if (cf__processes_of(executor) != NULL) return cf__reach(executor->manager, todo);
-    if (executor->kind != CF__THREAD_POOL) return false;
-    bool stuck = true;
     cf__lock(&executor->lock);
-    if (executor->starting || executor->started == 0) stuck = false;
-    if (executor->started < executor->max_workers && !executor->starved &&
-        cf__load_relaxed(&executor->closing) == 0)
-        stuck = false;
+    bool stuck = executor->started > 0 && !executor->starting &&
+                 (executor->starved || !cf__may_start(executor));
     for (size_t i = 0; stuck && i < executor->started; i++)
         stuck = cf__reach(&executor->workers[i]->runner, todo);
     cf__unlock(&executor->lock);
@@ -2947,10 +2991,10 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
 /* Everything that could let this runner go on waits too. */
 static bool cf__is_held(cf__runner *runner, cf__runner **todo)
 {
-    if (runner->stand_in != NULL) return cf__reach(runner->stand_in, todo);
-    if (runner->pool != NULL) return cf__reach_pool(runner->pool, todo);
-    if (runner->awaited != NULL) return cf__reach_future(runner->awaited, todo);
-    cf__set *const set = runner->set;
+    if (runner->kind == CF__A_STAND_IN) return cf__reach(runner->awaited, todo);
+    if (runner->kind == CF__A_POOL) return cf__reach_pool(runner->awaited, todo);
+    if (runner->kind == CF__A_FUTURE) return cf__reach_future(runner->awaited, todo);
+    cf__set *const set = runner->awaited;
     if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return false;
     for (cf__member *member = set->members; member != NULL; member = member->next)
         if (!cf__reach_future(member->waiter.future, todo)) return false;
@@ -2979,19 +3023,16 @@ static void cf__wait_end(cf__runner *self)
     self->waiting = false;
     cf__store_relaxed(&self->denied, 0);
     cf__unlock(&cf__graph_lock);
-    self->awaited = NULL;
-    self->set = NULL;
-    self->pool = NULL;
-    self->stand_in = NULL;
 }
 
-/* What is awaited stands in the runner already. False: it would be a deadlock, do not wait. */
-static bool cf__wait_begin(cf__runner *self, int64_t deadline)
+/* False: it would be a deadlock, do not wait. */
+static bool cf__wait_begin(cf__runner *self, cf__awaited kind, void *awaited, int64_t deadline)
 {
     cf__lock(&cf__graph_lock);
-    cf__store_relaxed(&self->denied, 0);
     self->waiting = true;
     self->finite = deadline != CF__NEVER;
+    self->kind = kind;
+    self->awaited = awaited;
     self->previous = NULL;
     self->next = cf__waiting;
     if (self->next != NULL) self->next->previous = self;
@@ -3010,33 +3051,28 @@ static void cf__deny(cf_future *future)
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
         if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->awaited != NULL) cf__unpark_all(&runner->awaited->word);
-        if (runner->set != NULL) cf__unpark_all(&runner->set->group.ready);
+        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
+        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
     }
     cf__unlock(&cf__graph_lock);
 }
 
-static bool cf__is_denied(void)
-{
-    return cf__self != NULL && cf__load_relaxed(&cf__self->denied) != 0;
-}
-
-/* ---- one future ---- */
+/* ---- blocking: until (word & mask) is at least that ---- */
 
 /* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_executor *executor)
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
-    if (executor != NULL && cf__processes_of(executor) != NULL) {
-        executor->processes->spin(executor, word, mask, until, true);
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
         return;
     }
-    if (executor == NULL || executor->cpus < 2 ||
+    if (executor->cpus < 2 ||
         cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
         for (int i = 0; i < 32; i++) {
-            if ((cf__load_acquire(word) & mask) == until) return;
+            if ((cf__load_acquire(word) & mask) >= least) return;
             cf__pause();
         }
     } while (cf__now() < end);
@@ -3049,22 +3085,49 @@ static uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
     return spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
 }
 
-/* What ends it: the future's settling, or the deadline. */
-static cf_status cf__block_on(cf_future *future, int64_t deadline)
+/* Parks until then, or until the deadline, or until the wait is denied. */
+static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
+                                int64_t deadline)
 {
-    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    for (cf_status status = CF_OK;;) {
+        const uintptr_t seen = cf__load_acquire(word);
+        if ((seen & mask) >= least) return CF_OK;
+        if (status != CF_OK) return status;
+        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
+        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
+    }
+}
+
+/* `awaited` is what the word belongs to; the executor, if there is one, is likely to change it. */
+static cf_status cf__block_until(cf_executor *executor, cf__awaited kind, void *awaited,
+                                 cf__word *word, uintptr_t mask, uintptr_t least, int64_t deadline)
+{
+    cf__runner *const self = cf__self;
     const int64_t from = executor != NULL ? cf__now() : 0;
-    cf__spin_for(&future->word, CF__STATE, CF__DONE, executor);
-    uintptr_t seen = cf__load_acquire(&future->word);
-    if ((seen & CF__STATE) == CF__DONE) return CF_OK;
-    bool in_time = true;
-    for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
-        in_time = cf__park_on(future, seen, deadline) && !cf__is_denied();
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    if (self != NULL && !cf__wait_begin(self, kind, awaited, deadline))
+        return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+    const cf_status status = cf__park_until(self, word, mask, least, deadline);
+    if (self != NULL) cf__wait_end(self);
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return (seen & CF__STATE) == CF__DONE ? CF_OK : cf__is_denied() ? CF_DEADLOCK : CF_TIMEOUT;
+    return status;
 }
+
+/* Parks while the word, one of the pool's, is `seen`. */
+static cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    if (self != NULL && !cf__wait_begin(self, CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, deadline);
+    if (self != NULL) cf__wait_end(self);
+    return in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -3116,8 +3179,8 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.runner.stack_room = self->stack_room;
     there.worker = worker;
     there.future = future;
-    self->stand_in = &there.runner;
-    (void)cf__wait_begin(self, CF__NEVER); /* the stand-in does not wait yet, so it is no deadlock */
+    /* The stand-in does not wait yet, so it is no deadlock. */
+    (void)cf__wait_begin(self, CF__A_STAND_IN, &there.runner, CF__NEVER);
     const bool started = cf__thread_start(&thread, cf__stand_in_main, &there, executor->stack_size);
     if (started) cf__thread_join(thread);
     cf__wait_end(self);
@@ -3148,18 +3211,13 @@ static cf_status cf__await(cf_future *future, int64_t deadline)
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
-    cf__runner *const self = cf__self;
-    if (self == NULL) return cf__block_on(future, deadline);
-    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-    cf_status status = cf__help(self, future);
-    if (status != CF_OK || cf__is_done(future)) return status;
-    if (future->home != NULL) cf__spin_for(&future->word, CF__STATE, CF__DONE, cf__executor_of(future));
-    if (cf__is_done(future)) return CF_OK;
-    self->awaited = future;
-    if (!cf__wait_begin(self, deadline)) return cf__is_done(future) ? CF_OK : CF_DEADLOCK;
-    status = cf__block_on(future, deadline);
-    cf__wait_end(self);
-    return status;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__help(cf__self, future);
+        if (status != CF_OK || cf__is_done(future)) return status;
+    }
+    return cf__block_until(cf__executor_of(future), CF__A_FUTURE, future, &future->word, CF__STATE,
+                           CF__DONE, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
@@ -3204,7 +3262,7 @@ static void cf__set_collect(cf__set *set)
     uintptr_t seen = cf__load_relaxed(&set->group.ready);
     if ((seen & CF__NODE) == 0) return;
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
-    cf__waiter *oldest = NULL;
+    cf__waiter *oldest = NULL; /* arrivals are the newest first */
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
         next = node->next;
         node->next = oldest;
@@ -3267,87 +3325,43 @@ static bool cf__set_help(cf__set *set, cf__runner *self, cf_status *status)
     return false;
 }
 
-/* What ends it: an arrival, or the deadline. */
-static cf_status cf__set_block(cf__set *set, int64_t deadline)
-{
-    cf_future *const first = set->members->waiter.future;
-    uintptr_t seen = cf__load_acquire(&set->group.ready);
-    if ((seen & CF__NODE) == 0 && first->home != NULL) {
-        cf_executor *const executor = cf__executor_of(first);
-        if (cf__processes_of(executor) != NULL) {
-            executor->processes->spin(executor, &set->group.ready, CF__NODE, 0, false);
-            seen = cf__load_acquire(&set->group.ready);
-        } else if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
-            const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-            while ((seen & CF__NODE) == 0 && cf__now() < end) {
-                cf__pause();
-                seen = cf__load_acquire(&set->group.ready);
-            }
-        }
-    }
-    for (; (seen & CF__NODE) == 0; seen = cf__load_acquire(&set->group.ready)) {
-        const uintptr_t parked = seen | CF__GROUP_PARKED;
-        if (seen != parked && !cf__cas(&set->group.ready, &seen, parked)) continue;
-        CFUTURES_TEST_POINT(5);
-        const bool in_time = cf__park(&set->group.ready, parked, deadline);
-        if (in_time && !cf__is_denied()) continue;
-        if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return CF_OK;
-        return in_time ? CF_DEADLOCK : CF_TIMEOUT;
-    }
-    return CF_OK;
-}
-
 /* CF_OK: something may have arrived. */
-static cf_status cf__set_wait_in_task(cf__set *set, cf__runner *self, int64_t deadline)
+static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
-    cf_status status = CF_OK;
-    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-    if (cf__set_help(set, self, &status)) return status;
-    self->set = set;
-    if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
-    status = cf__set_block(set, deadline);
-    cf__wait_end(self);
-    return status;
+    if (set->members == NULL) return CF_END;
+    if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        cf_status status = CF_OK;
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        if (cf__set_help(set, cf__self, &status)) return status;
+    }
+    return cf__block_until(cf__executor_of(set->members->waiter.future), CF__A_SET, set,
+                           &set->group.ready, CF__NODE, 1, deadline);
 }
 
 /* The next that ended, or NULL and why. */
 static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *status)
 {
-    cf__runner *const self = cf__self;
-    *status = CF_OK;
-    for (;;) {
+    for (*status = CF_OK; *status == CF_OK; *status = cf__set_wait(set, deadline)) {
         cf__member *const member = cf__set_take(set);
         if (member != NULL) return member;
-        if (set->members == NULL) *status = CF_END;
-        else if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) *status = CF_FORKED;
-        else if (deadline == 0) *status = CF_TIMEOUT;
-        else if (self == NULL) *status = cf__set_block(set, deadline);
-        else *status = cf__set_wait_in_task(set, self, deadline);
-        if (*status != CF_OK) return NULL;
     }
+    return NULL;
 }
 
 /* After this nobody touches the set or its members any more. What ends the wait for nodes that are on
  * their way: their settling thread's next few instructions. */
 static void cf__set_close(cf__set *set)
 {
-    size_t under_way = 0;
     cf__set_collect(set);
     for (cf__member *member = set->members; member != NULL; member = member->next)
-        if (!member->arrived && !cf__detach(member->waiter.future, &member->waiter)) under_way++;
-    while (under_way > 0) {
-        const uintptr_t seen = cf__load_acquire(&set->group.ready);
-        if ((seen & CF__NODE) == 0) {
-            cf__pause();
-            uintptr_t expected = seen;
-            const uintptr_t parked = seen | CF__GROUP_PARKED;
-            if (seen == parked || cf__cas(&set->group.ready, &expected, parked))
-                (void)cf__park(&set->group.ready, parked, CF__NEVER);
-            continue;
+        if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
+    for (cf__member *member = set->members; member != NULL; member = member->next) {
+        while (!member->arrived) {
+            (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
+            cf__set_collect(set);
         }
-        cf__waiter **const before = set->taken_end;
-        cf__set_collect(set);
-        for (cf__waiter *node = *before; node != NULL; node = node->next) under_way--;
     }
     if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
@@ -3362,21 +3376,6 @@ typedef struct cf__seen {
     size_t             mask, used;
 } cf__seen;
 
-static bool cf__seen_init(cf__seen *seen, size_t count)
-{
-    size_t slots = 16;
-    while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
-    const size_t bytes = cf__size(0, slots, sizeof *seen->slots);
-    seen->slots = cf__alloc(bytes);
-    if (seen->slots == NULL) return false;
-    memset((void *)seen->slots, 0, bytes);
-    seen->mask = slots - 1;
-    seen->used = 0;
-    return true;
-}
-
-static void cf__seen_free(cf__seen *seen) { cf__free((void *)seen->slots); }
-
 /* False: another place holds the same future. The table is never more than half full. */
 static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
 {
@@ -3389,19 +3388,20 @@ static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
     return true;
 }
 
-/* Room for one more. */
-static bool cf__seen_reserve(cf__seen *seen)
+/* Room for one more, or at once for `count` in all, those that are still there included. */
+static bool cf__seen_reserve(cf__seen *seen, size_t count)
 {
-    if (seen->used < seen->mask / 2) return true;
-    cf__seen bigger;
-    size_t live = 0;
-    for (size_t i = 0; i <= seen->mask; i++)
-        if (seen->slots[i] != NULL && *seen->slots[i] != NULL) live++;
-    if (!cf__seen_init(&bigger, 2 * live + 16)) return false;
-    for (size_t i = 0; i <= seen->mask; i++)
+    if (seen->slots != NULL && seen->used <= seen->mask / 2) return true;
+    size_t slots = 32;
+    while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
+    const size_t bytes = cf__size(0, slots, sizeof *seen->slots);
+    cf__seen bigger = {cf__alloc(bytes), slots - 1, 0};
+    if (bigger.slots == NULL) return false;
+    memset((void *)bigger.slots, 0, bytes);
+    for (size_t i = 0; i <= seen->mask && seen->slots != NULL; i++)
         if (seen->slots[i] != NULL && *seen->slots[i] != NULL)
             (void)cf__seen_add(&bigger, seen->slots[i]);
-    cf__seen_free(seen);
+    cf__free((void *)seen->slots);
     *seen = bigger;
     return true;
 }
@@ -3420,14 +3420,14 @@ static bool cf__is_first(cf__seen *seen, cf_future *const *futures, size_t i)
 static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
 {
     cf__seen seen = {NULL, 0, 0};
-    if (count > 16) (void)cf__seen_init(&seen, count);
+    if (count > 16) (void)cf__seen_reserve(&seen, count);
     size_t result = 0;
     for (size_t i = 0; i < count; i++) {
         const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
         if (done != NULL) done[i] = is_done;
         if (is_done && cf__is_first(&seen, futures, i)) result++;
     }
-    cf__seen_free(&seen);
+    cf__free((void *)seen.slots);
     return result;
 }
 
@@ -3441,51 +3441,45 @@ static bool cf__satisfies(cf_future *future, cf_return_when when)
     return when == CF_FIRST_COMPLETED ? cf__is_done(future) : cf__has_failed(future);
 }
 
-/* Without memory for the nodes: look every millisecond. What ends it: the event, or the deadline. */
-static void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
-                             int64_t deadline)
+/* Watches the pending ones, as far as there are nodes for them. Duplicates get nodes of their own: no
+ * harm here. False: nothing more to wait for; true: look again. */
+static bool cf__wait_round(cf_future *const *futures, size_t count, cf_return_when when,
+                           int64_t deadline, cf__member *members, size_t most)
 {
-    for (bool in_time = true; in_time;) {
-        size_t pending = 0;
-        for (size_t i = 0; i < count; i++) {
-            if (futures[i] == NULL) continue;
-            if (cf__satisfies(futures[i], when)) return;
-            if (!cf__is_done(futures[i])) pending++;
-        }
-        if (pending == 0) return;
-        const int64_t next = cf__deadline(CF_MILLISECOND);
-        cf__word idle = 0;
-        while (cf__park(&idle, 0, next < deadline ? next : deadline)) {}
-        in_time = deadline == CF__NEVER || cf__now() < deadline;
+    size_t used = 0;
+    bool found = false;
+    cf_status status = CF_OK;
+    cf__set set;
+    cf__set_init(&set);
+    for (size_t i = 0; i < count && !found; i++) {
+        if (futures[i] == NULL) continue;
+        found = cf__satisfies(futures[i], when);
+        if (!cf__is_done(futures[i]) && used < most) cf__set_add(&set, &members[used++], futures[i], i);
     }
+    while (status == CF_OK && !found) {
+        const cf__member *const member = cf__set_next(&set, deadline, &status);
+        found = member != NULL && cf__satisfies(member->waiter.future, when);
+    }
+    cf__set_close(&set);
+    return !found && (status == CF_TIMEOUT || (status == CF_END && used == most));
 }
 
+/* Without memory for all nodes it watches some of them, and looks at all every millisecond. What ends
+ * it: the event, or the deadline. */
 static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
                          int64_t deadline)
 {
-    cf__member few[16], *members = few;
-    size_t used = 0;
-    for (size_t i = 0; i < count; i++)
-        if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
-    if (deadline == 0) return;
-    if (count > sizeof few / sizeof *few) {
-        members = cf__alloc_nodes(cf__size(0, count, sizeof *members));
-        if (members == NULL) {
-            cf__wait_polling(futures, count, when, deadline);
-            return;
-        }
-    }
-    cf__set set;
-    cf__set_init(&set);
-    for (size_t i = 0; i < count; i++) /* duplicates get nodes of their own: no harm here */
-        if (futures[i] != NULL) cf__set_add(&set, &members[used++], futures[i], i);
-    cf_status status = CF_OK;
-    while (status == CF_OK) {
-        const cf__member *const member = cf__set_next(&set, deadline, &status);
-        if (member != NULL && cf__satisfies(member->waiter.future, when)) break;
-    }
-    cf__set_close(&set);
-    if (members != few) cf__free_node(members);
+    cf__member few[16], *many = NULL;
+    const size_t room = sizeof few / sizeof *few;
+    if (count > room) many = cf__alloc_nodes(cf__size(0, count, sizeof *many));
+    const bool all = count <= room || many != NULL;
+    int64_t until;
+    do {
+        until = all ? deadline : cf__deadline(CF_MILLISECOND);
+        if (until > deadline) until = deadline;
+    } while (cf__wait_round(futures, count, when, until, many != NULL ? many : few,
+                            many != NULL ? count : room) && until != deadline);
+    cf__free_node(many);
 }
 
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
@@ -3568,7 +3562,8 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
     if (iter == NULL) return CF_INVALID;
     if (future != NULL) {
         const size_t more = iter->indices < 16 ? 16 : iter->indices;
-        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen)) return CF_NO_MEMORY;
+        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen, 2 * iter->remaining))
+            return CF_NO_MEMORY;
         cf__member *const member = &iter->batches->members[iter->batches->used];
         member->waiter.future = future;
         if (cf__seen_add(&iter->seen, &member->waiter.future)) {
@@ -3591,7 +3586,7 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
     iter->deadline = cf__deadline(timeout);
-    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_init(&iter->seen, count);
+    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
     for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
     if (done) return iter;
     cf_as_completed_close(iter);
@@ -3626,7 +3621,7 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
         next = batch->next;
         cf__free_node(batch);
     }
-    cf__seen_free(&iter->seen);
+    cf__free((void *)iter->seen.slots);
     cf__free(iter);
 }
 
@@ -3659,23 +3654,6 @@ typedef struct cf__nudge {
     bool        start; /* `starting` is ours, and so is a visit: see cf__start_workers */
 } cf__nudge;
 
-static size_t cf__pending(cf_executor *executor) /* under the lock */
-{
-    size_t pending = cf__ring_length(executor);
-    for (size_t i = 0; i < executor->started; i++)
-        pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
-    return dead < pending ? pending - dead : 0;
-}
-
-static size_t cf__free_workers(cf_executor *executor) /* under the lock */
-{
-    size_t count = 0;
-    for (size_t i = 0; i < executor->started; i++)
-        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
-    return count;
-}
-
 /* Under the lock. */
 static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
 {
@@ -3685,12 +3663,6 @@ static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
     cf__bump(&executor->awake);
     cf__store_relaxed(&executor->heap.quiet, 0);
     cf__store_release(&worker->state, CF__FREE);
-}
-
-static bool cf__may_start(cf_executor *executor) /* under the lock */
-{
-    return executor->started < executor->max_workers && !executor->starting &&
-           cf__load_relaxed(&executor->closing) == 0;
 }
 
 /* Under the lock. */
@@ -3731,11 +3703,11 @@ static bool cf__act(cf_executor *executor, cf__nudge nudge)
     return !nudge.start || cf__start_workers(executor);
 }
 
-static bool cf__rebalance(cf_executor *executor)
+/* Under the lock, which it lets go. */
+static bool cf__balance_unlock(cf_executor *executor)
 {
-    cf__lock(&executor->lock);
     const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
+    cf__unlock_space(executor);
     return cf__act(executor, nudge);
 }
 
@@ -3759,32 +3731,12 @@ static cf_future *cf__take_any(cf_executor *executor)
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) {
-            cf__drop_tombstone(executor, future);
-        } else if (status == CF_CANCELLED) {
-            cf__cancel_settling(executor, future);
-            cf_future_release(future);
-        } else {
-            cf__store_relaxed(&future->runner, (uintptr_t)&cf__self);
-            cf__cell_fail(&future->cell, status);
-            cf__lock(&executor->lock);
-            if (status == CF_SYSTEM) executor->refused++; /* if late */
-            else executor->withdrawn++;
-            cf__unlock(&executor->lock);
-            cf__complete(future);
-        }
+        if (cf__move(future, CF__PENDING, CF__SETTLING)) cf__end_unrun(executor, future, status);
+        else cf__drop_tombstone(executor, future);
     }
 }
 
 /* ---- worker ---- */
-
-/* A task was taken out of a bounded queue: one submitter may go on. Under the lock. */
-static bool cf__make_space(cf_executor *executor)
-{
-    if (executor->blocked == 0) return false;
-    cf__bump(&executor->space);
-    return true;
-}
 
 /* How many more tasks to take at once: only while they are so short that nobody can tell. */
 static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
@@ -3812,39 +3764,32 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
     size_t more = cf__batch_size(executor, worker);
     cf__lock(&executor->lock);
     cf_future *const future = cf__ring_pop(executor);
-    cf__nudge nudge = {NULL, false};
-    bool space = false;
-    if (future != NULL) {
-        cf__prefetch(future);
-        const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-        uintptr_t end = bottom;
-        for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
-            cf__prefetch(next);
-            cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
-        }
-        if (end != bottom) {
-            worker->batch_end = end;
-            cf__store_seq_cst(&worker->bottom, end);
-        }
-        cf__store_relaxed(&worker->state, CF__BUSY);
-        space = cf__make_space(executor);
-        nudge = cf__balance(executor);
+    if (future == NULL) {
+        cf__unlock(&executor->lock);
+        return NULL;
     }
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
-    (void)cf__act(executor, nudge);
+    cf__prefetch(future);
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    uintptr_t end = bottom;
+    for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
+        cf__prefetch(next);
+        cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
+    }
+    if (end != bottom) {
+        worker->batch_end = end;
+        cf__store_seq_cst(&worker->bottom, end);
+    }
+    cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(executor);
     return future;
 }
 
 /* It has a task that does not come from the ring. */
 static void cf__worker_engage(cf__worker *worker)
 {
-    cf_executor *const executor = worker->executor;
-    cf__lock(&executor->lock);
+    cf__lock(&worker->executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
+    (void)cf__balance_unlock(worker->executor);
 }
 
 static cf_future *cf__worker_steal(cf__worker *worker)
@@ -3915,15 +3860,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -3940,9 +3883,7 @@ static void cf__worker_sleep(cf__worker *worker)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
     cf__lock(&executor->lock);
     executor->waking--;
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
+    (void)cf__balance_unlock(executor);
     /* Spinning on would have paid where work came this soon. */
     worker->spin = cf__spin_learn(worker->spin, cf__now() - from);
 }
@@ -3965,23 +3906,20 @@ static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
 static bool cf__worker_rest(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
-    bool work, ends, space;
     cf__spares_give(&worker->runner, worker->runner.spares);
     worker->pace = 0;
     worker->pace_from = 0;
     cf__lock(&executor->lock);
-    ends = cf__load_relaxed(&executor->closing) != 0;
+    const bool ends = cf__load_relaxed(&executor->closing) != 0;
     if (!ends) cf__lie_down_locked(executor, worker);
-    work = cf__looks_busy(worker);
+    const bool work = cf__looks_busy(worker);
     if (work && !ends) {
         cf__rise_locked(executor, worker);
         cf__set_hungry(executor);
     } else if (!work && ends) {
         cf__store_relaxed(&worker->state, CF__BUSY); /* takes nothing any more */
     }
-    space = cf__make_space(executor);
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
+    cf__unlock_space(executor); /* since a worker is free now */
     if (!work && !ends) cf__worker_sleep(worker);
     return work || !ends;
 }
@@ -4033,8 +3971,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
@@ -4045,8 +3982,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     }
     cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -4165,60 +4101,38 @@ static cf_future *cf__refuse(cf_future *future, cf_status status)
     return future;
 }
 
-/* Under the lock: do queue_limit tasks wait for which no worker is there and none can be started? */
-static bool cf__is_full(cf_executor *executor)
+/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here, or
+ * there is room. What ends the wait: a task was taken or cancelled (space), or the executor closes. */
+static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
-    size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
-    if (!executor->starved) room += executor->max_workers - executor->started;
-    return cf__pending(executor) >= room;
-}
-
-/* Called and returns with both locks held. CF_OK: there is room. What ends the wait: a task was taken or
- * cancelled (space), or the executor closes or breaks. */
-static cf_status cf__await_space(cf_executor *executor)
-{
-    cf__runner *const self = cf__self;
-    cf_status status = CF_OK;
+    cf_status status = cf__refusal(executor);
     executor->blocked++;
     while (status == CF_OK && cf__is_full(executor)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
-        cf__unlock(&executor->lock);
-        cf__unlock(&executor->tail_lock);
-        if (self != NULL) self->pool = executor;
-        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
-            status = CF_DEADLOCK;
-        } else {
-            (void)cf__park(&executor->space, seen, CF__NEVER);
-            if (self != NULL) cf__wait_end(self);
+        *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
+                    (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
+        if (*run_here) break;
+        if (executor->on_full != CF_FULL_BLOCK) {
+            status = CF_QUEUE_FULL;
+            break;
         }
-        cf__lock(&executor->tail_lock);
-        cf__lock(&executor->lock);
-        if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
+        cf__unlock_both(executor);
+        status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
+        cf__lock_both(executor);
+        const cf_status refused = cf__refusal(executor);
+        if (refused != CF_OK) status = refused;
     }
     executor->blocked--;
     return status;
 }
 
-/* Under both locks: what to do with one more task. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
-{
-    const cf_status refused = cf__refusal(executor);
-    if (refused != CF_OK || !cf__is_full(executor)) return refused;
-    *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
-                (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
-    if (*run_here) return CF_OK;
-    return executor->on_full == CF_FULL_BLOCK ? cf__await_space(executor) : CF_QUEUE_FULL;
-}
-
 /* Under tail_lock. */
 static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf_status refused = cf__refusal(executor);
-    if (refused == CF_OK && !cf__ring_has_room(executor, count)) {
-        if (!cf__ring_reserve(executor, count)) return CF_NO_MEMORY;
-        refused = cf__refusal(executor); /* again, since the lock was let go */
-    }
+    const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
+    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+        return CF_NO_MEMORY;
     cf__ring_push(executor, futures, count);
     executor->submitted += count;
     return CF_OK;
@@ -4235,84 +4149,51 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it is
      * the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
-    return cf__rebalance(executor) ? CF_OK : CF_SYSTEM;
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
-/* The same with a limit: one at a time, and under both locks. It may block, and outlast a shutdown. */
-static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future, bool *run_here)
+/* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
+static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
-    cf__nudge nudge = {NULL, false};
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    executor->visitors++;
-    cf_status status = cf__admit(executor, run_here);
-    if (status == CF_OK) {
-        cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-        if (*run_here) executor->submitted++;
-        else status = cf__append(executor, &future, 1);
+    cf__visit visit;
+    bool run_here = false;
+    cf__lock_both(executor);
+    cf__visit_begin(&visit, executor);
+    cf_status status = cf__admit(executor, &run_here);
+    cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
+    if (run_here) executor->submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &future, 1);
+    cf__unlock(&executor->tail_lock);
+    if (run_here) {
+        cf__run_here(executor, future);
+    } else {
         cf__lock(&executor->lock);
-        nudge = cf__balance(executor);
+        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
     }
-    if (executor->blocked > 0 && !cf__is_full(executor)) {
-        cf__bump(&executor->space);
-        cf__unpark_one(&executor->space);
-    }
-    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-    if (!*run_here) executor->visitors--; /* else see cf__run_submitted */
-    cf__unlock(&executor->tail_lock);
-    cf__leave_unlock(executor, NULL);
-    return !nudge.start || cf__start_workers(executor) ? status : CF_SYSTEM;
-}
-
-/* The caller runs it: the inline executor, or a full queue. A visit has begun when it was admitted. */
-static void cf__run_submitted(cf_executor *executor, cf_future *future)
-{
-    cf__worker *const worker = cf__self_worker(executor);
-    cf__visit visit = {executor, cf__visits};
-    cf__visits = &visit;
-    cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) cf__run_nested(cf__self, worker, future);
-    else cf__run_in_caller(executor, future);
     cf__visit_end(&visit);
-}
-
-/* The inline executor takes everything until it is closed. */
-static cf_status cf__admit_inline(cf_executor *executor)
-{
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    const cf_status status = cf__refusal(executor);
-    if (status == CF_OK) {
-        executor->submitted++;
-        executor->visitors++;
-    }
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
     return status;
 }
 
 /* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
-    if (cf__processes_of(executor) != NULL) {
-        const cf_status refused = executor->processes->submit(executor, future);
-        if (refused != CF_OK) (void)cf__refuse(future, refused);
-        return refused;
-    }
     cf__worker *const worker = cf__self_worker(executor);
-    if (worker != NULL && executor->queue_limit == 0 && cf__load_acquire(&executor->closing) == 0 &&
-        cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
-        if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__rebalance(executor); /* [idle] */
-        return CF_OK;
-    }
-    bool run_here = executor->kind == CF__INLINE_EXECUTOR;
     cf_status status = CF_OK;
-    if (run_here) status = cf__admit_inline(executor);
-    else if (executor->queue_limit > 0) status = cf__enqueue_bounded(executor, future, &run_here);
-    else status = cf__enqueue(executor, &future, 1);
+    if (cf__processes_of(executor) != NULL) {
+        status = executor->processes->submit(executor, future);
+    } else if (cf__is_bounded(executor)) {
+        status = cf__enqueue_bounded(executor, future);
+    } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
+               cf__deque_push(worker, future)) {
+        cf__bump(&worker->submitted);
+        if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
+        cf__lock(&executor->lock);
+        (void)cf__balance_unlock(executor);
+    } else {
+        status = cf__enqueue(executor, &future, 1);
+    }
     if (status != CF_OK && status != CF_SYSTEM) (void)cf__refuse(future, status);
-    else if (run_here) cf__run_submitted(executor, future);
     return status;
 }
 
@@ -4447,7 +4328,7 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
         for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
         return status;
     }
-    if (executor->kind != CF__THREAD_POOL || executor->queue_limit > 0)
+    if (cf__processes_of(executor) != NULL || cf__is_bounded(executor))
         return cf__submit_each(executor, fn, items, count, item_size, futures);
     const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
     if (made > 0) status = cf__enqueue(executor, futures, made);
@@ -4458,31 +4339,17 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
 
 /* ---- shutdown ---- */
 
-static bool cf__has_left(cf_executor *executor, uintptr_t *seen)
-{
-    cf__lock(&executor->lock);
-    *seen = cf__load_relaxed(&executor->left);
-    const bool left = executor->alive == 0 && executor->visitors == 0;
-    cf__unlock(&executor->lock);
-    return left;
-}
-
 /* What ends the wait: the last worker and the last visitor left, or the deadline. */
 static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 {
-    cf__runner *const self = cf__self;
-    uintptr_t seen;
-    if (cf__has_left(executor, &seen)) return CF_OK;
-    if (deadline == 0) return CF_TIMEOUT;
-    if (self != NULL) {
-        self->pool = executor;
-        if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
+    for (cf_status status = CF_OK;;) {
+        cf__lock(&executor->lock);
+        const uintptr_t seen = cf__load_relaxed(&executor->left);
+        const bool left = executor->alive == 0 && executor->visitors == 0;
+        cf__unlock(&executor->lock);
+        if (left || status != CF_OK) return left ? CF_OK : status;
+        status = cf__await_pool(executor, &executor->left, seen, deadline);
     }
-    bool in_time = true;
-    while (!cf__has_left(executor, &seen) && in_time)
-        in_time = cf__park(&executor->left, seen, deadline);
-    if (self != NULL) cf__wait_end(self);
-    return cf__has_left(executor, &seen) ? CF_OK : CF_TIMEOUT;
 }
 
 /* All threads have said their last word; what ends each join is the end of the thread. */
@@ -4550,7 +4417,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 /* ---- make ---- */
 
-static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind kind, size_t workers)
+static cf_executor *cf__executor_new(const cf_pool_options *options, size_t workers)
 {
     cf_executor *const executor = cf__alloc_lines(sizeof *executor);
     if (executor == NULL) return NULL;
@@ -4560,7 +4427,6 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind ki
         cf__free_lines(executor);
         return NULL;
     }
-    executor->kind = kind;
     executor->max_workers = workers;
     executor->queue_limit = options->queue_limit;
     executor->on_full = options->on_full;
@@ -4607,7 +4473,7 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
     if (options != NULL) own = *options;
     cf_status why = cf__thread_options(&own);
     cf_executor *const executor =
-        why == CF_OK ? cf__executor_new(&own, CF__THREAD_POOL, own.max_workers) : NULL;
+        why == CF_OK ? cf__executor_new(&own, own.max_workers) : NULL;
     if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
     if (status != NULL) *status = why;
     return executor;
@@ -4617,7 +4483,8 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 {
     cf_pool_options own;
     memset(&own, 0, sizeof own);
-    cf_executor *const executor = cf__executor_new(&own, CF__INLINE_EXECUTOR, 1);
+    own.on_full = CF_FULL_CALLER_RUNS;
+    cf_executor *const executor = cf__executor_new(&own, 0);
     if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
     return executor;
 }
@@ -4626,12 +4493,12 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
-    uint64_t started = executor->caller_started;
     out->workers = executor->alive;
     out->submitted = executor->submitted - executor->refused;
-    out->finished = executor->caller_finished;
-    out->failed = executor->caller_failed;
+    out->finished = cf__load_relaxed(&executor->caller_finished);
+    out->failed = cf__load_relaxed(&executor->caller_failed);
     out->cancelled = executor->cancelled;
+    uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
         out->finished += cf__load_relaxed(&worker->finished); /* before started: never more than it */
@@ -4656,12 +4523,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5210,7 +5075,7 @@ static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__memb
         (void)cf_future_cancel(futures[i]);
         while (cf__await(futures[i], CF__NEVER) == CF_DEADLOCK && !cf__is_done(futures[i])) {
             cf__deny(futures[i]);
-            (void)cf__block_on(futures[i], cf__deadline(CF_MILLISECOND));
+            (void)cf__await(futures[i], cf__deadline(CF_MILLISECOND));
         }
         cf__look(futures[i]);
     }
@@ -5244,7 +5109,8 @@ static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *opt
     const size_t most = count / CF__HALF_MAX + 1;
     const size_t unit = chunk > most ? chunk : most;
     const size_t units = count / unit + (count % unit != 0);
-    const size_t parts = executor->max_workers < units ? executor->max_workers : units;
+    const size_t workers = executor->max_workers + (executor->max_workers == 0); /* the caller */
+    const size_t parts = workers < units ? workers : units;
     const size_t bytes = cf__size(sizeof(cf__sweep), parts, sizeof(cf__range));
     cf__sweep *const sweep = cf__alloc_lines(bytes);
     if (sweep == NULL) return NULL;
@@ -7407,13 +7273,7 @@ static cf_status cf__hub_admit(cf__hub *hub)
     while (status == CF_OK && cf__hub_is_full(hub)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
         cf__unlock(&executor->lock);
-        if (self != NULL) self->pool = executor;
-        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
-            status = CF_DEADLOCK;
-        } else {
-            (void)cf__park(&executor->space, seen, CF__NEVER);
-            if (self != NULL) cf__wait_end(self);
-        }
+        status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
         cf__lock(&executor->lock);
         if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
     }
@@ -7497,8 +7357,8 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
 }
 
 /* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to wake
- * the manager, nor the manager the caller. Ends when (word & mask) is `value`, or is not. */
-static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is)
+ * the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
+static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     cf__hub *hub;
     cf__visit visit;
@@ -7513,7 +7373,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__unlock(&executor->lock);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     bool in_time = true;
-    for (unsigned i = 1; ((cf__load_acquire(word) & mask) == value) != is && in_time; i++) {
+    for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0) cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
@@ -7799,7 +7659,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
     cf_status why = cf__process_options(&own);
     cf_executor *executor = NULL;
     if (why == CF_OK) {
-        executor = cf__executor_new(&own, CF__PROCESS_POOL, own.max_workers);
+        executor = cf__executor_new(&own, own.max_workers);
         if (executor == NULL) why = CF_NO_MEMORY;
     }
     if (executor != NULL) {
@@ -7819,7 +7679,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
 
 CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal)
 {
-    if (executor == NULL || executor->kind != CF__PROCESS_POOL ||
+    if (executor == NULL || executor->processes == NULL ||
         (signal != SIGTERM && signal != SIGKILL))
         return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
