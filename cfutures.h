@@ -1521,6 +1521,7 @@ typedef struct cf__block {
 
 struct cf__heap {
     /* frozen */
+    void     *whole; /* the executor, of which this is a part */
     void (*on_unread_error)(cf_future *future, void *user);
     void     *user;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
@@ -1628,12 +1629,12 @@ static void cf__heap_hold(cf__heap *heap)
     cf__unlock(&heap->lock);
 }
 
-/* The heap may be gone afterwards, with the executor, which begins with it. */
+/* The heap may be gone afterwards, with the executor. */
 static void cf__heap_count(cf__heap *heap, uintptr_t change)
 {
     if (cf__fetch_add(&heap->freed, change) + change != 1) return;
     cf__blocks_free(heap->blocks);
-    cf__free_lines(heap);
+    cf__free_lines(heap->whole);
 }
 
 /* So many futures (or the executor itself) are back. */
@@ -2424,15 +2425,16 @@ typedef struct cf__processes {
 #define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
 
 typedef struct cf__worker {
-    cf__word state; /* W: owner; who wakes it, under the executor's lock. R: anybody */
-
-    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
-
-    _Alignas(CF__LINE) cf__word bottom; /* W: owner. R: thieves */
-    cf__word submitted, started, finished, failed; /* W: owner. R: stats */
-    /* owner only */
-    cf_executor *executor;
+    cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
+    cf__word     bottom;   /* W: owner. R: thieves */
+    cf_executor *executor; /* frozen */
     size_t       index;
+    cf__thread   thread;   /* W: who started it. R: who joins it, after it has left */
+    struct cf__worker *next, *previous; /* executor's lock: in the list of those asleep */
+
+    _Alignas(CF__LINE) cf__word submitted; /* W: owner. R: stats */
+    cf__word     started, finished, failed;
+    /* owner only */
     uintptr_t    batch_end;
     uintptr_t    ticks;
     int64_t      pace_from; /* when the tasks of `paced` began; 0: not measuring */
@@ -2441,34 +2443,52 @@ typedef struct cf__worker {
     uintptr_t    spin;      /* nanoseconds worth spinning for work */
     int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
     cf__runner   runner;
-    cf__thread   thread;    /* W: who started it. R: who joins it, after it has left */
-    /* executor's lock */
-    struct cf__worker *next, *previous; /* in the list of those asleep */
+
+    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
 
     _Alignas(CF__LINE) cf__word slots[CF__DEQUE];
 } cf__worker;
 
+/* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
-    cf__heap heap; /* first: it outlives the rest */
+    cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
+    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
+    cf__worker *asleep;
+    unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
+    size_t      started, alive;       /* threads ever started; those that have not left */
+    bool        starting, starved;    /* a thread is being started; the last could not be */
+    bool        orphaned, joined;     /* closed by a worker; threads are joined */
+    unsigned    visitors; /* callers inside that may touch it or run user code of it */
+
     /* frozen */
-    size_t             max_workers; /* 0: the inline executor, always full */
-    size_t             queue_limit, stack_size, stack_room, cpus;
-    cf_on_full         on_full;
-    cf_initializer_fn *initializer;
-    cf_finalizer_fn   *finalizer;
-    void              *worker_arg;
-    cf__worker       **workers; /* the first `started` are there */
-    char               name[16];
+    _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
     const cf__processes *processes; /* NULL: this executor has threads, or none */
-    cf__hub           *hub;
-    cf__runner        *manager; /* of a process pool: the thread that settles its futures; else NULL */
+    size_t             max_workers; /* 0: the inline executor, always full */
+    size_t             queue_limit, cpus;
     /* free-standing */
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
-    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, for readers without */
+    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
+    cf__word caller_started, caller_finished, caller_failed;
+    cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
+    cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
+    unsigned blocked; /* lock: of the visitors, submitters that wait for space */
+    uint64_t cancelled, withdrawn, refused; /* lock */
+    cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+    /* frozen */
+    cf_on_full         on_full;
+    size_t             stack_size, stack_room;
+    cf_initializer_fn *initializer;
+    cf_finalizer_fn   *finalizer;
+    void              *worker_arg;
+    char               name[16];
+    cf__hub           *hub;
+    cf__runner        *manager; /* of a process pool: the thread that settles its futures */
 
     _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
     cf__word    tail;      /* where the next task goes. R: anybody */
@@ -2476,21 +2496,7 @@ struct cf_executor {
     cf_future **ring;      /* W: both locks. R: either */
     size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
-    _Alignas(CF__LINE) cf__word lock; /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
-    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
-    cf__worker *asleep;
-    size_t      asleep_count, waking; /* waking: unparked, not yet arrived */
-    size_t      started, alive;       /* threads ever started; those that have not left */
-    bool        starting, starved;    /* a thread is being started; the last could not be */
-    bool        orphaned, joined;     /* closed by a worker; threads are joined */
-    size_t      visitors; /* callers inside that may touch it or run user code of it */
-    size_t      blocked;  /* of those, submitters that wait for space */
-    uint64_t    cancelled, withdrawn, refused;
-    cf__word    caller_started, caller_finished, caller_failed; /* W, R: anybody */
-    cf__word    left;  /* bumped when the last worker or visitor leaves */
-    cf__word    space; /* bumped when a bounded queue has room again */
-    cf__word    join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+    cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
 
 #define CF__CLOSING ((uintptr_t)1)
@@ -2501,8 +2507,8 @@ static bool cf__is_foreign_heap(const cf__heap *heap)
     return heap->forks != cf__load_relaxed(&cf__forks);
 }
 
-/* NULL: a promise. */
-static cf_executor *cf__executor_of(const cf_future *future) { return (cf_executor *)future->home; }
+/* Of a future that is no promise. */
+static cf_executor *cf__executor_of(const cf_future *future) { return future->home->whole; }
 
 static const cf__processes *cf__processes_of(const cf_executor *executor)
 {
@@ -3098,11 +3104,12 @@ static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask
     }
 }
 
-/* `awaited` is what the word belongs to; the executor, if there is one, is likely to change it. */
-static cf_status cf__block_until(cf_executor *executor, cf__awaited kind, void *awaited,
+/* `awaited` is what the word belongs to; the end of that future is likely to change it. */
+static cf_status cf__block_until(const cf_future *future, cf__awaited kind, void *awaited,
                                  cf__word *word, uintptr_t mask, uintptr_t least, int64_t deadline)
 {
     cf__runner *const self = cf__self;
+    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
@@ -3216,8 +3223,7 @@ static cf_status cf__await(cf_future *future, int64_t deadline)
         const cf_status status = cf__help(cf__self, future);
         if (status != CF_OK || cf__is_done(future)) return status;
     }
-    return cf__block_until(cf__executor_of(future), CF__A_FUTURE, future, &future->word, CF__STATE,
-                           CF__DONE, deadline);
+    return cf__block_until(future, CF__A_FUTURE, future, &future->word, CF__STATE, CF__DONE, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
@@ -3336,8 +3342,8 @@ static cf_status cf__set_wait(cf__set *set, int64_t deadline)
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
         if (cf__set_help(set, cf__self, &status)) return status;
     }
-    return cf__block_until(cf__executor_of(set->members->waiter.future), CF__A_SET, set,
-                           &set->group.ready, CF__NODE, 1, deadline);
+    return cf__block_until(set->members->waiter.future, CF__A_SET, set, &set->group.ready, CF__NODE, 1,
+                           deadline);
 }
 
 /* The next that ended, or NULL and why. */
@@ -4438,6 +4444,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, size_t work
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
     (void)snprintf(executor->name, sizeof executor->name, "%s", options->name != NULL ? options->name : "cf");
+    executor->heap.whole = executor;
     executor->heap.on_unread_error = options->on_unread_error;
     executor->heap.user = options->user;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
