@@ -1455,7 +1455,7 @@ static void cf__free_lines(void *memory)
 #define CF__INLINE 32 /* bytes of argument or result inside a future */
 
 /* traits of a cell */
-#define CF__OPTIONS    1u /* `local` holds a cf__call_options behind the first 16 bytes */
+#define CF__OPTIONS    1u /* `local` holds a cf_submit_options behind the first 16 bytes */
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
 #define CF__MESSAGE    4u /* data is the error's own message */
 #define CF__BY_CELL    8u /* free_result takes the cell, not data */
@@ -1473,13 +1473,8 @@ typedef struct cf__cell {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 } cf__cell;
 
-typedef struct cf__call_options {
-    cf_free_fn *free_arg;
-    cf_duration timeout;
-} cf__call_options;
-
-#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf__call_options */
-_Static_assert(sizeof(cf__call_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
+#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf_submit_options */
+_Static_assert(sizeof(cf_submit_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
 
 typedef struct cf__heap   cf__heap;
 typedef struct cf__runner cf__runner;
@@ -1522,8 +1517,7 @@ typedef struct cf__block {
 struct cf__heap {
     /* frozen */
     void     *whole; /* the executor, of which this is a part */
-    void (*on_unread_error)(cf_future *future, void *user);
-    void     *user;
+    const cf_pool_options *options;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     /* free-standing */
@@ -1739,9 +1733,9 @@ static void cf__future_recycle(cf_future *future)
 
 /* ---- cells ---- */
 
-static cf__call_options cf__cell_options(const cf__cell *cell)
+static cf_submit_options cf__cell_options(const cf__cell *cell)
 {
-    cf__call_options options = {NULL, 0};
+    cf_submit_options options = {NULL, 0};
     if ((cell->traits & CF__OPTIONS) != 0)
         memcpy(&options, cell->local + CF__INLINE_WITH_OPTIONS, sizeof options);
     return options;
@@ -1751,7 +1745,7 @@ static cf__call_options cf__cell_options(const cf__cell *cell)
 static void cf__cell_drop_arg(cf__cell *cell)
 {
     if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
-        const cf__call_options options = cf__cell_options(cell);
+        const cf_submit_options options = cf__cell_options(cell);
         if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
         else if (options.free_arg != NULL) options.free_arg(cell->data);
     }
@@ -1771,8 +1765,10 @@ static void cf__cell_fail(cf__cell *cell, cf_status status)
 /* Frees result or message of an ended cell. */
 static void cf__cell_clear(cf__cell *cell)
 {
-    if (cell->call.free_result == NULL) return;
-    cell->call.free_result((cell->traits & CF__BY_CELL) != 0 ? (void *)cell : cell->data);
+    cf_free_fn *const free_result = cell->call.free_result;
+    if (free_result == NULL) return;
+    cell->call.free_result = NULL;
+    free_result((cell->traits & CF__BY_CELL) != 0 ? (void *)cell : cell->data);
 }
 
 /* It ran, and returned that. */
@@ -1977,7 +1973,7 @@ static bool cf__last_look(cf_future *future)
         cf__run_callbacks(future, cf__settle(future));
     } else {
         (void)cf__fetch_or(&future->refs, CF__READ);
-        future->home->on_unread_error(future, future->home->user);
+        future->home->options->on_unread_error(future, future->home->options->user);
     }
     return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
 }
@@ -1985,7 +1981,7 @@ static bool cf__last_look(cf_future *future)
 static bool cf__is_unread(cf_future *future)
 {
     return future->cell.status < 0 && future->cell.status != CF_CANCELLED && future->home != NULL &&
-           future->home->on_unread_error != NULL &&
+           future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
 }
 
@@ -2465,7 +2461,8 @@ struct cf_executor {
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
     const cf__processes *processes; /* NULL: this executor has threads, or none */
     size_t             max_workers; /* 0: the inline executor, always full */
-    size_t             queue_limit, cpus;
+    size_t             cpus;
+    bool               bounded; /* one may have to wait, or to run the task oneself */
     /* free-standing */
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
@@ -2481,12 +2478,9 @@ struct cf_executor {
     uint64_t cancelled, withdrawn, refused; /* lock */
     cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
     /* frozen */
-    cf_on_full         on_full;
-    size_t             stack_size, stack_room;
-    cf_initializer_fn *initializer;
-    cf_finalizer_fn   *finalizer;
-    void              *worker_arg;
+    cf_pool_options    options; /* defaults applied */
     char               name[16];
+    size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
 
@@ -2515,12 +2509,6 @@ static const cf__processes *cf__processes_of(const cf_executor *executor)
     return CF__HAS_PROCESSES ? executor->processes : NULL;
 }
 
-/* One may have to wait, or to run the task oneself. */
-static bool cf__is_bounded(const cf_executor *executor)
-{
-    return executor->queue_limit > 0 || executor->max_workers == 0;
-}
-
 /* The worker that this thread is, if it is one of the executor's; else NULL. */
 static cf__worker *cf__self_worker(const cf_executor *executor)
 {
@@ -2530,10 +2518,11 @@ static cf__worker *cf__self_worker(const cf_executor *executor)
 
 /* ---- deque ---- */
 
-static size_t cf__deque_length(cf__worker *worker) /* a hint, unless the owner asks */
+/* A hint, unless the owner asks. [idle] Who announced something first sees what is there. */
+static size_t cf__deque_length(cf__worker *worker)
 {
-    const intptr_t length =
-        (intptr_t)(cf__load_relaxed(&worker->bottom) - cf__load_relaxed(&worker->top));
+    const uintptr_t top = cf__load_acquire(&worker->top);
+    const intptr_t length = (intptr_t)(cf__load_seq_cst(&worker->bottom) - top);
     return length > 0 ? (size_t)length : 0;
 }
 
@@ -2710,7 +2699,7 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
+    size_t room = executor->options.queue_limit + cf__free_workers(executor) + executor->asleep_count;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
 }
@@ -3087,8 +3076,8 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
 static uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
-    if (waited < (int64_t)CF__SPIN_MOST) return spin * 2 < CF__SPIN_MOST ? spin * 2 : CF__SPIN_MOST;
-    return spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
 }
 
 /* Parks until then, or until the deadline, or until the wait is denied. */
@@ -3188,7 +3177,8 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
     (void)cf__wait_begin(self, CF__A_STAND_IN, &there.runner, CF__NEVER);
-    const bool started = cf__thread_start(&thread, cf__stand_in_main, &there, executor->stack_size);
+    const bool started =
+        cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
     cf__wait_end(self);
     return started ? CF_OK : CF_SYSTEM;
@@ -3660,14 +3650,21 @@ typedef struct cf__nudge {
     bool        start; /* `starting` is ours, and so is a visit: see cf__start_workers */
 } cf__nudge;
 
+/* Under the lock: one more, or one less. */
+static void cf__count_awake(cf_executor *executor, uintptr_t change)
+{
+    const uintptr_t awake = cf__load_relaxed(&executor->awake) + change;
+    cf__store_relaxed(&executor->awake, awake);
+    cf__store_relaxed(&executor->heap.quiet, awake == 0);
+}
+
 /* Under the lock. */
 static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
 {
     *(worker->previous != NULL ? &worker->previous->next : &executor->asleep) = worker->next;
     if (worker->next != NULL) worker->next->previous = worker->previous;
     executor->asleep_count--;
-    cf__bump(&executor->awake);
-    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__count_awake(executor, 1);
     cf__store_release(&worker->state, CF__FREE);
 }
 
@@ -3719,15 +3716,24 @@ static bool cf__balance_unlock(cf_executor *executor)
 
 /* ---- taking tasks out unrun ---- */
 
+/* From one of the first `count` workers, beginning with that one. */
+static cf_future *cf__steal_any(cf_executor *executor, size_t first, size_t count)
+{
+    cf_future *future = NULL;
+    for (size_t i = 0; future == NULL && i < count; i++) {
+        cf__worker *const victim = executor->workers[(first + i) % count];
+        while (future == NULL && cf__deque_length(victim) > 0) future = cf__deque_steal(victim);
+    }
+    return future;
+}
+
 /* The next entry from anywhere; NULL: there is none. */
 static cf_future *cf__take_any(cf_executor *executor)
 {
     if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
     cf_future *future = cf__ring_pop(executor);
-    for (size_t i = 0; future == NULL && i < executor->started; i++)
-        while (future == NULL && cf__deque_length(executor->workers[i]) > 0)
-            future = cf__deque_steal(executor->workers[i]);
+    if (future == NULL) future = cf__steal_any(executor, 0, executor->started);
     cf__unlock(&executor->lock);
     return future;
 }
@@ -3752,7 +3758,7 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
         worker->pace = (uintptr_t)((now - worker->pace_from) / (int64_t)worker->paced) + 1;
     worker->pace_from = now;
     worker->paced = 0;
-    if (worker->pace == 0 || worker->pace > 1000 || executor->queue_limit > 0) return 0;
+    if (worker->pace == 0 || worker->pace > 1000 || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
     /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
      * hands, and there is more to take at once. */
@@ -3798,40 +3804,25 @@ static void cf__worker_engage(cf__worker *worker)
     (void)cf__balance_unlock(worker->executor);
 }
 
-static cf_future *cf__worker_steal(cf__worker *worker)
-{
-    cf_executor *const executor = worker->executor;
-    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++) { /* a new worker may not belong to the crew yet */
-        cf__worker *const victim = executor->workers[(worker->index + i) % crew];
-        while (victim != worker && cf__deque_length(victim) > 0) {
-            cf_future *const future = cf__deque_steal(victim);
-            if (future != NULL) return future;
-        }
-    }
-    return NULL;
-}
-
 /* Is there anything to find? */
 static bool cf__looks_busy(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
     if (cf__ring_length(executor) > 0) return true;
     const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++) {
-        cf__worker *const other = executor->workers[i];
-        const uintptr_t top = cf__load_acquire(&other->top);
-        if ((intptr_t)(cf__load_seq_cst(&other->bottom) - top) > 0) return true;
-    }
-    return cf__deque_length(worker) > 0;
+    for (size_t i = 0; i < crew; i++)
+        if (cf__deque_length(executor->workers[i]) > 0) return true;
+    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
 }
 
 /* A task that it finds; then it is busy. Others' batches are older than what is in the ring. */
 static cf_future *cf__worker_search(cf__worker *worker)
 {
+    cf_executor *const executor = worker->executor;
     if (!cf__looks_busy(worker)) return NULL;
-    const bool children = cf__deque_length(worker) > 0;
-    cf_future *found = children ? NULL : cf__worker_steal(worker);
+    cf_future *found = NULL;
+    if (cf__deque_length(worker) == 0)
+        found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
     if (found == NULL) {
         cf_future *const fetched = cf__worker_fetch(worker);
         if (fetched != NULL) return fetched;
@@ -3902,8 +3893,7 @@ static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
     if (worker->next != NULL) worker->next->previous = worker;
     executor->asleep = worker;
     executor->asleep_count++;
-    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    cf__store_relaxed(&executor->heap.quiet, cf__load_relaxed(&executor->awake) == 0);
+    cf__count_awake(executor, 0 - (uintptr_t)1);
     cf__store_relaxed(&worker->state, CF__ASLEEP);
     cf__set_hungry(executor); /* [idle] before the last look */
 }
@@ -3997,7 +3987,8 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__self = &worker->runner;
     worker->runner.stack = cf__stack_here();
     cf__thread_name(executor->name, worker->index);
-    if (executor->initializer == NULL || executor->initializer(executor->worker_arg) == 0) return true;
+    const cf_pool_options *const options = &executor->options;
+    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) return true;
     cf__close_door(executor, CF__BROKEN);
     cf__withdraw(executor, CF_BROKEN);
     return false;
@@ -4019,13 +4010,14 @@ static cf__thread_result cf__worker_main(void *arg)
     cf_executor *const executor = worker->executor;
     if (cf__worker_begin(worker)) {
         cf__worker_loop(worker);
-        if (executor->finalizer != NULL) executor->finalizer(executor->worker_arg);
+        if (executor->options.finalizer != NULL)
+            executor->options.finalizer(executor->options.worker_arg);
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
     cf__lock(&executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
-    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
+    cf__count_awake(executor, 0 - (uintptr_t)1);
     executor->alive--;
     cf__leave_unlock(executor, worker);
     return (cf__thread_result)0;
@@ -4033,11 +4025,11 @@ static cf__thread_result cf__worker_main(void *arg)
 
 /* ---- starting threads ---- */
 
-/* A new worker, counted from now on. False: the system refused, nothing has changed. */
-static bool cf__start_one(cf_executor *executor)
+/* One more worker, counted from now on. NULL: out of memory. */
+static cf__worker *cf__worker_new(cf_executor *executor)
 {
     cf__worker *const worker = cf__alloc_lines(sizeof *worker);
-    if (worker == NULL) return false;
+    if (worker == NULL) return NULL;
     memset(worker, 0, sizeof *worker);
     worker->executor = executor;
     worker->spin = CF__SPIN_MOST;
@@ -4048,44 +4040,43 @@ static bool cf__start_one(cf_executor *executor)
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
-    cf__bump(&executor->awake);
-    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__count_awake(executor, 1);
     cf__unlock(&executor->lock);
-    const bool done = cf__thread_start(&worker->thread, cf__worker_main, worker, executor->stack_size);
-    cf__lock(&executor->lock);
-    if (done) {
-        cf__store_release(&executor->crew, executor->started); /* now it will not go away again */
-    } else {
-        executor->started--;
-        executor->alive--;
-        cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    }
-    cf__unlock(&executor->lock);
-    if (!done) cf__free_lines(worker);
-    return done;
+    return worker;
 }
 
 /* `starting` is ours, and a visit has begun. Without any worker, what is queued could never run: it ends
  * with CF_SYSTEM. */
 static bool cf__start_workers(cf_executor *executor)
 {
-    bool nobody = false;
+    bool done, nobody;
+    cf__nudge nudge = {NULL, false};
     cf__visit visit = {executor, cf__visits};
     cf__visits = &visit;
-    for (cf__nudge nudge = {NULL, true}; nudge.start;) {
-        const bool done = cf__start_one(executor);
-        nudge.start = false;
+    do {
+        cf__worker *worker = cf__worker_new(executor);
+        done = worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker,
+                                                  executor->options.stack_size);
         cf__lock(&executor->lock);
+        if (done) {
+            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
+        } else if (worker != NULL) {
+            executor->started--;
+            executor->alive--;
+            cf__count_awake(executor, 0 - (uintptr_t)1);
+        }
         executor->starting = false;
         executor->starved = !done;
-        nobody = executor->alive == 0 && !done;
+        nobody = !done && executor->alive == 0;
+        nudge.start = false;
         if (done) nudge = cf__balance(executor);
         else cf__set_hungry(executor); /* the next submit tries again */
         if (nudge.start) executor->visitors--; /* one visit is enough */
         cf__unlock(&executor->lock);
         if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-        if (nobody) cf__withdraw(executor, CF_SYSTEM);
-    }
+        if (!done) cf__free_lines(worker);
+    } while (nudge.start);
+    if (nobody) cf__withdraw(executor, CF_SYSTEM);
     cf__visit_end(&visit);
     return !nobody;
 }
@@ -4099,26 +4090,26 @@ static cf_status cf__refusal(cf_executor *executor)
 }
 
 /* Ends a future that nobody else knows yet; the caller's reference stays. */
-static cf_future *cf__refuse(cf_future *future, cf_status status)
+static void cf__refuse(cf_future *future, cf_status status)
 {
     cf__cell_fail(&future->cell, status);
     cf__store_relaxed(&future->refs, CF__REF);
     cf__store_release(&future->word, CF__DONE);
-    return future;
 }
 
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here, or
  * there is room. What ends the wait: a task was taken or cancelled (space), or the executor closes. */
 static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
+    const cf_on_full on_full = executor->options.on_full;
     cf_status status = cf__refusal(executor);
     executor->blocked++;
     while (status == CF_OK && cf__is_full(executor)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
-        *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
-                    (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
+        *run_here = on_full == CF_FULL_CALLER_RUNS ||
+                    (on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
         if (*run_here) break;
-        if (executor->on_full != CF_FULL_BLOCK) {
+        if (on_full == CF_FULL_REJECT) {
             status = CF_QUEUE_FULL;
             break;
         }
@@ -4188,7 +4179,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     cf_status status = CF_OK;
     if (cf__processes_of(executor) != NULL) {
         status = executor->processes->submit(executor, future);
-    } else if (cf__is_bounded(executor)) {
+    } else if (executor->bounded) {
         status = cf__enqueue_bounded(executor, future);
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
                cf__deque_push(worker, future)) {
@@ -4199,85 +4190,80 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else {
         status = cf__enqueue(executor, &future, 1);
     }
-    if (status != CF_OK && status != CF_SYSTEM) (void)cf__refuse(future, status);
+    if (status != CF_OK && status != CF_SYSTEM) cf__refuse(future, status);
     return status;
 }
 
-/* The call goes into the cell. False: no memory for the argument's copy. */
-static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_t arg_size,
-                          const cf__call_options *options)
+/* A new future takes the call. False: no memory for the argument's copy, it is refused. */
+static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf_submit_options *options)
 {
-    const size_t room = options != NULL ? CF__INLINE_WITH_OPTIONS : CF__INLINE;
+    cf__cell *const cell = &future->cell;
+    size_t room = CF__INLINE;
+    cf__future_init(future, 2);
     cell->call.fn = fn;
     cell->size = arg_size;
     if (options != NULL) {
         cell->traits = CF__OPTIONS;
         memcpy(cell->local + CF__INLINE_WITH_OPTIONS, options, sizeof *options);
+        room = CF__INLINE_WITH_OPTIONS;
     }
     if (arg_size == 0) {
         cell->data = (void *)(uintptr_t)arg;
     } else if (arg_size <= room) {
         cf__copy(cell->local, arg, arg_size);
     } else {
-        cell->data = cf__alloc(arg_size);
-        if (cell->data == NULL) return false;
+        cell->data = cf__copy_of(arg, arg_size);
         cell->traits |= CF__ARG_COPY;
-        memcpy(cell->data, arg, arg_size);
+        if (cell->data == NULL) {
+            cf__refuse(future, CF_NO_MEMORY);
+            return false;
+        }
     }
     return true;
 }
 
-/* No executor, or no memory: the argument goes, and a static future says why. */
-static cf_future *cf__refuse_static(const void *arg, cf_free_fn *free_arg, cf_status status)
+/* Can such a task be submitted at all? */
+static cf_status cf__check(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (free_arg != NULL) free_arg((void *)(uintptr_t)arg);
-    return cf__static_future(status);
+    if (executor == NULL || fn == NULL) return CF_INVALID;
+    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
+    const cf__processes *const processes = cf__processes_of(executor);
+    return processes == NULL || processes->accepts(executor, fn, arg) ? CF_OK : CF_INVALID;
 }
 
 /* CF_OK, or why it was refused; *future is there either way. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf__call_options *options, cf_future **future)
+                            const cf_submit_options *options, cf_future **future)
 {
-    cf_free_fn *const free_arg = options != NULL ? options->free_arg : NULL;
-    cf_status status = CF_OK;
-    if (executor == NULL || fn == NULL) status = CF_INVALID;
-    else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
-    else if (cf__processes_of(executor) != NULL && !executor->processes->accepts(executor, fn, arg))
-        status = CF_INVALID;
+    cf_status status = cf__check(executor, fn, arg);
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
     if (*future == NULL) {
         if (status == CF_OK) status = cf__refusal(executor); /* closed: by a map that outlives it */
         if (status == CF_OK) status = CF_NO_MEMORY;
-        *future = cf__refuse_static(arg, free_arg, status);
+        if (options != NULL && options->free_arg != NULL) options->free_arg((void *)(uintptr_t)arg);
+        *future = cf__static_future(status);
         return status;
     }
-    cf__future_init(*future, 2);
-    if (cf__cell_call(&(*future)->cell, fn, arg, arg_size, options))
-        return cf__schedule(executor, *future);
-    (void)cf__refuse(*future, CF_NO_MEMORY);
-    return CF_NO_MEMORY;
+    if (!cf__future_call(*future, fn, arg, arg_size, options)) return CF_NO_MEMORY;
+    return cf__schedule(executor, *future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
                                                 const void *arg, size_t arg_size,
                                                 const cf_submit_options *options)
 {
-    const cf__call_options call = {options != NULL ? options->free_arg : NULL,
-                                   options != NULL && options->timeout > 0 ? options->timeout : 0};
-    const bool has_options = call.free_arg != NULL || call.timeout != 0;
-    if (arg_size > 0 && (call.free_arg != NULL || arg == NULL)) return cf__static_future(CF_INVALID);
     cf_future *future;
-    (void)cf__submit(executor, fn, arg, arg_size, has_options ? &call : NULL, &future);
+    if (arg_size > 0 && (arg == NULL || (options != NULL && options->free_arg != NULL)))
+        return cf__static_future(CF_INVALID);
+    (void)cf__submit(executor, fn, arg, arg_size, options, &future);
     return future;
 }
 
 CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                            size_t arg_size)
 {
-    if (arg_size > 0 && arg == NULL) return cf__static_future(CF_INVALID);
-    cf_future *future;
-    (void)cf__submit(executor, fn, arg, arg_size, NULL, &future);
-    return future;
+    return cf_executor_submit_with(executor, fn, arg, arg_size, NULL);
 }
 
 /* items[i]; without a size every item is `items` itself, which may be NULL. */
@@ -4286,16 +4272,11 @@ static const char *cf__item(const char *items, size_t i, size_t item_size)
     return item_size > 0 ? items + i * item_size : items;
 }
 
-static cf_status cf__submit_each(cf_executor *executor, cf_task_fn *fn, const char *items,
-                                 size_t count, size_t item_size, cf_future **futures)
+/* count * size bytes, which are there. */
+static bool cf__is_array(const void *array, size_t count, size_t size)
 {
-    cf_status first = CF_OK;
-    for (size_t i = 0; i < count; i++) {
-        const cf_status status =
-            cf__submit(executor, fn, cf__item(items, i, item_size), item_size, NULL, &futures[i]);
-        if (first == CF_OK) first = status;
-    }
-    return first;
+    const size_t bytes = cf__size(0, count, size);
+    return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
 /* Makes the futures; from the first that lacks memory on they are refused. Returns how many are whole. */
@@ -4310,11 +4291,9 @@ static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *i
         if (future == NULL) continue;
         chain = future->cell.data;
         if (chain != NULL) cf__prefetch(chain);
-        cf__future_init(future, 2);
-        const bool whole = cf__cell_call(
-            &future->cell, fn, cf__item(items, i, item_size), item_size, NULL);
-        if (whole && made == i) made = i + 1;
-        else (void)cf__refuse(future, CF_NO_MEMORY);
+        if (!cf__future_call(future, fn, cf__item(items, i, item_size), item_size, NULL)) continue;
+        if (made == i) made++;
+        else cf__refuse(future, CF_NO_MEMORY);
     }
     return made;
 }
@@ -4324,22 +4303,20 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                                cf_future **futures)
 {
     if (futures == NULL || cf__size(0, count, sizeof *futures) == SIZE_MAX) return CF_INVALID;
-    cf_status status = CF_OK;
-    const size_t bytes = cf__size(0, count, item_size);
-    if (executor == NULL || fn == NULL || bytes == SIZE_MAX || (items == NULL && bytes > 0))
-        status = CF_INVALID;
-    else if (cf__is_foreign_heap(&executor->heap))
-        status = CF_FORKED;
+    cf_status status = cf__check(executor, fn, items);
+    if (status == CF_OK && !cf__is_array(items, count, item_size)) status = CF_INVALID;
     if (status != CF_OK) {
         for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
         return status;
     }
-    if (cf__processes_of(executor) != NULL || cf__is_bounded(executor))
-        return cf__submit_each(executor, fn, items, count, item_size, futures);
     const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
-    if (made > 0) status = cf__enqueue(executor, futures, made);
-    if (status != CF_OK && status != CF_SYSTEM)
-        for (size_t i = 0; i < made; i++) (void)cf__refuse(futures[i], status);
+    const bool singly = cf__processes_of(executor) != NULL || executor->bounded;
+    if (!singly && made > 0) status = cf__enqueue(executor, futures, made);
+    for (size_t i = 0; i < made; i++) {
+        const cf_status refused = singly ? cf__schedule(executor, futures[i]) : CF_OK;
+        if (!singly && status != CF_OK && status != CF_SYSTEM) cf__refuse(futures[i], status);
+        if (status == CF_OK) status = refused;
+    }
     return status == CF_OK && made < count ? CF_NO_MEMORY : status;
 }
 
@@ -4423,8 +4400,10 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 /* ---- make ---- */
 
-static cf_executor *cf__executor_new(const cf_pool_options *options, size_t workers)
+/* The options have passed. NULL: out of memory. */
+static cf_executor *cf__executor_new(const cf_pool_options *options)
 {
+    const size_t workers = options->max_workers;
     cf_executor *const executor = cf__alloc_lines(sizeof *executor);
     if (executor == NULL) return NULL;
     memset(executor, 0, sizeof *executor);
@@ -4433,20 +4412,16 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, size_t work
         cf__free_lines(executor);
         return NULL;
     }
+    executor->options = *options;
     executor->max_workers = workers;
-    executor->queue_limit = options->queue_limit;
-    executor->on_full = options->on_full;
-    executor->initializer = options->initializer;
-    executor->finalizer = options->finalizer;
-    executor->worker_arg = options->worker_arg;
-    executor->stack_size = options->stack_size;
+    executor->bounded = workers == 0 || options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    (void)snprintf(executor->name, sizeof executor->name, "%s", options->name != NULL ? options->name : "cf");
+    (void)snprintf(executor->name, sizeof executor->name, "%s",
+                   options->name != NULL ? options->name : "cf");
     executor->heap.whole = executor;
-    executor->heap.on_unread_error = options->on_unread_error;
-    executor->heap.user = options->user;
+    executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
     cf__watch_forks();
     executor->heap.forks = cf__load_relaxed(&cf__forks);
@@ -4479,8 +4454,7 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
     cf_status why = cf__thread_options(&own);
-    cf_executor *const executor =
-        why == CF_OK ? cf__executor_new(&own, own.max_workers) : NULL;
+    cf_executor *const executor = why == CF_OK ? cf__executor_new(&own) : NULL;
     if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
     if (status != NULL) *status = why;
     return executor;
@@ -4488,10 +4462,8 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
 
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 {
-    cf_pool_options own;
-    memset(&own, 0, sizeof own);
-    own.on_full = CF_FULL_CALLER_RUNS;
-    cf_executor *const executor = cf__executor_new(&own, 0);
+    static const cf_pool_options options = {.on_full = CF_FULL_CALLER_RUNS};
+    cf_executor *const executor = cf__executor_new(&options);
     if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
     return executor;
 }
@@ -4588,20 +4560,10 @@ struct cf_map_iter {
 static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size, cf__cell *cell)
 {
     cf_task task;
-    task.executor = outer->executor;
-    task.marks = outer->marks;
+    cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
     task.stop = outer->stop;
-    task.deadline = CF__NEVER;
     task.arg = item;
     task.arg_size = item_size;
-    task.worker = outer->worker;
-    task.message = NULL;
-    task.into = NULL;
-    task.big_room = NULL;
-    task.data = task.local;
-    task.size = 0;
-    task.free_data = NULL;
-    task.refused = CF_OK;
     const int code = fn(&task, item);
     cf__task_finish(&task, code, cell);
 }
@@ -4612,7 +4574,7 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
-    if (heap == NULL || heap->on_unread_error == NULL) return;
+    if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const cf_status whole = (cf_status)chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
         cf_future item;
@@ -4623,7 +4585,7 @@ static void cf__chunk_report(cf__chunk *chunk)
         if (whole == CF_OK && item.cell.data == chunk->cells[i].local) item.cell.data = item.cell.local;
         cf__store_relaxed(&item.word, CF__DONE);
         if (item.cell.status < 0 && item.cell.status != CF_CANCELLED)
-            heap->on_unread_error(&item, heap->user);
+            heap->options->on_unread_error(&item, heap->options->user);
     }
 }
 
@@ -4689,7 +4651,7 @@ static void cf__map_unlink(cf_map_iter *iter, cf__chunk *chunk)
 
 static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
 {
-    const cf__call_options options = {cf__chunk_release, 0};
+    const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
     cf__store_relaxed(&chunk->owners, 2); /* the task's is given back by its free_arg, whatever happens */
     const cf_status refused = cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
@@ -4736,12 +4698,9 @@ static void cf__map_fill(cf_map_iter *iter)
     }
 }
 
-static cf_status cf__map_check(const cf_map_iter *iter, const void *items)
+static bool cf__are_items(const cf_map_options *options, const void *items, size_t count, size_t size)
 {
-    if (iter->executor == NULL || iter->fn == NULL) return CF_INVALID;
-    if (iter->options.next_item != NULL) return items == NULL ? CF_OK : CF_INVALID;
-    const size_t bytes = cf__size(0, iter->count, iter->item_size);
-    return bytes == SIZE_MAX || (bytes > 0 && items == NULL) ? CF_INVALID : CF_OK;
+    return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
 }
 
 /* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
@@ -4749,12 +4708,11 @@ static bool cf__map_keep(cf_map_iter *iter)
 {
     const size_t bytes = iter->count * iter->item_size;
     if (iter->options.next_item != NULL || iter->options.buffersize == 0 || bytes == 0) return true;
-    iter->copy = cf__alloc(bytes);
-    if (iter->copy == NULL) return false;
-    memcpy(iter->copy, iter->items, bytes);
-    iter->items = iter->copy;
-    return true;
+    iter->items = iter->copy = cf__copy_of(iter->items, bytes);
+    return iter->copy != NULL;
 }
+
+static const cf_map_options cf__no_map_options;
 
 CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
                                           size_t count, size_t item_size,
@@ -4776,7 +4734,8 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
     if (own->chunksize == 0) own->chunksize = 1;
     if (own->buffersize != 0 && own->chunksize > own->buffersize) own->chunksize = own->buffersize;
     iter->deadline = own->timeout != 0 ? cf__deadline(own->timeout) : CF__NEVER;
-    if (cf__map_check(iter, items) == CF_OK && cf__map_keep(iter)) {
+    if (executor != NULL && fn != NULL && cf__are_items(own, items, count, item_size) &&
+        cf__map_keep(iter)) {
         cf__map_fill(iter);
         if (iter->shortage == CF_OK) return iter;
     }
@@ -4787,6 +4746,7 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
 static void cf__map_cancel(cf_map_iter *iter)
 {
     iter->ended = true;
+    iter->shortage = CF_OK;
     for (cf__chunk *chunk = iter->chunks; chunk != NULL; chunk = chunk->next)
         (void)cf_future_cancel(chunk->future);
     if (iter->current != NULL) (void)cf_future_cancel(iter->current->future);
@@ -4815,9 +4775,7 @@ static void cf__map_drop(cf_map_iter *iter)
 {
     cf__chunk *const chunk = iter->current;
     if (chunk == NULL) return;
-    cf__cell *const cell = &chunk->cells[chunk->delivered - 1];
-    cf__cell_clear(cell);
-    memset(cell, 0, sizeof *cell);
+    cf__cell_clear(&chunk->cells[chunk->delivered - 1]);
     if (chunk->delivered < chunk->count) return;
     iter->current = NULL;
     cf__chunk_release(chunk);
@@ -4826,38 +4784,40 @@ static void cf__map_drop(cf_map_iter *iter)
 static cf_status cf__map_finish(cf_map_iter *iter, cf_status why)
 {
     if (why == CF_TIMEOUT) cf__map_cancel(iter);
-    if (why == CF_END && iter->shortage != CF_OK) {
-        why = iter->shortage;
-        iter->index = iter->pulled;
-    }
-    if (why == CF_END || iter->shortage != CF_OK) iter->ended = true;
+    if (why != CF_END) return why;
+    iter->ended = true;
+    if (iter->shortage == CF_OK) return CF_END;
+    iter->index = iter->pulled;
+    why = iter->shortage;
     iter->shortage = CF_OK;
     return why;
 }
 
-CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
+/* To the next item. Returns its status, or why there is none. */
+static cf_status cf__map_step(cf_map_iter *iter)
 {
-    cf_status why = iter == NULL ? CF_INVALID : CF_OK;
-    if (iter != NULL) {
-        cf__map_drop(iter);
-        if (iter->ended) why = CF_END;
-        else if (iter->current == NULL) why = cf__map_advance(iter);
-        if (why != CF_OK && !iter->ended) why = cf__map_finish(iter, why);
-        iter->status = why;
-    }
-    if (status != NULL) *status = why;
-    if (why != CF_OK) return NULL;
+    cf__map_drop(iter);
+    cf_status why = CF_OK;
+    if (iter->ended) why = CF_END;
+    else if (iter->current == NULL) why = cf__map_advance(iter);
+    if (why != CF_OK) return cf__map_finish(iter, why);
     cf__chunk *const chunk = iter->current;
     const cf__cell *const cell = &chunk->cells[chunk->delivered];
     iter->index = chunk->first + chunk->delivered++;
     iter->outstanding--;
     why = (cf_status)chunk->future->cell.status;
     if (why == CF_OK) why = (cf_status)cell->status;
-    iter->status = why;
     if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
     else cf__map_fill(iter);
+    return why;
+}
+
+CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
+{
+    const cf_status why = iter != NULL ? cf__map_step(iter) : CF_INVALID;
+    if (iter != NULL) iter->status = why;
     if (status != NULL) *status = why;
-    return why == CF_OK ? cell->data : NULL;
+    return why == CF_OK ? iter->current->cells[iter->current->delivered - 1].data : NULL;
 }
 
 /* The cell of the item just delivered or failed; NULL: there is none. */
@@ -4911,19 +4871,22 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
 #define CF__HALF (sizeof(uintptr_t) * CHAR_BIT / 2)
 #define CF__HALF_MAX (((uintptr_t)1 << CF__HALF) - 1)
 
-typedef struct cf__range {
+/* One of the tasks, and what it has to do. */
+typedef struct cf__part {
     _Alignas(CF__LINE) cf__word ends; /* low half: next unit; high half: behind the last */
-} cf__range;
+    cf_future *future; /* caller */
+    cf__member member; /* caller */
+} cf__part;
 
 typedef struct cf__sweep {
     /* frozen */
     cf_executor *executor;
     cf_task_fn  *fn;
     const char  *items;
-    char        *results;
+    char        *results; /* not NULL */
     size_t       item_size, result_size, count;
-    size_t       unit;  /* items taken at once */
-    size_t       parts;
+    size_t       unit, units; /* items taken at once; how many times */
+    size_t       part_count;
     bool         stop_on_error;
     int64_t      deadline;
     /* free-standing */
@@ -4932,85 +4895,86 @@ typedef struct cf__sweep {
     cf__word complete; /* whoever came had nothing left to take, and all are out again */
     cf__word lock;     /* guards: */
     size_t    failed;
-    size_t    skipped; /* the first item that was left out of a unit; count: none */
+    size_t    skipped; /* the first item that was left out; count: none */
     cf_status status;
-    _Alignas(CF__LINE) cf__range ranges[];
+    cf__part  parts[];
 } cf__sweep;
 
 static uintptr_t cf__ends(uintptr_t low, uintptr_t high) { return low | high << CF__HALF; }
 static uintptr_t cf__low(uintptr_t ends) { return ends & CF__HALF_MAX; }
 static uintptr_t cf__high(uintptr_t ends) { return ends >> CF__HALF; }
 
-static void cf__sweep_zero(cf__sweep *sweep, size_t first, size_t end)
+static size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
 {
-    if (sweep->result_size > 0 && end > first)
-        memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
+    return unit < sweep->units ? (size_t)unit * sweep->unit : sweep->count;
 }
 
-static void cf__sweep_fail(cf__sweep *sweep, size_t index, cf_status status)
+/* These items fail; CF_OK: they are left out, for a reason that cf__sweep_finish knows. */
+CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_status status)
 {
-    cf__sweep_zero(sweep, index, index + 1);
+    memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
     cf__lock(&sweep->lock);
-    if (sweep->status == CF_OK || index < sweep->failed) {
-        sweep->failed = index;
+    if (status == CF_OK) {
+        if (first < sweep->skipped) sweep->skipped = first;
+    } else if (sweep->status == CF_OK || first < sweep->failed) {
+        sweep->failed = first;
         sweep->status = status;
     }
     cf__unlock(&sweep->lock);
-    if (sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
-}
-
-/* Items of a unit that a stop leaves undone. */
-static void cf__sweep_skip(cf__sweep *sweep, size_t first, size_t end)
-{
-    cf__sweep_zero(sweep, first, end);
-    cf__lock(&sweep->lock);
-    if (first < sweep->skipped) sweep->skipped = first;
-    cf__unlock(&sweep->lock);
+    if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
 static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
-    char nothing[1];
-    char *const into = sweep->result_size > 0 ? sweep->results + index * sweep->result_size : nothing;
+    char *const into = sweep->results + index * sweep->result_size;
     cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->into = into;
-    task->data = into;
+    task->data = task->into = into;
     task->size = 0;
-    const int code = sweep->fn(task, sweep->item_size > 0 ? item : (void *)(uintptr_t)sweep->items);
+    const int code = sweep->fn(task, item);
     if (task->message != NULL) {
         cf__free(task->message);
         task->message = NULL;
     }
     if (code != 0 || task->refused != CF_OK) {
-        cf__sweep_fail(sweep, index, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
+        cf__sweep_fail(sweep, index, index + 1, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset(into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
-/* A unit from the front of the own range. False: it is empty. */
-static bool cf__range_take(cf__range *range, uintptr_t *unit)
+static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    uintptr_t ends = cf__load_relaxed(&range->ends);
+    const size_t end = cf__unit_begin(sweep, unit + 1);
+    size_t i = cf__unit_begin(sweep, unit);
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) cf__sweep_item(sweep, task, i, item);
+    if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
+    if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
+        cf__store_release(&sweep->stop, 1);
+}
+
+/* A unit from the front of the own range. False: it is empty. */
+static bool cf__part_take(cf__part *part, uintptr_t *unit)
+{
+    uintptr_t ends = cf__load_relaxed(&part->ends);
     while (cf__low(ends) < cf__high(ends)) {
         *unit = cf__low(ends);
-        if (cf__cas(&range->ends, &ends, ends + 1)) return true;
+        if (cf__cas(&part->ends, &ends, ends + 1)) return true;
     }
     return false;
 }
 
 /* Half of another's, into the own empty range. */
-static bool cf__range_steal(cf__sweep *sweep, size_t part)
+static bool cf__part_steal(cf__sweep *sweep, size_t own)
 {
-    for (size_t i = 1; i < sweep->parts; i++) {
-        cf__word *const victim = &sweep->ranges[(part + i) % sweep->parts].ends;
+    for (size_t i = 1; i < sweep->part_count; i++) {
+        cf__word *const victim = &sweep->parts[(own + i) % sweep->part_count].ends;
         uintptr_t ends = cf__load_acquire(victim);
         while (cf__low(ends) < cf__high(ends)) {
-            const uintptr_t middle = cf__low(ends) + (cf__high(ends) - cf__low(ends)) / 2;
             const uintptr_t high = cf__high(ends);
+            const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
-            cf__store_release(&sweep->ranges[part].ends, cf__ends(middle, high));
+            cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
             return true;
         }
     }
@@ -5018,37 +4982,29 @@ static bool cf__range_steal(cf__sweep *sweep, size_t part)
 }
 
 /* One of the tasks. It may come late, and find nothing left. */
-static int cf__sweep_main(cf_task *outer, void *arg)
+static int cf__sweep_main(cf_task *task, void *arg)
 {
     cf__sweep *const sweep = arg;
     _Alignas(max_align_t) char small[64];
-    cf_task task = *outer;
-    task.stop = &sweep->stop;
-    task.arg_size = sweep->item_size;
-    task.room = sweep->result_size;
-    task.arg = small;
+    void *const copy = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
+    void *const item = sweep->item_size > 0 ? copy : (void *)(uintptr_t)sweep->items;
+    task->stop = &sweep->stop;
+    task->arg = item;
+    task->arg_size = sweep->item_size;
+    task->room = sweep->result_size;
     (void)cf__fetch_add(&sweep->inside, 1);
-    const size_t part = (size_t)cf__fetch_add(&sweep->next_part, 1);
-    void *const item = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
-    uintptr_t unit;
-    while (item != NULL && cf__load_relaxed(&sweep->stop) == 0) {
-        if (!cf__range_take(&sweep->ranges[part], &unit)) {
-            if (cf__range_steal(sweep, part)) continue;
-            break;
-        }
-        const size_t first = (size_t)unit * sweep->unit;
-        const size_t end = sweep->count - first > sweep->unit ? first + sweep->unit : sweep->count;
-        size_t i = first;
-        for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-            cf__sweep_item(sweep, &task, i, item);
-        if (i < end) cf__sweep_skip(sweep, i, end);
-        if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
-            cf__store_release(&sweep->stop, 1);
+    const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
+    while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
+        uintptr_t unit;
+        if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
+        else if (!cf__part_steal(sweep, own)) break;
     }
-    if (item != small) cf__free(item);
-    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && item != NULL)
+    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->complete, 1);
-    if (item == NULL) outer->refused = CF_NO_MEMORY;
+    if (copy != small) cf__free(copy);
+    task->into = NULL;
+    cf__task_stage(task, task->local, 0, NULL);
+    task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
 }
 
@@ -5057,117 +5013,91 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
 {
     cf_task task;
     cf__word marks = 0;
-    memset(&task, 0, sizeof task);
-    task.executor = sweep->executor;
-    task.marks = &marks;
-    task.deadline = CF__NEVER;
-    task.worker = index;
-    task.data = task.local;
+    cf__task_begin(&task, sweep->executor, &marks, index);
     (void)cf__sweep_main(&task, sweep);
 }
 
 /* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
  * second wait: each running task's current item; if that waits for us, its wait is made to fail. */
-static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__member *members, size_t count)
+static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
 {
     cf_status status = CF_OK;
     cf__set set;
     cf__set_init(&set);
-    for (size_t i = 0; i < count; i++) cf__set_add(&set, &members[i], futures[i], i);
+    for (size_t i = 0; i < tasks; i++)
+        cf__set_add(&set, &sweep->parts[i].member, sweep->parts[i].future, i);
     while (status == CF_OK && cf__load_acquire(&sweep->complete) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
     cf__store_release(&sweep->stop, 1);
-    for (size_t i = 0; i < count; i++) {
-        (void)cf_future_cancel(futures[i]);
-        while (cf__await(futures[i], CF__NEVER) == CF_DEADLOCK && !cf__is_done(futures[i])) {
-            cf__deny(futures[i]);
-            (void)cf__await(futures[i], cf__deadline(CF_MILLISECOND));
+    for (size_t i = 0; i < tasks; i++) {
+        cf_future *const future = sweep->parts[i].future;
+        (void)cf_future_cancel(future);
+        while (cf__await(future, CF__NEVER) == CF_DEADLOCK && !cf__is_done(future)) {
+            cf__deny(future);
+            (void)cf__await(future, cf__deadline(CF_MILLISECOND));
         }
-        cf__look(futures[i]);
+        cf__look(future);
     }
     return status == CF_END ? CF_OK : status;
 }
 
 /* What was left undone is zeros, and fails like the wait, or like the tasks. */
-static void cf__sweep_finish(cf__sweep *sweep, cf_future **futures, size_t count, cf_status status)
+static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
 {
-    size_t undone = sweep->skipped;
-    for (size_t i = 0; i < sweep->parts; i++) {
-        const uintptr_t ends = cf__load_relaxed(&sweep->ranges[i].ends);
-        if (cf__low(ends) >= cf__high(ends)) continue;
-        const size_t first = (size_t)cf__low(ends) * sweep->unit;
-        const size_t end = (size_t)cf__high(ends) > sweep->count / sweep->unit
-                               ? sweep->count : (size_t)cf__high(ends) * sweep->unit;
-        cf__sweep_zero(sweep, first, end);
-        if (first < undone) undone = first;
+    for (size_t i = 0; i < sweep->part_count; i++) {
+        const uintptr_t ends = cf__load_relaxed(&sweep->parts[i].ends);
+        if (cf__low(ends) < cf__high(ends))
+            cf__sweep_fail(sweep, cf__unit_begin(sweep, cf__low(ends)),
+                           cf__unit_begin(sweep, cf__high(ends)), CF_OK);
     }
-    if (undone == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    for (size_t i = 0; i < count && status == CF_OK; i++)
-        if (futures[i]->cell.status != CF_OK) status = (cf_status)futures[i]->cell.status;
-    if (status == CF_OK) status = CF_TIMEOUT; /* a task saw the deadline first */
-    sweep->failed = sweep->status == CF_OK || undone < sweep->failed ? undone : sweep->failed;
-    sweep->status = status;
+    for (size_t i = 0; i < tasks; i++) {
+        if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
+        cf_future_release(sweep->parts[i].future);
+    }
+    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
+    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
+/* Cuts the items up. NULL: out of memory. */
 static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *options, size_t count)
 {
-    const size_t chunk = options->chunksize > 0 ? options->chunksize : 1;
     const size_t most = count / CF__HALF_MAX + 1;
-    const size_t unit = chunk > most ? chunk : most;
-    const size_t units = count / unit + (count % unit != 0);
+    const size_t unit = options->chunksize > most ? options->chunksize : most;
+    const size_t units = (count - 1) / unit + 1;
     const size_t workers = executor->max_workers + (executor->max_workers == 0); /* the caller */
     const size_t parts = workers < units ? workers : units;
-    const size_t bytes = cf__size(sizeof(cf__sweep), parts, sizeof(cf__range));
+    const size_t bytes = cf__size(sizeof(cf__sweep), parts, sizeof(cf__part));
     cf__sweep *const sweep = cf__alloc_lines(bytes);
     if (sweep == NULL) return NULL;
     memset(sweep, 0, bytes);
     sweep->executor = executor;
     sweep->count = sweep->skipped = count;
     sweep->unit = unit;
-    sweep->parts = parts;
+    sweep->units = units;
+    sweep->part_count = parts;
     sweep->stop_on_error = options->stop_on_error;
     sweep->deadline = options->timeout != 0 ? cf__deadline(options->timeout) : CF__NEVER;
     for (size_t i = 0, low = 0; i < parts; i++) {
         const size_t high = low + units / parts + (i < units % parts);
-        cf__store_relaxed(&sweep->ranges[i].ends, cf__ends(low, high));
+        cf__store_relaxed(&sweep->parts[i].ends, cf__ends(low, high));
         low = high;
     }
     return sweep;
 }
 
 /* Submits the tasks and waits for them. */
-static cf_status cf__sweep_do(cf__sweep *sweep, size_t *failed)
+static cf_status cf__sweep_run(cf__sweep *sweep, size_t *failed)
 {
     cf__worker *const self = cf__self_worker(sweep->executor);
-    const size_t count = sweep->parts - (self != NULL ? 1 : 0);
-    cf__member *const members =
-        cf__alloc_nodes(cf__size(0, sweep->parts, sizeof *members + sizeof(cf_future *)));
-    if (members == NULL) return CF_NO_MEMORY;
-    cf_future **const futures = (cf_future **)(void *)(members + sweep->parts);
-    if (count > 0)
-        (void)cf_executor_submit_many(sweep->executor, cf__sweep_main, sweep, count, 0, futures);
+    const size_t tasks = sweep->part_count - (self != NULL);
+    for (size_t i = 0; i < tasks; i++)
+        (void)cf__submit(sweep->executor, cf__sweep_main, sweep, 0, NULL, &sweep->parts[i].future);
     if (self != NULL) cf__sweep_here(sweep, self->index);
-    const cf_status status = cf__sweep_await(sweep, futures, members, count);
-    cf__sweep_finish(sweep, futures, count, status);
-    for (size_t i = 0; i < count; i++) cf_future_release(futures[i]);
-    cf__free_node(members);
-    if (sweep->status != CF_OK && failed != NULL) *failed = sweep->failed;
-    return sweep->status;
-}
-
-static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void *items,
-                               size_t item_size, void *results, size_t result_size, size_t count,
-                               const cf_map_options *options, size_t *failed)
-{
-    cf__sweep *const sweep = cf__sweep_new(executor, options, count);
-    if (sweep == NULL) return CF_NO_MEMORY;
-    sweep->fn = fn;
-    sweep->items = items;
-    sweep->item_size = item_size;
-    sweep->results = results;
-    sweep->result_size = result_size;
-    const cf_status status = cf__sweep_do(sweep, failed);
+    cf__sweep_finish(sweep, tasks, cf__sweep_await(sweep, tasks));
+    const cf_status status = sweep->status;
+    if (status != CF_OK && failed != NULL) *failed = sweep->failed;
     cf__free_lines(sweep);
     return status;
 }
@@ -5175,7 +5105,7 @@ static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void
 /* The whole of a generator's items, at most *count. NULL: out of memory. */
 static char *cf__pull_all(const cf_map_options *options, size_t item_size, size_t *count)
 {
-    char *const items = cf__alloc(*count * item_size);
+    char *const items = cf__alloc(cf__size(0, *count, item_size));
     size_t pulled = 0;
     while (items != NULL && pulled < *count &&
            options->next_item(items + pulled * item_size, options->user))
@@ -5189,25 +5119,33 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
                                              size_t result_size, size_t count,
                                              const cf_map_options *options, size_t *failed)
 {
-    cf_map_options own;
-    memset(&own, 0, sizeof own);
-    if (options != NULL) own = *options;
-    const bool pulls = own.next_item != NULL;
-    const size_t in = cf__size(0, count, item_size), out = cf__size(0, count, result_size);
-    if (executor == NULL || fn == NULL || in == SIZE_MAX || out == SIZE_MAX ||
-        (pulls ? items != NULL : items == NULL && in > 0) || (results == NULL && out > 0))
+    if (options == NULL) options = &cf__no_map_options;
+    cf_status status = cf__check(executor, fn, NULL);
+    if (status != CF_OK) return status;
+    if (!cf__are_items(options, items, count, item_size) || !cf__is_array(results, count, result_size))
         return CF_INVALID;
-    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
-    char *const pulled = pulls ? cf__pull_all(&own, item_size, &count) : NULL;
-    if (pulls && pulled == NULL) return CF_NO_MEMORY;
-    if (pulls && out > 0) memset(results, 0, out);
-    const void *const all = pulls ? pulled : items;
-    cf_status status = CF_OK;
-    if (count > 0 && cf__processes_of(executor) != NULL)
-        status = executor->processes->map_array(executor, fn, all, item_size, results, result_size,
-                                                count, &own, failed);
-    else if (count > 0)
-        status = cf__sweep_run(executor, fn, all, item_size, results, result_size, count, &own, failed);
+    char *pulled = NULL;
+    if (options->next_item != NULL) {
+        if (result_size > 0) memset(results, 0, count * result_size);
+        pulled = cf__pull_all(options, item_size, &count);
+        if (pulled == NULL) return CF_NO_MEMORY;
+        items = pulled;
+    }
+    if (count > 0 && cf__processes_of(executor) != NULL) {
+        status = executor->processes->map_array(executor, fn, items, item_size, results, result_size,
+                                                count, options, failed);
+    } else if (count > 0) {
+        cf__sweep *const sweep = cf__sweep_new(executor, options, count);
+        status = CF_NO_MEMORY;
+        if (sweep != NULL) {
+            sweep->fn = fn;
+            sweep->items = items;
+            sweep->item_size = item_size;
+            sweep->results = result_size > 0 ? results : sweep;
+            sweep->result_size = result_size;
+            status = cf__sweep_run(sweep, failed);
+        }
+    }
     cf__free(pulled);
     return status;
 }
@@ -6524,7 +6462,7 @@ typedef struct cf__ended {
     cf__mapping      *mapping; /* where they are; NULL: in the slot */
     void             *arg;
     unsigned char     traits;
-    cf__call_options  options;
+    cf_submit_options  options;
 } cf__ended;
 
 #define CF__COLLECT 16 /* at once */
@@ -7262,7 +7200,7 @@ static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *a
 /* Under the lock: no worker is free for one more task, nor can be started, and the queue is full. */
 static bool cf__hub_is_full(cf__hub *hub)
 {
-    size_t room = hub->executor->queue_limit;
+    size_t room = hub->executor->options.queue_limit;
     for (size_t i = 0; i < hub->count; i++)
         if (hub->lanes[i].head == hub->lanes[i].tail) room++;
     return cf__hub_pending(hub) >= room;
@@ -7274,8 +7212,8 @@ static cf_status cf__hub_admit(cf__hub *hub)
     cf_executor *const executor = hub->executor;
     cf__runner *const self = cf__self;
     cf_status status = cf__refusal(executor);
-    if (status != CF_OK || executor->queue_limit == 0 || !cf__hub_is_full(hub)) return status;
-    if (executor->on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
+    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub)) return status;
+    if (executor->options.on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
     executor->blocked++;
     while (status == CF_OK && cf__hub_is_full(hub)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
@@ -7666,7 +7604,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
     cf_status why = cf__process_options(&own);
     cf_executor *executor = NULL;
     if (why == CF_OK) {
-        executor = cf__executor_new(&own, own.max_workers);
+        executor = cf__executor_new(&own);
         if (executor == NULL) why = CF_NO_MEMORY;
     }
     if (executor != NULL) {
