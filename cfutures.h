@@ -1278,12 +1278,12 @@ static void cf__signal_close(const cf__signal *signal) { (void)signal; }
 
 #ifdef __linux__
 
-/* The numbers that a file begins with; what is not there stays as it was. */
-static int cf__read_numbers(const char *path, long long *first, long long *second)
+/* The numbers that a file begins with, up to two; what is not there stays as it was. */
+static int cf__read_numbers(const char *path, long long *numbers)
 {
     FILE *const file = fopen(path, "re");
     if (file == NULL) return 0;
-    const int count = fscanf(file, "%lld %lld", first, second);
+    const int count = fscanf(file, "%lld %lld", &numbers[0], &numbers[1]);
     (void)fclose(file);
     return count;
 }
@@ -1291,11 +1291,11 @@ static int cf__read_numbers(const char *path, long long *first, long long *secon
 /* "quota period" in one file, or in two. What that leaves of `count` CPUs. */
 static size_t cf__quota(const char *path, const char *period_path, size_t count)
 {
-    long long quota = 0, period = 0, nothing;
-    (void)cf__read_numbers(path, &quota, &period);
-    if (period_path != NULL) (void)cf__read_numbers(period_path, &period, &nothing);
-    if (quota <= 0 || period <= 0) return count;
-    const long long cpus = (quota - 1) / period + 1;
+    long long numbers[3] = {0, 0, 0};
+    (void)cf__read_numbers(path, numbers);
+    if (period_path != NULL) (void)cf__read_numbers(period_path, numbers + 1);
+    if (numbers[0] <= 0 || numbers[1] <= 0) return count;
+    const long long cpus = (numbers[0] - 1) / numbers[1] + 1;
     return (unsigned long long)cpus < count ? (size_t)cpus : count;
 }
 
@@ -1313,7 +1313,7 @@ static size_t cf__group_quota(const char *group, size_t count)
 
 static size_t cf__affinity(void)
 {
-    unsigned char mask[1024] = {0}; /* 8192 CPUs */
+    unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
     for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
@@ -2059,17 +2059,17 @@ CFUTURES_API const char *cf_future_error_message(const cf_future *future)
 
 CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size)
 {
-    static const char states[][10] = {"pending", "running", "cancelled", "finished"};
+    static const char states[][10] = {"pending", "running", "cancelled"};
+    const uintptr_t at = (uintptr_t)future;
     const cf_state state = cf_future_state(future);
+    if (state != CF_STATE_FINISHED)
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s>", at, states[state]);
     const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
-    char end[64] = "";
-    if (state == CF_STATE_FINISHED && status == CF_OK)
-        (void)snprintf(end, sizeof end, " returned %zu bytes", future->cell.size);
-    else if (state == CF_STATE_FINISHED)
-        (void)snprintf(end, sizeof end, " raised %s %d", cf_status_name(status),
-                       future == NULL ? 0 : future->cell.code);
-    return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s%s>", (uintptr_t)future,
-                    states[state], end);
+    if (status == CF_OK)
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
+                        at, future->cell.size);
+    return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished raised %s %d>", at,
+                    cf_status_name(status), future == NULL ? 0 : future->cell.code);
 }
 
 CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
@@ -2137,23 +2137,19 @@ static void cf__promise_settle(cf_future *future)
 static cf_status cf__promise_end(cf_future *future, int code, const void *data, size_t size)
 {
     if (future == NULL || (data == NULL && size > 0)) return CF_INVALID;
-    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    void *const copy = size > CF__INLINE ? cf__copy_of(data, size) : NULL;
-    if (size > CF__INLINE && copy == NULL) return CF_NO_MEMORY;
+    cf__cell *const cell = &future->cell;
+    cf_free_fn *const free_room = size > CF__INLINE ? cf__free : NULL;
+    void *const room = free_room != NULL ? cf__alloc(size) : cell->local;
+    if (room == NULL) return CF_NO_MEMORY;
     if (!cf__promise_claim(future)) {
-        cf__free(copy);
+        if (free_room != NULL) cf__free(room);
         return CF_INVALID_STATE;
     }
-    cf__cell *const cell = &future->cell;
     cf__cell_end(cell, code);
-    if (copy != NULL) {
-        cell->data = copy;
-        cell->call.free_result = cf__free;
-    } else if (size > 0) {
-        memcpy(cell->local, data, size);
-    }
-    if (code == 0) cell->size = size;
-    else if (size > 0) cell->traits = CF__MESSAGE;
+    if (size > 0) memcpy(room, data, size);
+    cell->data = room;
+    cell->size = size;
+    cell->call.free_result = free_room;
     cf__promise_settle(future);
     return CF_OK;
 }
@@ -2321,8 +2317,9 @@ CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf
 
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 {
-    char text[1024] = "";
+    char text[1024];
     va_list arguments;
+    text[0] = '\0';
     va_start(arguments, format);
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
@@ -2433,9 +2430,8 @@ typedef struct cf__worker {
     /* owner only */
     uintptr_t    batch_end;
     uintptr_t    ticks;
-    int64_t      pace_from; /* when the tasks of `paced` began; 0: not measuring */
-    uintptr_t    paced;
-    uintptr_t    pace;      /* nanoseconds a task lately; 0: unknown */
+    int64_t      pace_from; /* when it last took from the ring, */
+    uintptr_t    paced;     /* and how many tasks it has run since */
     uintptr_t    spin;      /* nanoseconds worth spinning for work */
     int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
     cf__runner   runner;
@@ -2648,7 +2644,7 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
     cf__ring_move(executor, old, executor->capacity);
     cf__unlock(&executor->lock);
     const size_t needed = cf__ring_length(executor) + count;
-    while (capacity - capacity / 4 < needed && capacity <= SIZE_MAX / 4) capacity *= 2;
+    while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
     if (ring == NULL) return cf__ring_has_room(executor, count);
@@ -2770,11 +2766,17 @@ static _Thread_local cf__visit *cf__visits; /* of this thread, innermost first *
 
 static void cf__executor_free(cf_executor *executor, cf__worker *last);
 
+/* Under the lock: nobody is inside. */
+static bool cf__is_left(const cf_executor *executor)
+{
+    return executor->alive == 0 && executor->visitors == 0 && !executor->starting;
+}
+
 /* Under the lock, which it lets go. Who takes the last step out of a closed executor tells. */
 static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 {
-    const bool last = executor->visitors == 0 && executor->alive == 0 &&
-                      (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
+    const bool last =
+        cf__is_left(executor) && (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
     const bool orphaned = last && executor->orphaned;
     if (orphaned) executor->orphaned = false;
     if (last) cf__bump(&executor->left);
@@ -3010,8 +3012,10 @@ static bool cf__is_stuck(cf__runner *root)
     return stuck;
 }
 
-static void cf__wait_end(cf__runner *self)
+static void cf__wait_end(void)
 {
+    cf__runner *const self = cf__self;
+    if (self == NULL) return;
     cf__lock(&cf__graph_lock);
     *(self->previous != NULL ? &self->previous->next : &cf__waiting) = self->next;
     if (self->next != NULL) self->next->previous = self->previous;
@@ -3020,9 +3024,11 @@ static void cf__wait_end(cf__runner *self)
     cf__unlock(&cf__graph_lock);
 }
 
-/* False: it would be a deadlock, do not wait. */
-static bool cf__wait_begin(cf__runner *self, cf__awaited kind, void *awaited, int64_t deadline)
+/* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
+static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
 {
+    cf__runner *const self = cf__self;
+    if (self == NULL) return true;
     cf__lock(&cf__graph_lock);
     self->waiting = true;
     self->finite = deadline != CF__NEVER;
@@ -3034,7 +3040,7 @@ static bool cf__wait_begin(cf__runner *self, cf__awaited kind, void *awaited, in
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
     cf__unlock(&cf__graph_lock);
-    if (stuck) cf__wait_end(self);
+    if (stuck) cf__wait_end();
     return !stuck;
 }
 
@@ -3093,19 +3099,27 @@ static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask
     }
 }
 
-/* `awaited` is what the word belongs to; the end of that future is likely to change it. */
-static cf_status cf__block_until(const cf_future *future, cf__awaited kind, void *awaited,
-                                 cf__word *word, uintptr_t mask, uintptr_t least, int64_t deadline)
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
 {
-    cf__runner *const self = cf__self;
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (self != NULL && !cf__wait_begin(self, kind, awaited, deadline))
+    if (!cf__wait_begin(kind, awaited, deadline))
         return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-    const cf_status status = cf__park_until(self, word, mask, least, deadline);
-    if (self != NULL) cf__wait_end(self);
+    const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
+    cf__wait_end();
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
@@ -3116,10 +3130,9 @@ static cf_status cf__block_until(const cf_future *future, cf__awaited kind, void
 static cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
-    cf__runner *const self = cf__self;
-    if (self != NULL && !cf__wait_begin(self, CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
     const bool in_time = cf__park(word, seen, deadline);
-    if (self != NULL) cf__wait_end(self);
+    cf__wait_end();
     return in_time ? CF_OK : CF_TIMEOUT;
 }
 
@@ -3176,11 +3189,11 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(self, CF__A_STAND_IN, &there.runner, CF__NEVER);
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
-    cf__wait_end(self);
+    cf__wait_end();
     return started ? CF_OK : CF_SYSTEM;
 }
 
@@ -3213,7 +3226,7 @@ static cf_status cf__await(cf_future *future, int64_t deadline)
         const cf_status status = cf__help(cf__self, future);
         if (status != CF_OK || cf__is_done(future)) return status;
     }
-    return cf__block_until(future, CF__A_FUTURE, future, &future->word, CF__STATE, CF__DONE, deadline);
+    return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
@@ -3309,16 +3322,17 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
-/* In a task: runs one pending future of the own pool. False: there is none. */
-static bool cf__set_help(cf__set *set, cf__runner *self, cf_status *status)
+/* In a task: runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
 {
+    cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
         if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
-        *status = cf__help(self, future);
-        if (*status != CF_OK || cf__is_done(future)) return true;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
     }
-    return false;
+    return status;
 }
 
 /* CF_OK: something may have arrived. */
@@ -3328,12 +3342,11 @@ static cf_status cf__set_wait(cf__set *set, int64_t deadline)
     if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
     if (cf__self != NULL) {
-        cf_status status = CF_OK;
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        if (cf__set_help(set, cf__self, &status)) return status;
+        const cf_status status = cf__set_help(set, cf__self);
+        if (status != CF_OK) return status;
     }
-    return cf__block_until(set->members->waiter.future, CF__A_SET, set, &set->group.ready, CF__NODE, 1,
-                           deadline);
+    return cf__block_for(CF__A_SET, set, deadline);
 }
 
 /* The next that ended, or NULL and why. */
@@ -3389,7 +3402,7 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
 {
     if (seen->slots != NULL && seen->used <= seen->mask / 2) return true;
     size_t slots = 32;
-    while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
+    while (slots / 2 < count) slots *= 2; /* no overflow: as many pointers exist */
     const size_t bytes = cf__size(0, slots, sizeof *seen->slots);
     cf__seen bigger = {cf__alloc(bytes), slots - 1, 0};
     if (bigger.slots == NULL) return false;
@@ -3401,8 +3414,6 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
     *seen = bigger;
     return true;
 }
-
-/* ---- wait ---- */
 
 /* Is entry i the first of its future? Without memory for the table: compared with all before it. */
 static bool cf__is_first(cf__seen *seen, cf_future *const *futures, size_t i)
@@ -3435,66 +3446,6 @@ static bool cf__has_failed(cf_future *future)
 static bool cf__satisfies(cf_future *future, cf_return_when when)
 {
     return when == CF_FIRST_COMPLETED ? cf__is_done(future) : cf__has_failed(future);
-}
-
-/* Watches the pending ones, as far as there are nodes for them. Duplicates get nodes of their own: no
- * harm here. False: nothing more to wait for; true: look again. */
-static bool cf__wait_round(cf_future *const *futures, size_t count, cf_return_when when,
-                           int64_t deadline, cf__member *members, size_t most)
-{
-    size_t used = 0;
-    bool found = false;
-    cf_status status = CF_OK;
-    cf__set set;
-    cf__set_init(&set);
-    for (size_t i = 0; i < count && !found; i++) {
-        if (futures[i] == NULL) continue;
-        found = cf__satisfies(futures[i], when);
-        if (!cf__is_done(futures[i]) && used < most) cf__set_add(&set, &members[used++], futures[i], i);
-    }
-    while (status == CF_OK && !found) {
-        const cf__member *const member = cf__set_next(&set, deadline, &status);
-        found = member != NULL && cf__satisfies(member->waiter.future, when);
-    }
-    cf__set_close(&set);
-    return !found && (status == CF_TIMEOUT || (status == CF_END && used == most));
-}
-
-/* Without memory for all nodes it watches some of them, and looks at all every millisecond. What ends
- * it: the event, or the deadline. */
-static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
-                         int64_t deadline)
-{
-    cf__member few[16], *many = NULL;
-    const size_t room = sizeof few / sizeof *few;
-    if (count > room) many = cf__alloc_nodes(cf__size(0, count, sizeof *many));
-    const bool all = count <= room || many != NULL;
-    int64_t until;
-    do {
-        until = all ? deadline : cf__deadline(CF_MILLISECOND);
-        if (until > deadline) until = deadline;
-    } while (cf__wait_round(futures, count, when, until, many != NULL ? many : few,
-                            many != NULL ? count : room) && until != deadline);
-    cf__free_node(many);
-}
-
-CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
-                            cf_duration timeout, bool *done)
-{
-    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
-    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
-    const int64_t deadline = cf__deadline(timeout);
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-    } else {
-        cf_status status = CF_OK;
-        /* In a task, first all that it can run itself: others may wait for one of those. */
-        for (size_t i = 0; i < count && cf__self != NULL && status == CF_OK && !cf__is_past(deadline); i++)
-            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
-            if (futures[i] != NULL) status = cf__await(futures[i], deadline);
-    }
-    return cf__count_done(futures, count, done);
 }
 
 /* ---- as_completed ---- */
@@ -3573,20 +3524,24 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
     return CF_OK;
 }
 
-CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
-                                                   cf_duration timeout)
+static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t count, int64_t deadline)
 {
-    if (futures == NULL && count > 0) return NULL;
     cf_as_completed_iter *const iter = cf__alloc(sizeof *iter);
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
-    iter->deadline = cf__deadline(timeout);
+    iter->deadline = deadline;
     bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
     for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
     if (done) return iter;
     cf_as_completed_close(iter);
     return NULL;
+}
+
+CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
+                                                   cf_duration timeout)
+{
+    return futures != NULL || count == 0 ? cf__iter_new(futures, count, cf__deadline(timeout)) : NULL;
 }
 
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
@@ -3621,6 +3576,61 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
     cf__free(iter);
 }
 
+/* ---- wait ---- */
+
+/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline. */
+CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
+                               int64_t deadline)
+{
+    cf_status status = CF_TIMEOUT;
+    for (int64_t until = -1; until < deadline && (status == CF_OK || status == CF_TIMEOUT);) {
+        cf_future *pending = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (futures[i] == NULL) continue;
+            if (cf__satisfies(futures[i], when)) return;
+            if (!cf__is_done(futures[i])) pending = futures[i];
+        }
+        if (pending == NULL) return;
+        until = cf__deadline(CF_MILLISECOND);
+        if (until > deadline) until = deadline;
+        status = cf__await(pending, until);
+    }
+}
+
+static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
+                         int64_t deadline)
+{
+    cf_as_completed_iter *const iter = cf__iter_new(futures, count, deadline);
+    if (iter == NULL) {
+        cf__wait_polling(futures, count, when, deadline);
+        return;
+    }
+    cf_future *future;
+    do future = cf_as_completed_next(iter, NULL, NULL);
+    while (future != NULL && !cf__satisfies(future, when));
+    cf_as_completed_close(iter);
+}
+
+CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
+                            cf_duration timeout, bool *done)
+{
+    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
+    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
+    const int64_t deadline = cf__deadline(timeout);
+    cf_status status = CF_OK;
+    if (when != CF_ALL_COMPLETED) {
+        cf__wait_any(futures, count, when, deadline);
+        return cf__count_done(futures, count, done);
+    }
+    /* In a task, first all that it can run itself: others may wait for one of those. */
+    if (cf__self != NULL)
+        for (size_t i = 0; i < count && status == CF_OK && !cf__is_past(deadline); i++)
+            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
+    for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
+        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+    return cf__count_done(futures, count, done);
+}
+
 /* ---------------------------------------------------------------------------------------------
  * pool                                                                                  >>pool
  *
@@ -3647,7 +3657,7 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 
 typedef struct cf__nudge {
     cf__worker *wake;
-    bool        start; /* `starting` is ours, and so is a visit: see cf__start_workers */
+    bool        start; /* `starting` is ours: see cf__start_workers */
 } cf__nudge;
 
 /* Under the lock: one more, or one less. */
@@ -3676,7 +3686,7 @@ static void cf__set_hungry(cf_executor *executor)
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
 }
 
-/* Under the lock; what it says is done by cf__act after the lock. */
+/* Under the lock; what it says is done after the lock. */
 static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
@@ -3689,29 +3699,22 @@ static cf__nudge cf__balance(cf_executor *executor)
         cf__rise_locked(executor, nudge.wake);
         executor->waking++;
     }
-    if (pending > idle + sleepers && cf__may_start(executor)) {
+    if (pending > idle + sleepers && cf__may_start(executor))
         nudge.start = executor->starting = true;
-        executor->visitors++; /* until it is started */
-    }
     cf__set_hungry(executor);
     return nudge;
 }
 
 static bool cf__start_workers(cf_executor *executor);
 
-/* False: there is no worker and none could be started, so all that was queued ended with CF_SYSTEM. */
-static bool cf__act(cf_executor *executor, cf__nudge nudge)
-{
-    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-    return !nudge.start || cf__start_workers(executor);
-}
-
-/* Under the lock, which it lets go. */
+/* Under the lock, which it lets go. False: there is no worker and none could be started, so all that
+ * was queued ended with CF_SYSTEM. */
 static bool cf__balance_unlock(cf_executor *executor)
 {
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock_space(executor);
-    return cf__act(executor, nudge);
+    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
+    return !nudge.start || cf__start_workers(executor);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -3754,11 +3757,10 @@ static void cf__withdraw(cf_executor *executor, cf_status status)
 static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
 {
     const int64_t now = cf__now();
-    if (worker->pace_from != 0 && worker->paced > 0)
-        worker->pace = (uintptr_t)((now - worker->pace_from) / (int64_t)worker->paced) + 1;
+    const bool brief = now - worker->pace_from < 1000 * (int64_t)worker->paced;
     worker->pace_from = now;
     worker->paced = 0;
-    if (worker->pace == 0 || worker->pace > 1000 || executor->bounded) return 0;
+    if (!brief || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
     /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
      * hands, and there is more to take at once. */
@@ -3903,8 +3905,7 @@ static bool cf__worker_rest(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
     cf__spares_give(&worker->runner, worker->runner.spares);
-    worker->pace = 0;
-    worker->pace_from = 0;
+    worker->paced = 0;
     cf__lock(&executor->lock);
     const bool ends = cf__load_relaxed(&executor->closing) != 0;
     if (!ends) cf__lie_down_locked(executor, worker);
@@ -4045,33 +4046,38 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     return worker;
 }
 
-/* `starting` is ours, and a visit has begun. Without any worker, what is queued could never run: it ends
- * with CF_SYSTEM. */
+/* The newest could not be started. */
+static void cf__worker_forget_locked(cf__worker *worker)
+{
+    worker->executor->started--;
+    worker->executor->alive--;
+    cf__count_awake(worker->executor, 0 - (uintptr_t)1);
+}
+
+/* `starting` is ours. False: without any worker, what was queued could never run, and has ended with
+ * CF_SYSTEM. */
 static bool cf__start_workers(cf_executor *executor)
 {
-    bool done, nobody;
+    cf__visit visit;
     cf__nudge nudge = {NULL, false};
-    cf__visit visit = {executor, cf__visits};
-    cf__visits = &visit;
+    bool nobody;
     do {
-        cf__worker *worker = cf__worker_new(executor);
-        done = worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker,
-                                                  executor->options.stack_size);
+        cf__worker *const worker = cf__worker_new(executor);
+        const bool done = worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker,
+                                                             executor->options.stack_size);
         cf__lock(&executor->lock);
-        if (done) {
-            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
-        } else if (worker != NULL) {
-            executor->started--;
-            executor->alive--;
-            cf__count_awake(executor, 0 - (uintptr_t)1);
-        }
         executor->starting = false;
         executor->starved = !done;
-        nobody = !done && executor->alive == 0;
         nudge.start = false;
-        if (done) nudge = cf__balance(executor);
-        else cf__set_hungry(executor); /* the next submit tries again */
-        if (nudge.start) executor->visitors--; /* one visit is enough */
+        if (done) {
+            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
+            nudge = cf__balance(executor);
+        } else {
+            if (worker != NULL) cf__worker_forget_locked(worker);
+            cf__set_hungry(executor); /* the next submit tries again */
+        }
+        nobody = executor->alive == 0 && !done;
+        if (!nudge.start) cf__visit_begin(&visit, executor);
         cf__unlock(&executor->lock);
         if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
         if (!done) cf__free_lines(worker);
@@ -4232,9 +4238,10 @@ static cf_status cf__check(cf_executor *executor, cf_task_fn *fn, const void *ar
     return processes == NULL || processes->accepts(executor, fn, arg) ? CF_OK : CF_INVALID;
 }
 
-/* CF_OK, or why it was refused; *future is there either way. */
-static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf_submit_options *options, cf_future **future)
+/* CF_OK, or why it is refused; *future is there either way. */
+static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                 size_t arg_size, const cf_submit_options *options,
+                                 cf_future **future)
 {
     cf_status status = cf__check(executor, fn, arg);
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
@@ -4245,8 +4252,15 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
         *future = cf__static_future(status);
         return status;
     }
-    if (!cf__future_call(*future, fn, arg, arg_size, options)) return CF_NO_MEMORY;
-    return cf__schedule(executor, *future);
+    return cf__future_call(*future, fn, arg, arg_size, options) ? CF_OK : CF_NO_MEMORY;
+}
+
+/* The same, and queues it. */
+static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf_submit_options *options, cf_future **future)
+{
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, future);
+    return refused != CF_OK ? refused : cf__schedule(executor, *future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
@@ -4279,23 +4293,21 @@ static bool cf__is_array(const void *array, size_t count, size_t size)
     return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
-/* Makes the futures; from the first that lacks memory on they are refused. Returns how many are whole. */
-static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *items, size_t count,
-                            size_t item_size, cf_future **futures)
+/* Returns the first refusal. */
+static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
 {
-    size_t taken, made = 0;
-    cf_future *chain = cf__heap_take(&executor->heap, count, &taken);
+    cf_status status = CF_OK;
+    const bool singly = cf__processes_of(executor) != NULL || executor->bounded;
+    if (!singly) status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; i < count; i++) {
-        cf_future *const future = chain;
-        futures[i] = future != NULL ? future : cf__static_future(CF_NO_MEMORY);
-        if (future == NULL) continue;
-        chain = future->cell.data;
-        if (chain != NULL) cf__prefetch(chain);
-        if (!cf__future_call(future, fn, cf__item(items, i, item_size), item_size, NULL)) continue;
-        if (made == i) made++;
-        else cf__refuse(future, CF_NO_MEMORY);
+        if (singly) {
+            const cf_status refused = cf__schedule(executor, futures[i]);
+            if (status == CF_OK) status = refused;
+        } else if (status != CF_OK && status != CF_SYSTEM) {
+            cf__refuse(futures[i], status);
+        }
     }
-    return made;
+    return status;
 }
 
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
@@ -4303,21 +4315,15 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                                cf_future **futures)
 {
     if (futures == NULL || cf__size(0, count, sizeof *futures) == SIZE_MAX) return CF_INVALID;
-    cf_status status = cf__check(executor, fn, items);
-    if (status == CF_OK && !cf__is_array(items, count, item_size)) status = CF_INVALID;
-    if (status != CF_OK) {
-        for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
-        return status;
-    }
-    const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
-    const bool singly = cf__processes_of(executor) != NULL || executor->bounded;
-    if (!singly && made > 0) status = cf__enqueue(executor, futures, made);
-    for (size_t i = 0; i < made; i++) {
-        const cf_status refused = singly ? cf__schedule(executor, futures[i]) : CF_OK;
-        if (!singly && status != CF_OK && status != CF_SYSTEM) cf__refuse(futures[i], status);
-        if (status == CF_OK) status = refused;
-    }
-    return status == CF_OK && made < count ? CF_NO_MEMORY : status;
+    cf_status status = cf__is_array(items, count, item_size) ? CF_OK : CF_INVALID;
+    size_t made = 0; /* those before it are whole */
+    for (; made < count && status == CF_OK; made++)
+        status = cf__future_make(executor, fn, cf__item(items, made, item_size), item_size, NULL,
+                                 &futures[made]);
+    for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
+    if (status != CF_OK && made > 0) made--; /* that one is refused already */
+    const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
+    return refused != CF_OK ? refused : status;
 }
 
 /* ---- shutdown ---- */
@@ -4328,7 +4334,7 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
     for (cf_status status = CF_OK;;) {
         cf__lock(&executor->lock);
         const uintptr_t seen = cf__load_relaxed(&executor->left);
-        const bool left = executor->alive == 0 && executor->visitors == 0;
+        const bool left = cf__is_left(executor);
         cf__unlock(&executor->lock);
         if (left || status != CF_OK) return left ? CF_OK : status;
         status = cf__await_pool(executor, &executor->left, seen, deadline);
@@ -4391,7 +4397,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     }
     if (status == CF_DEADLOCK) {
         cf__lock(&executor->lock);
-        executor->orphaned = executor->alive > 0 || executor->visitors > 0;
+        executor->orphaned = !cf__is_left(executor);
         if (!executor->orphaned) status = CF_OK;
         cf__unlock(&executor->lock);
     }
