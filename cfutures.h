@@ -1162,7 +1162,7 @@ static cf__word cf__forks;           /* how often this process is the child of a
 static cf__word cf__forks_watched;   /* the handler is registered */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
-static cf__word cf__graph_lock;
+static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
@@ -1170,6 +1170,7 @@ static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
     cf__store_relaxed(&cf__graph_lock, 0);
+    cf__store_relaxed(&cf__count_lock, 0);
     cf__waiting = NULL;
     cf__parking_forked();
 }
@@ -1482,7 +1483,8 @@ typedef struct cf__runner cf__runner;
 struct cf_future {
     cf__word  word;   /* W, R: anybody, atomically */
     cf__word  refs;   /* references and marks */
-    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner * */
+    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner *.
+                         Once it is done, under cf__count_lock: by which count it was met last */
     cf__heap *home;   /* frozen; NULL: a promise, or static */
     cf__cell  cell;
 };
@@ -1557,7 +1559,7 @@ struct cf__runner {
     cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
     cf__awaited kind;
     void       *awaited;
-    cf__runner *next, *previous, *todo;
+    cf__runner *next, *todo;
 };
 
 static _Thread_local cf__runner *cf__self; /* NULL: this thread runs no task of ours */
@@ -1615,14 +1617,6 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
     return chain;
 }
 
-/* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
-static void cf__heap_hold(cf__heap *heap)
-{
-    cf__lock(&heap->lock);
-    cf__bump(&heap->handed);
-    cf__unlock(&heap->lock);
-}
-
 /* The heap may be gone afterwards, with the executor. */
 static void cf__heap_count(cf__heap *heap, uintptr_t change)
 {
@@ -1633,6 +1627,9 @@ static void cf__heap_count(cf__heap *heap, uintptr_t change)
 
 /* So many futures (or the executor itself) are back. */
 static void cf__heap_count_back(cf__heap *heap, uintptr_t count) { cf__heap_count(heap, 2 * count); }
+
+/* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
+static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)2); }
 
 /* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
@@ -1732,6 +1729,16 @@ static void cf__future_recycle(cf_future *future)
 }
 
 /* ---- cells ---- */
+
+static inline void cf__cell_init(cf__cell *cell)
+{
+    cell->data = cell->local;
+    cell->size = 0;
+    cell->call.free_result = NULL;
+    cell->code = 0;
+    cell->status = CF_CANCELLED;
+    cell->traits = 0;
+}
 
 static cf_submit_options cf__cell_options(const cf__cell *cell)
 {
@@ -1978,9 +1985,12 @@ static bool cf__last_look(cf_future *future)
     return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
 }
 
+/* Done, and neither well nor by cancel. */
+static bool cf__has_failed(const cf_future *future) { return future->cell.status < CF_CANCELLED; }
+
 static bool cf__is_unread(cf_future *future)
 {
-    return future->cell.status < 0 && future->cell.status != CF_CANCELLED && future->home != NULL &&
+    return cf__has_failed(future) && future->home != NULL &&
            future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
 }
@@ -2095,12 +2105,7 @@ static void cf__future_init(cf_future *future, uintptr_t references)
 {
     cf__store_relaxed(&future->refs, references * CF__REF);
     cf__store_relaxed(&future->runner, 0);
-    future->cell.data = future->cell.local;
-    future->cell.size = 0;
-    future->cell.call.free_result = NULL;
-    future->cell.code = 0;
-    future->cell.status = CF_CANCELLED;
-    future->cell.traits = 0;
+    cf__cell_init(&future->cell);
     cf__store_relaxed(&future->word, CF__PENDING);
 }
 
@@ -2423,7 +2428,7 @@ typedef struct cf__worker {
     cf_executor *executor; /* frozen */
     size_t       index;
     cf__thread   thread;   /* W: who started it. R: who joins it, after it has left */
-    struct cf__worker *next, *previous; /* executor's lock: in the list of those asleep */
+    struct cf__worker *next; /* executor's lock: in the list of those asleep */
 
     _Alignas(CF__LINE) cf__word submitted; /* W: owner. R: stats */
     cf__word     started, finished, failed;
@@ -3017,8 +3022,9 @@ static void cf__wait_end(void)
     cf__runner *const self = cf__self;
     if (self == NULL) return;
     cf__lock(&cf__graph_lock);
-    *(self->previous != NULL ? &self->previous->next : &cf__waiting) = self->next;
-    if (self->next != NULL) self->next->previous = self->previous;
+    cf__runner **link = &cf__waiting;
+    while (*link != self) link = &(*link)->next;
+    *link = self->next;
     self->waiting = false;
     cf__store_relaxed(&self->denied, 0);
     cf__unlock(&cf__graph_lock);
@@ -3034,9 +3040,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     self->finite = deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
-    self->previous = NULL;
     self->next = cf__waiting;
-    if (self->next != NULL) self->next->previous = self;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
     cf__unlock(&cf__graph_lock);
@@ -3080,7 +3084,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
 }
 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-static uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+CF__COLD uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
     spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
@@ -3283,6 +3287,14 @@ static void cf__set_collect(cf__set *set)
     }
 }
 
+static void cf__set_link(cf__set *set, cf__member *member)
+{
+    member->next = NULL;
+    member->previous = set->last;
+    *(set->last != NULL ? &set->last->next : &set->members) = member;
+    set->last = member;
+}
+
 /* The member's memory is the caller's and stays until it is delivered or the set is closed. */
 static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, size_t index)
 {
@@ -3291,10 +3303,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     member->waiter.user = &set->group;
     member->index = index;
     member->arrived = false;
-    member->next = NULL;
-    member->previous = set->last;
-    *(set->last != NULL ? &set->last->next : &set->members) = member;
-    set->last = member;
+    cf__set_link(set, member);
     if (set->unclaimed == NULL) set->unclaimed = member;
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
@@ -3415,37 +3424,27 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
     return true;
 }
 
-/* Is entry i the first of its future? Without memory for the table: compared with all before it. */
-static bool cf__is_first(cf__seen *seen, cf_future *const *futures, size_t i)
-{
-    if (seen->slots != NULL) return cf__seen_add(seen, &futures[i]);
-    size_t first = 0;
-    while (futures[first] != futures[i]) first++;
-    return first == i;
-}
-
+/* How many distinct ones are done: each that is met gets this count's ticket, where its runner stood. */
 static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
 {
-    cf__seen seen = {NULL, 0, 0};
-    if (count > 16) (void)cf__seen_reserve(&seen, count);
+    static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
     size_t result = 0;
+    cf__lock(&cf__count_lock);
+    ticket += 2;
     for (size_t i = 0; i < count; i++) {
         const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
         if (done != NULL) done[i] = is_done;
-        if (is_done && cf__is_first(&seen, futures, i)) result++;
+        if (!is_done || cf__load_relaxed(&futures[i]->runner) == ticket) continue;
+        cf__store_relaxed(&futures[i]->runner, ticket);
+        result++;
     }
-    cf__free((void *)seen.slots);
+    cf__unlock(&cf__count_lock);
     return result;
-}
-
-static bool cf__has_failed(cf_future *future)
-{
-    return cf__is_done(future) && future->cell.status != CF_OK && future->cell.status != CF_CANCELLED;
 }
 
 static bool cf__satisfies(cf_future *future, cf_return_when when)
 {
-    return when == CF_FIRST_COMPLETED ? cf__is_done(future) : cf__has_failed(future);
+    return cf__is_done(future) && (when == CF_FIRST_COMPLETED || cf__has_failed(future));
 }
 
 /* ---- as_completed ---- */
@@ -3668,40 +3667,39 @@ static void cf__count_awake(cf_executor *executor, uintptr_t change)
     cf__store_relaxed(&executor->heap.quiet, awake == 0);
 }
 
-/* Under the lock. */
-static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
+/* Under the lock: the last that lay down. */
+static cf__worker *cf__rise_locked(cf_executor *executor)
 {
-    *(worker->previous != NULL ? &worker->previous->next : &executor->asleep) = worker->next;
-    if (worker->next != NULL) worker->next->previous = worker->previous;
+    cf__worker *const worker = executor->asleep;
+    executor->asleep = worker->next;
     executor->asleep_count--;
     cf__count_awake(executor, 1);
     cf__store_release(&worker->state, CF__FREE);
+    return worker;
 }
 
 /* Under the lock. */
-static void cf__set_hungry(cf_executor *executor)
+static bool cf__set_hungry(cf_executor *executor)
 {
     const bool hungry =
         executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
+    return hungry;
 }
 
 /* Under the lock; what it says is done after the lock. */
 static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
-    cf__set_hungry(executor);
-    if (executor->asleep_count == 0 && !cf__may_start(executor)) return nudge;
+    if (!cf__set_hungry(executor)) return nudge;
     const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-    const size_t sleepers = executor->asleep_count;
-    if (pending > idle && sleepers > 0 && executor->waking == 0) {
-        nudge.wake = executor->asleep;
-        cf__rise_locked(executor, nudge.wake);
+    if (pending > idle + executor->asleep_count && cf__may_start(executor))
+        nudge.start = executor->starting = true;
+    if (pending > idle && executor->asleep != NULL) {
+        nudge.wake = cf__rise_locked(executor);
         executor->waking++;
     }
-    if (pending > idle + sleepers && cf__may_start(executor))
-        nudge.start = executor->starting = true;
-    cf__set_hungry(executor);
+    (void)cf__set_hungry(executor);
     return nudge;
 }
 
@@ -3890,14 +3888,12 @@ static void cf__worker_sleep(cf__worker *worker)
 /* Under the lock. */
 static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
 {
-    worker->previous = NULL;
     worker->next = executor->asleep;
-    if (worker->next != NULL) worker->next->previous = worker;
     executor->asleep = worker;
     executor->asleep_count++;
     cf__count_awake(executor, 0 - (uintptr_t)1);
     cf__store_relaxed(&worker->state, CF__ASLEEP);
-    cf__set_hungry(executor); /* [idle] before the last look */
+    (void)cf__set_hungry(executor); /* [idle] before the last look */
 }
 
 /* Nothing to do. False: it never will have, leave. */
@@ -3907,18 +3903,15 @@ static bool cf__worker_rest(cf__worker *worker)
     cf__spares_give(&worker->runner, worker->runner.spares);
     worker->paced = 0;
     cf__lock(&executor->lock);
-    const bool ends = cf__load_relaxed(&executor->closing) != 0;
-    if (!ends) cf__lie_down_locked(executor, worker);
-    const bool work = cf__looks_busy(worker);
-    if (work && !ends) {
-        cf__rise_locked(executor, worker);
-        cf__set_hungry(executor);
-    } else if (!work && ends) {
-        cf__store_relaxed(&worker->state, CF__BUSY); /* takes nothing any more */
+    cf__lie_down_locked(executor, worker);
+    const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
+    if (!asleep) {
+        (void)cf__rise_locked(executor);
+        (void)cf__set_hungry(executor);
     }
     cf__unlock_space(executor); /* since a worker is free now */
-    if (!work && !ends) cf__worker_sleep(worker);
-    return work || !ends;
+    if (asleep) cf__worker_sleep(worker);
+    return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
 /* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is up
@@ -3972,12 +3965,10 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
-        cf__worker *const worker = executor->asleep;
-        cf__rise_locked(executor, worker);
         executor->waking++;
-        cf__unpark_one(&worker->state); /* under the lock: once it runs it may end, and be freed */
+        cf__unpark_one(&cf__rise_locked(executor)->state);
     }
-    cf__set_hungry(executor);
+    (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
     cf__unlock_both(executor);
 }
@@ -4074,7 +4065,7 @@ static bool cf__start_workers(cf_executor *executor)
             nudge = cf__balance(executor);
         } else {
             if (worker != NULL) cf__worker_forget_locked(worker);
-            cf__set_hungry(executor); /* the next submit tries again */
+            (void)cf__set_hungry(executor); /* the next submit tries again */
         }
         nobody = executor->alive == 0 && !done;
         if (!nudge.start) cf__visit_begin(&visit, executor);
@@ -4281,9 +4272,9 @@ CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn
 }
 
 /* items[i]; without a size every item is `items` itself, which may be NULL. */
-static const char *cf__item(const char *items, size_t i, size_t item_size)
+static void *cf__item(const char *items, size_t i, size_t item_size)
 {
-    return item_size > 0 ? items + i * item_size : items;
+    return (void *)(uintptr_t)(item_size > 0 ? items + i * item_size : items);
 }
 
 /* count * size bytes, which are there. */
@@ -4528,11 +4519,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
  * --------------------------------------------------------------------------------------------- */
 
 typedef struct cf__chunk {
-    cf__member  member;   /* in an unordered map's set */
+    cf__member  member;   /* first: in the iterator's set */
     cf__word    owners;
     cf_future  *future;   /* iterator: its reference; goes with the chunk */
     cf_task_fn *fn;
-    struct cf__chunk *next, *previous; /* iterator: those that are not yet current */
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
@@ -4548,16 +4538,18 @@ struct cf_map_iter {
     int64_t        deadline;
     char          *copy;    /* of an array that is not yet submitted whole */
     const char    *items;
-    size_t         item_size, count;
+    size_t         item_size;
+    size_t         count;   /* at most */
     size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
     bool           exhausted, ended;
     bool           holds;   /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
-    cf__set        set;      /* unordered */
-    cf__chunk     *chunks, *last;
+    cf__set        set;      /* chunks that are not yet current; only an unordered map waits for any */
     cf__chunk     *current;  /* delivers its items */
+    /* of the item just delivered or failed */
     size_t         index;
-    cf_status      status;   /* of the item just delivered or failed */
+    cf_status      status;
+    cf__cell      *cell;     /* NULL: there is none */
 };
 
 /* ---- one item of a map ---- */
@@ -4581,17 +4573,17 @@ static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
-    const cf_status whole = (cf_status)chunk->future->cell.status;
+    const signed char whole = chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
+        const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
-        cf__future_init(&item, 1);
         item.home = NULL;
-        if (whole == CF_OK) item.cell = chunk->cells[i];
-        else item.cell.status = (signed char)whole;
-        if (whole == CF_OK && item.cell.data == chunk->cells[i].local) item.cell.data = item.cell.local;
+        cf__future_init(&item, 1);
         cf__store_relaxed(&item.word, CF__DONE);
-        if (item.cell.status < 0 && item.cell.status != CF_CANCELLED)
-            heap->options->on_unread_error(&item, heap->options->user);
+        item.cell.status = whole;
+        if (whole == CF_OK) item.cell = *cell;
+        if (item.cell.data == cell->local) item.cell.data = item.cell.local;
+        if (cf__has_failed(&item)) heap->options->on_unread_error(&item, heap->options->user);
     }
 }
 
@@ -4612,16 +4604,13 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
     const size_t cells = cf__size(sizeof(cf__chunk), count, sizeof(cf__cell));
     cf__chunk *const chunk = cf__alloc_nodes(cf__size(cells, count, stride));
     if (chunk == NULL) return NULL;
-    memset(chunk, 0, cells);
+    memset(chunk, 0, sizeof *chunk);
     chunk->fn = iter->fn;
     chunk->first = iter->pulled;
     chunk->stride = stride;
     chunk->item_size = iter->item_size;
     chunk->items = stride > 0 ? (char *)chunk + cells : (char *)(uintptr_t)iter->items;
-    for (size_t i = 0; i < count; i++) {
-        chunk->cells[i].status = CF_CANCELLED;
-        chunk->cells[i].data = chunk->cells[i].local;
-    }
+    for (size_t i = 0; i < count; i++) cf__cell_init(&chunk->cells[i]);
     return chunk;
 }
 
@@ -4630,29 +4619,20 @@ static int cf__chunk_main(cf_task *task, void *arg)
 {
     cf__chunk *const chunk = arg;
     for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
-        cf__item_run(task, chunk->fn, (void *)(uintptr_t)cf__item(chunk->items, i, chunk->stride),
-                     chunk->item_size, &chunk->cells[i]);
+        cf__item_run(task, chunk->fn, cf__item(chunk->items, i, chunk->stride), chunk->item_size,
+                     &chunk->cells[i]);
     return 0;
 }
 
 /* ---- iterator ---- */
 
+/* One more item, within the count. False: the generator has no more. */
 static bool cf__map_pull(cf_map_iter *iter, void *item)
 {
-    if (iter->options.next_item != NULL) {
-        if (iter->count != 0 && iter->pulled == iter->count) return false;
-        return iter->options.next_item(item, iter->options.user);
-    }
-    if (iter->pulled == iter->count) return false;
-    if (iter->item_size > 0)
-        memcpy(item, iter->items + iter->pulled * iter->item_size, iter->item_size);
+    const size_t size = iter->item_size;
+    if (iter->options.next_item != NULL) return iter->options.next_item(item, iter->options.user);
+    if (size > 0) memcpy(item, cf__item(iter->items, iter->pulled, size), size);
     return true;
-}
-
-static void cf__map_unlink(cf_map_iter *iter, cf__chunk *chunk)
-{
-    *(chunk->previous != NULL ? &chunk->previous->next : &iter->chunks) = chunk->next;
-    *(chunk->next != NULL ? &chunk->next->previous : &iter->last) = chunk->previous;
 }
 
 static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
@@ -4668,18 +4648,16 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
         chunk->count = 1;
     }
     iter->outstanding += chunk->count;
-    chunk->previous = iter->last;
-    *(iter->last != NULL ? &iter->last->next : &iter->chunks) = chunk;
-    iter->last = chunk;
+    chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
+    else cf__set_link(&iter->set, &chunk->member);
 }
 
 /* How many items the next chunk takes. */
 static size_t cf__map_room(const cf_map_iter *iter)
 {
     size_t size = iter->options.chunksize;
-    if (iter->options.next_item == NULL || iter->count != 0)
-        if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
+    if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
     const size_t buffer = iter->options.buffersize;
     return buffer == 0 || iter->outstanding + size <= buffer ? size : 0;
 }
@@ -4694,7 +4672,7 @@ static void cf__map_fill(cf_map_iter *iter)
             return;
         }
         while (chunk->count < room &&
-               cf__map_pull(iter, (void *)(uintptr_t)cf__item(chunk->items, chunk->count, chunk->stride))) {
+               cf__map_pull(iter, cf__item(chunk->items, chunk->count, chunk->stride))) {
             chunk->count++;
             iter->pulled++;
         }
@@ -4737,6 +4715,7 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
     iter->item_size = item_size;
     if (options != NULL) iter->options = *options;
     cf_map_options *const own = &iter->options;
+    if (own->next_item != NULL && count == 0) iter->count = SIZE_MAX;
     if (own->chunksize == 0) own->chunksize = 1;
     if (own->buffersize != 0 && own->chunksize > own->buffersize) own->chunksize = own->buffersize;
     iter->deadline = own->timeout != 0 ? cf__deadline(own->timeout) : CF__NEVER;
@@ -4753,8 +4732,8 @@ static void cf__map_cancel(cf_map_iter *iter)
 {
     iter->ended = true;
     iter->shortage = CF_OK;
-    for (cf__chunk *chunk = iter->chunks; chunk != NULL; chunk = chunk->next)
-        (void)cf_future_cancel(chunk->future);
+    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+        (void)cf_future_cancel(((cf__chunk *)member)->future);
     if (iter->current != NULL) (void)cf_future_cancel(iter->current->future);
 }
 
@@ -4762,27 +4741,25 @@ static void cf__map_cancel(cf_map_iter *iter)
 static cf_status cf__map_advance(cf_map_iter *iter)
 {
     cf_status status = CF_OK;
-    cf__chunk *chunk = iter->chunks;
-    if (chunk == NULL) return CF_END;
+    cf__member *member = iter->set.members;
+    if (member == NULL) return CF_END;
     if (iter->options.unordered) {
-        cf__member *const member = cf__set_next(&iter->set, iter->deadline, &status);
-        chunk = (cf__chunk *)member;
+        member = cf__set_next(&iter->set, iter->deadline, &status);
     } else {
-        status = cf__await(chunk->future, iter->deadline);
+        status = cf__await(((cf__chunk *)member)->future, iter->deadline);
+        if (status == CF_OK) cf__set_unlink(&iter->set, member);
     }
-    if (status != CF_OK) return status;
-    cf__map_unlink(iter, chunk);
-    iter->current = chunk;
-    return CF_OK;
+    if (status == CF_OK) iter->current = (cf__chunk *)member;
+    return status;
 }
 
 /* The item that was delivered last goes, and with its last item the chunk. */
 static void cf__map_drop(cf_map_iter *iter)
 {
     cf__chunk *const chunk = iter->current;
-    if (chunk == NULL) return;
-    cf__cell_clear(&chunk->cells[chunk->delivered - 1]);
-    if (chunk->delivered < chunk->count) return;
+    if (iter->cell != NULL) cf__cell_clear(iter->cell);
+    iter->cell = NULL;
+    if (chunk == NULL || chunk->delivered < chunk->count) return;
     iter->current = NULL;
     cf__chunk_release(chunk);
 }
@@ -4808,11 +4785,14 @@ static cf_status cf__map_step(cf_map_iter *iter)
     else if (iter->current == NULL) why = cf__map_advance(iter);
     if (why != CF_OK) return cf__map_finish(iter, why);
     cf__chunk *const chunk = iter->current;
-    const cf__cell *const cell = &chunk->cells[chunk->delivered];
-    iter->index = chunk->first + chunk->delivered++;
+    const size_t i = chunk->delivered++;
+    iter->index = chunk->first + i;
     iter->outstanding--;
     why = (cf_status)chunk->future->cell.status;
-    if (why == CF_OK) why = (cf_status)cell->status;
+    if (why == CF_OK) {
+        iter->cell = &chunk->cells[i];
+        why = (cf_status)iter->cell->status;
+    }
     if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
     else cf__map_fill(iter);
     return why;
@@ -4823,38 +4803,26 @@ CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
     const cf_status why = iter != NULL ? cf__map_step(iter) : CF_INVALID;
     if (iter != NULL) iter->status = why;
     if (status != NULL) *status = why;
-    return why == CF_OK ? iter->current->cells[iter->current->delivered - 1].data : NULL;
-}
-
-/* The cell of the item just delivered or failed; NULL: there is none. */
-static const cf__cell *cf__map_cell(const cf_map_iter *iter)
-{
-    if (iter == NULL || iter->current == NULL || iter->current->delivered == 0 ||
-        iter->current->future->cell.status != CF_OK || iter->status == CF_END)
-        return NULL;
-    return &iter->current->cells[iter->current->delivered - 1];
+    return why == CF_OK ? iter->cell->data : NULL;
 }
 
 CFUTURES_API size_t cf_map_index(const cf_map_iter *iter) { return iter != NULL ? iter->index : 0; }
 
 CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter)
 {
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL && iter->status == CF_OK ? cell->size : 0;
+    return iter != NULL && iter->cell != NULL ? iter->cell->size : 0; /* of a failed one: 0 */
 }
 
 CFUTURES_API int cf_map_error_code(const cf_map_iter *iter)
 {
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL && iter->status != CF_OK ? cell->code : 0;
+    return iter != NULL && iter->cell != NULL ? iter->cell->code : 0;
 }
 
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter)
 {
     if (iter == NULL) return cf_strerror(CF_INVALID);
-    if (iter->status == CF_OK || iter->status == CF_END) return "";
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL ? cf__cell_message(cell) : cf_strerror(iter->status);
+    if (iter->cell != NULL) return cf__cell_message(iter->cell);
+    return iter->status >= 0 ? "" : cf_strerror(iter->status);
 }
 
 CFUTURES_API void cf_map_close(cf_map_iter *iter)
@@ -4862,9 +4830,9 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
     if (iter == NULL) return;
     cf__map_cancel(iter);
     cf__set_close(&iter->set);
-    for (cf__chunk *chunk = iter->chunks, *next; chunk != NULL; chunk = next) {
-        next = chunk->next;
-        cf__chunk_release(chunk);
+    for (cf__member *member = iter->set.members, *next; member != NULL; member = next) {
+        next = member->next;
+        cf__chunk_release(member);
     }
     if (iter->current != NULL) cf__chunk_release(iter->current);
     cf__free(iter->copy);
