@@ -6094,6 +6094,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
+#define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
 /* ---- shared memory ---- */
@@ -6122,13 +6124,17 @@ typedef struct cf__slot {
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
 } cf__slot;
 
+#define CF__LOAN_FREE ((uintptr_t)0)
+#define CF__LOAN_LENT ((uintptr_t)1)
+#define CF__LOAN_LOST ((uintptr_t)2)
+
 #define CF__DESK_UP     ((uintptr_t)1)
 #define CF__DESK_FAILED ((uintptr_t)2)
 
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
-    cf__word loans[CF__LOANS]; /* worker: 1, a result is there. Host: 0, given back */
+    cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
     _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
@@ -6200,9 +6206,9 @@ static bool cf__channel_open(int ends[2])
     return false;
 }
 
-/* Sends size bytes, with a descriptor unless fd is -1. False: the peer is gone, or (flags
- * MSG_DONTWAIT) it would block. Messages are far smaller than any socket's buffer: all or nothing. */
-static bool cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
+/* Sends size bytes, with a descriptor unless fd is -1. 0, or errno's value; EAGAIN only with flags
+ * MSG_DONTWAIT. Messages are far smaller than any socket's buffer: all or nothing. */
+static int cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
 {
     union {
         struct cmsghdr header;
@@ -6226,8 +6232,27 @@ static bool cf__channel_send(int channel, const void *data, size_t size, int fd,
     ssize_t sent;
     do sent = sendmsg(channel, &message, MSG_NOSIGNAL | flags);
     while (sent < 0 && errno == EINTR);
+    const int error = sent < 0 ? errno : 0;
     errno = saved;
-    return sent == (ssize_t)size;
+    return error;
+}
+
+static bool cf__is_gone(int error)
+{
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
+}
+
+/* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for good. */
+static bool cf__channel_insist(int channel, const void *data, size_t size, int fd)
+{
+    const struct timespec pause = {0, CF_MILLISECOND};
+    int error = 0;
+    for (int i = 0; i < CF__INSIST; i++) {
+        error = cf__channel_send(channel, data, size, fd, 0);
+        if (error == 0 || cf__is_gone(error)) break;
+        (void)nanosleep(&pause, NULL);
+    }
+    return error == 0;
 }
 
 /* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
@@ -6379,7 +6404,7 @@ static void cf__child_ring(void)
 {
     if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
         cf__exchange(&cf__child.desk->bell, 1) == 0 &&
-        !cf__channel_send(cf__child.channel, "", 1, -1, 0))
+        !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
 
@@ -6390,10 +6415,14 @@ static void cf__child_listen(void)
     unsigned char number;
     int fd;
     if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
-    if (fd < 0) return;
-    cf__tray *const tray = &cf__child.trays[number % CF__TRAYS];
+    if (number >= CF__TRAYS) {
+        cf__fd_close(&fd);
+        return;
+    }
+    cf__tray *const tray = &cf__child.trays[number];
+    cf__tray_drop(tray);
     cf__fd_close(&tray->fd);
-    tray->fd = fd;
+    tray->fd = fd; /* -1: no descriptor was left for it */
     tray->version++;
 }
 
@@ -6411,14 +6440,16 @@ static int cf__child_loan(size_t size)
     const size_t capacity = cf__memory_size(size);
     size_t free = CF__LOANS, best = CF__LOANS;
     for (size_t i = 0; i < CF__LOANS; i++) {
-        if (cf__load_acquire(&cf__child.desk->loans[i]) != 0) continue;
+        const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
+        if (state == CF__LOAN_LENT) continue;
+        if (state == CF__LOAN_LOST) cf__child_unloan(i);
         free = i;
         if (cf__child.loans[i].size >= size &&
             (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
             best = i;
     }
     if (best < CF__LOANS) {
-        cf__store_relaxed(&cf__child.desk->loans[best], 1);
+        cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
         return (int)best;
     }
     if (capacity > CF__KEEP) free = CF__LOANS;
@@ -6433,7 +6464,7 @@ static int cf__child_loan(size_t size)
         cf__fd_close(&loan->fd);
         return -1;
     }
-    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], 1);
+    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], CF__LOAN_LENT);
     return (int)free;
 }
 
@@ -6465,7 +6496,8 @@ static void cf__child_show(cf__slot *slot, int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
     const unsigned char name = (unsigned char)number;
-    if (loan->fd >= 0 && !cf__channel_send(cf__child.channel, &name, 1, loan->fd, 0)) cf__child_vanish();
+    if (loan->fd >= 0 && !cf__channel_insist(cf__child.channel, &name, 1, loan->fd))
+        cf__child_vanish();
     cf__fd_close(&loan->fd);
     cf__store_release(&slot->place, (uintptr_t)number + 1);
 }
@@ -6614,7 +6646,8 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the tray. */
+/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it cannot be
+ * mapped. */
 static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
@@ -6622,11 +6655,9 @@ static void *cf__child_argument(cf__slot *slot)
     cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
     while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
     if (tray->fd >= 0) {
-        cf__tray_drop(tray);
         tray->base = cf__memory_map(tray->fd, slot->mapped);
+        tray->size = tray->base != NULL ? slot->mapped : 0;
         cf__fd_close(&tray->fd);
-        if (tray->base == NULL) _exit(1);
-        tray->size = slot->mapped;
     }
     CFUTURES_TEST_RECEIVED(tray->base, tray->size);
     return tray->base;
@@ -6636,7 +6667,8 @@ static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
-    if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
+    if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
+    else if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
@@ -6830,7 +6862,7 @@ static void cf__zygote_end(cf__zygote *zygote)
 static void cf__zygote_report(cf__zygote *zygote, size_t lane, int pid, int status)
 {
     const cf__report report = {(uint32_t)lane, zygote->kids[lane].generation, pid, status};
-    if (!cf__channel_send(zygote->channel, &report, sizeof report, -1, 0)) cf__zygote_end(zygote);
+    if (!cf__channel_insist(zygote->channel, &report, sizeof report, -1)) cf__zygote_end(zygote);
 }
 
 static void cf__zygote_reap(cf__zygote *zygote)
@@ -6914,12 +6946,17 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     zygote.tick = cf__zygote_tick();
     if (zygote.tick < 0) _exit(1);
     cf__thread_name(share->name, share->lanes);
-    for (;;) {
+    for (int refused = 0; refused < CF__INSIST;) {
         struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick, POLLIN, 0}};
-        if (poll(ready, 2, -1) < 0) continue; /* a signal */
+        if (poll(ready, 2, -1) < 0) {
+            refused += errno != EINTR;
+            continue;
+        }
+        refused = 0;
         if (ready[1].revents != 0) cf__zygote_reap(&zygote);
         if (ready[0].revents != 0) cf__zygote_obey(&zygote);
     }
+    cf__zygote_end(&zygote);
 }
 
 /* ---- the host's side: mappings, lanes ---- */
@@ -6952,6 +6989,7 @@ typedef struct cf__lane {
     bool         dead;    /* reported; `status` is how */
     bool         unloaded; /* somebody has to load its newest task, see cf__hub_load */
     bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's */
+    bool         unrung;  /* a wake-up was refused, and is to be sent again */
     bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
@@ -6988,7 +7026,7 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
-    int        wake[2];   /* to the manager */
+    cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
     bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
@@ -6999,6 +7037,7 @@ struct cf__hub {
     size_t     capacity, first, queued; /* capacity: 0, or a power of two */
     size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
     unsigned   strikes;   /* bad starts, in a row */
+    unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
     cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
@@ -7059,8 +7098,8 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__fd_close(&hub->channel);
-        cf__fd_close(&hub->wake[0]);
-        cf__fd_close(&hub->wake[1]);
+        cf__fd_close(&hub->wake.fd);
+        cf__fd_close(&hub->wake.writer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
     }
     cf__hubs = NULL;
@@ -7082,14 +7121,25 @@ static void cf__hub_wake(cf__hub *hub)
     hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
-    (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
+    cf__signal_set(&hub->wake, 0, true);
 }
 
-static void cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
+/* A message was refused, though the peer is there: it will be sent again, but not for ever. */
+static void cf__hub_refused(cf__hub *hub)
+{
+    if (++hub->refusals > CF__INSIST) hub->lost = true;
+    cf__hub_wake(hub);
+}
+
+/* False: it could not be sent. */
+static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
 {
     const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes), lane->generation};
-    if (!hub->lost && !cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT))
-        hub->lost = kind == CF__ORDER_START; /* a kill is repeated */
+    const int error =
+        hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    else if (error != EAGAIN && !cf__is_gone(error)) cf__hub_refused(hub);
+    return error == 0 || cf__is_gone(error); /* then the end of the channel says the rest */
 }
 
 /* ---- the queue ---- */
@@ -7197,13 +7247,13 @@ static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
     return best;
 }
 
-/* The task needs its tray no more. */
-static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user)
+/* The task needs its tray no more. spoilt: perhaps the worker could not map it, so it gets another. */
+static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
 {
     cf__tray *const tray = cf__lane_tray(lane, user);
     if (tray == NULL) return;
     tray->user = NULL;
-    if (tray->size > CF__KEEP) cf__tray_drop(tray);
+    if (spoilt || tray->size > CF__KEEP) cf__tray_drop(tray);
 }
 
 static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
@@ -7244,7 +7294,7 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, b
     const int saved = errno;
     int fd = cf__memory_open(capacity);
     void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
-    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT);
+    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT) == 0;
     cf__fd_close(&fd);
     if (base != NULL) {
         cf__tray_drop(tray);
@@ -7280,12 +7330,25 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->stride = chunk->stride;
 }
 
+/* Wakes the worker if it sleeps. A channel that is full wakes it too. */
+static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
+{
+    const unsigned char wake_up = CF__WAKE_UP;
+    lane->unrung = false;
+    if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
+    const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return;
+    cf__store_seq_cst(&lane->desk->asleep, 1);
+    lane->unrung = true;
+    cf__hub_refused(hub);
+}
+
 /* The worker may take it from now on. */
-static void cf__lane_publish(cf__lane *lane, cf__slot *slot)
+static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 {
     cf__store_seq_cst(&slot->word, CF__SLOT_READY);
-    if (cf__load_seq_cst(&lane->desk->asleep) != 0 && cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
 }
 
 /* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes its
@@ -7312,7 +7375,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     cf__slot *const slot = cf__lane_slot(lane, position);
     cf__slot_fill(slot, future, size);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
-    cf__lane_publish(lane, slot);
+    cf__lane_publish(hub, lane, slot);
 }
 
 /* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way. */
@@ -7326,7 +7389,7 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__lane_clear_tray(lane, future);
+    cf__lane_clear_tray(lane, future, false);
     return future;
 }
 
@@ -7445,13 +7508,12 @@ static void cf__hub_break(cf__hub *hub)
     cf__hub_wake(hub);
 }
 
-static void cf__lane_leave(cf__lane *lane)
+static void cf__lane_leave(cf__hub *hub, cf__lane *lane)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = CF__NEVER;
     cf__store_seq_cst(&lane->desk->leave, 1);
-    if (cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    cf__lane_ring(hub, lane);
 }
 
 /* What the worker has not begun goes back to the queue; but what was lent lies here until the burial. */
@@ -7464,13 +7526,15 @@ static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
     }
 }
 
+#define CF__AGAIN (10 * CF_MILLISECOND) /* what was refused is tried again */
+
 /* So that it hits one task only. */
 static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
-    cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
@@ -7490,6 +7554,16 @@ static void cf__hub_strike(cf__hub *hub, unsigned weight)
     hub->pause = cf__now() + CF_SECOND;
 }
 
+static void cf__desk_clear(cf__desk *desk)
+{
+    cf__store_relaxed(&desk->up, 0);
+    cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->asleep, 0);
+    cf__store_relaxed(&desk->leave, 0);
+    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], CF__LOAN_FREE);
+    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+}
+
 static void cf__lane_start(cf__hub *hub, cf__lane *lane)
 {
     int ends[2];
@@ -7497,24 +7571,24 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
         cf__hub_strike(hub, 12);
         return;
     }
-    cf__desk *const desk = lane->desk;
-    cf__store_relaxed(&desk->up, 0);
-    cf__store_relaxed(&desk->bell, 0);
-    cf__store_relaxed(&desk->asleep, 0);
-    cf__store_relaxed(&desk->leave, 0);
-    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], 0);
-    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+    lane->generation++;
+    cf__desk_clear(lane->desk); /* before the worker can see it */
+    const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
+    cf__fd_close(&ends[1]);
+    if (!ordered) {
+        cf__fd_close(&ends[0]);
+        cf__hub_strike(hub, 12);
+        return;
+    }
     if (lane->started++ > 0) hub->restarts++;
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
-    lane->generation++;
-    lane->silent = lane->dead = lane->crashed = lane->unborn = lane->unsent = false;
+    lane->silent = lane->dead = lane->crashed = lane->unborn = false;
+    lane->unsent = lane->unrung = false;
     lane->head = lane->tail = lane->given = 0;
     lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
     lane->verdict = CF_WORKER_LOST;
-    cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
-    cf__fd_close(&ends[1]);
 }
 
 static void cf__lane_clear(cf__lane *lane)
@@ -7599,6 +7673,8 @@ static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
         memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
                 lane->arrivals * sizeof *lane->arrived);
     }
+    if (mapping == NULL && place - 1 < CF__LOANS)
+        cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
     if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
     const bool was_held = mapping->held; /* no worker lends it twice */
@@ -7704,7 +7780,7 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
-    cf__lane_clear_tray(lane, future);
+    cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
@@ -7724,7 +7800,7 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     }
     if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
         lane->phase == CF__LANE_UP)
-        cf__lane_leave(lane);
+        cf__lane_leave(hub, lane);
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
@@ -7764,10 +7840,8 @@ static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
 static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
 {
     cf_executor *const executor = hub->executor;
-    const uintptr_t loan = ended->place - 1;
     cf__lock(&executor->lock);
     if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
-    else if (loan < CF__LOANS) cf__store_release(&ended->lane->desk->loans[loan], 0);
     cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
     ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     cf__hub_wake(hub);
@@ -7858,7 +7932,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
-        cf__lane_publish(lane, slot);
+        cf__lane_publish(hub, lane, slot);
     } else if (status == CF_OK) { /* it goes back when the lane is buried */
         lane->unsent = true;
         cf__lane_kill(hub, lane, SIGKILL);
@@ -8130,11 +8204,12 @@ static void cf__manager_hear(cf__hub *hub)
 
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
+    if (lane->unrung) cf__lane_ring(hub, lane);
     if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
-        lane->due = 0;
+        if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
         cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
         if (cf__lane_has_ended(lane)) return;
@@ -8162,7 +8237,7 @@ static bool cf__manager_tick(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
-        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(lane);
+        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
             if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
             if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
@@ -8273,9 +8348,10 @@ static int cf__manager_patience(cf__hub *hub)
         const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
         if ((runs || dies) && lane->due < next) next = lane->due;
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
+        if (lane->unrung && !lane->dead) next = 0;
     }
     if (next == CF__NEVER) return -1;
-    const int64_t left = next - cf__now();
+    const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
 }
 
@@ -8292,7 +8368,7 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
                 cf__hub_has_news(hub);
     *count = 2;
-    hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
+    hub->polled[0] = (struct pollfd){hub->wake.fd, POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
@@ -8316,9 +8392,7 @@ static void cf__manager_nap(cf__hub *hub)
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
-        char bytes[64];
-        int fd;
-        while (cf__channel_receive(hub->wake[0], bytes, sizeof bytes, &fd, MSG_DONTWAIT) > 0) {}
+        cf__signal_set(&hub->wake, CF__NEVER, false);
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);
@@ -8582,8 +8656,8 @@ static void cf__hub_free(cf__hub *hub)
         if (hub->next != NULL) hub->next->link = hub->link;
     }
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     cf__unlock(&cf__hubs_lock);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
@@ -8665,6 +8739,7 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) base = NULL;
     }
+    if (base == NULL) cf__fd_close(fd);
     hub->share = base;
     return base != NULL;
 }
@@ -8723,8 +8798,8 @@ static void cf__zygote_exec(int channel, int memory)
 static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
 {
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     if (hub->spawn) cf__zygote_exec(theirs, memory);
     cf__zygote_main(hub->share, hub->kids, theirs);
 }
@@ -8733,7 +8808,7 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     int ends[2];
     sigset_t all, old;
-    if (!cf__channel_open(hub->wake)) return false;
+    if (!cf__signal_open(&hub->wake)) return false;
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
@@ -8761,7 +8836,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake[0] = hub->wake[1] = -1;
+    hub->channel = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
