@@ -7939,6 +7939,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     } else {
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
         lane->tail--;
+        lane->given--;
         tray->user = NULL;
         hub->ahead--;
         hub->finished++;
