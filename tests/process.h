@@ -8,18 +8,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-/* What the library does not keep yet: the test is skipped, with the reason. CF_TEST_ALL=1 runs it. */
-static inline bool is_for_all(void) {
-    return getenv("CF_TEST_ALL") != NULL;
-}
-
-#define NOT_YET(why)                                                                               \
-    do {                                                                                           \
-        if (!is_for_all()) {                                                                       \
-            SKIP("not yet: " why);                                                                 \
-        }                                                                                          \
-    } while (0)
-
 /* ---------------------------------------------------------------- memory that workers share */
 
 enum { SHARED_SLOTS = 1024 };

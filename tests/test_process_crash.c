@@ -517,13 +517,17 @@ static int task_spin(cf_task *task, void *arg) {
 static int task_stop(cf_task *task, void *arg) {
     (void)task;
     (void)arg;
+    sigset_t term; /* waits as it does for a process that is stopped, even if it comes just before */
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, NULL);
     arrive();
     raise(SIGSTOP);
     return 0;
 }
 
 static void check_timed_out(cf_executor *executor, cf_task_fn *fn, int arrival) {
-    const cf_duration timeout = 60 * CF_MILLISECOND;
+    const cf_duration timeout = limit(6) / 100;
     const int64_t begin = now();
     cf_future *future = submit_timed(executor, fn, timeout);
     CHECK_STATUS(outcome(future), CF_TASK_TIMEOUT);
@@ -604,7 +608,7 @@ TEST(a_deadline_that_races_with_the_result_kills_no_later_task) {
         CHECK_STATUS(take_outcome(next), CF_OK);
         late += status == CF_TASK_TIMEOUT;
     }
-    CHECK(stats_of(executor).lost <= late); /* a task may also see by itself that it is late */
+    CHECK_EQ(stats_of(executor).failed, late); /* the signal may hit a worker that has just ended it */
     shut(executor);
 }
 
@@ -686,7 +690,7 @@ TEST(kill_workers_takes_two_signals_and_process_pools_only) {
 static void kill_all_by(int signal, cf_task_fn *fn, int expected) {
     cf_future *running[2], *pending[6];
     cf_executor *executor =
-        processes_with(&(cf_pool_options){.max_workers = 2, .kill_grace = 30 * CF_MILLISECOND});
+        processes_with(&(cf_pool_options){.max_workers = 2, .kill_grace = limit(3) / 100});
     atomic_store(&sh->slots, 0);
     const int before = atomic_load(&sh->arrivals);
     for (int i = 0; i < 2; i++) {

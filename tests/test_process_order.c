@@ -463,7 +463,6 @@ static cf_future *submit_to_stopped(cf_executor *executor, pid_t worker, void *a
 }
 
 TEST(an_argument_on_its_way_does_not_count_as_begun) {
-    NOT_YET("a task whose argument is being copied says that it runs");
     cf_executor *executor = taught(1);
     int *arg = calloc(1, (size_t)64 << 20);
     CHECK(arg != NULL && has_proc());
@@ -479,7 +478,6 @@ TEST(an_argument_on_its_way_does_not_count_as_begun) {
 }
 
 TEST(a_second_cancel_while_the_argument_is_on_its_way_loses_nothing) {
-    NOT_YET("a second cancel takes the task from its worker and forgets it");
     cf_executor *executor = taught(1);
     int *arg = calloc(1, (size_t)64 << 20);
     CHECK(arg != NULL && has_proc());

@@ -173,7 +173,7 @@ enum { BATCH = 24 };
 static void load_by_submit(storm *s, uint64_t *random) {
     cf_future *futures[BATCH];
     job jobs[BATCH];
-    bool cancelled[BATCH] = {false}, overruns[BATCH] = {false}, asked[BATCH] = {false};
+    bool cancelled[BATCH] = {false}, overruns[BATCH] = {false};
     for (int i = 0; i < BATCH; i++) {
         jobs[i] = new_job(s, random);
         overruns[i] = below(random, BATCH) == 0;
@@ -185,10 +185,7 @@ static void load_by_submit(storm *s, uint64_t *random) {
     }
     for (int i = 0; i < BATCH / 4; i++) {
         const int at = below(random, BATCH);
-        if (!asked[at] || is_for_all()) { /* not yet: a second cancel may lose the task */
-            cancelled[at] = cf_future_cancel(futures[at]);
-            asked[at] = true;
-        }
+        cancelled[at] = cf_future_cancel(futures[at]) || cancelled[at];
     }
     for (int i = 0; i < BATCH; i++) {
         end_job(s, futures[i], &jobs[i], cancelled[i], overruns[i]);
