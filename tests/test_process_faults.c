@@ -755,6 +755,22 @@ TEST(a_replacement_that_cannot_start_breaks_the_pool) {
     forget_faults();
 }
 
+/* Else the worker would have had its two, but would never leave. */
+TEST(a_task_that_could_not_be_handed_over_counts_for_no_worker) {
+    share();
+    plan_faults();
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .max_tasks_per_child = 2});
+    const pid_t worker = pid_of_a_worker(executor);
+    refuse(MEMFD, 1, ONCE, EMFILE);
+    const cf_status status = take_outcome(cf_executor_submit(executor, task_echo, big, BIG));
+    CHECK(status == CF_SYSTEM || status == CF_NO_MEMORY);
+    CHECK_EQ(pid_of_a_worker(executor), worker);
+    CHECK(pid_of_a_worker(executor) != worker);
+    shut(executor);
+    forget_faults();
+}
+
 TEST(with_one_worker_and_no_second_the_tasks_still_run) {
     cf_future *futures[5];
     share();
@@ -815,6 +831,7 @@ int main(int argc, char **argv) {
         RUN(one_fork_that_fails_is_tried_again)
         RUN(a_pool_that_can_start_no_worker_is_broken)
         RUN(a_replacement_that_cannot_start_breaks_the_pool)
+        RUN(a_task_that_could_not_be_handed_over_counts_for_no_worker)
         RUN(with_one_worker_and_no_second_the_tasks_still_run)
     };
     return test_run_all(argc, argv, tests, sizeof tests / sizeof tests[0]);

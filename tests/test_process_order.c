@@ -404,6 +404,12 @@ static void stop_worker(pid_t worker) {
     UNTIL(look_at(worker).state == 'T');
 }
 
+/* It goes on, and has looked at what is there. */
+static void continue_worker(pid_t worker) {
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    UNTIL(look_at(worker).state == 'S');
+}
+
 /* The worker cannot begin; so the tasks have not, whatever the pool has done with them. */
 static void at_a_stopped_worker(size_t size, cf_duration pause) {
     enum { COUNT = 3 };
@@ -425,7 +431,7 @@ static void at_a_stopped_worker(size_t size, cf_duration pause) {
         CHECK(cf_future_cancel(futures[i]));
         CHECK(cf_future_cancel(futures[i]));
     }
-    CHECK_EQ(kill(worker, SIGCONT), 0);
+    continue_worker(worker);
     still_works(executor);
     shut(executor);
     for (int i = 0; i < COUNT; i++) {
@@ -542,6 +548,29 @@ TEST(the_order_outlives_the_worker) {
         CHECK_EQ(atomic_load(&freed[i]), 1);
     }
     release_all(futures, COUNT);
+    shut(executor);
+}
+
+/* What lay at the worker comes before what did not, again and again. */
+TEST(what_a_worker_had_not_begun_stays_first) {
+    enum { COUNT = 40, ROUNDS = 10 };
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+    cf_executor *executor = taught(1);
+    for (int round = 0; round < ROUNDS; round++) {
+        cf_future *futures[COUNT];
+        const int base = round * COUNT;
+        const pid_t worker = pid_of_a_worker(executor);
+        stop_worker(worker);
+        submit_ids(executor, task_short, base, COUNT, futures);
+        CHECK_EQ(kill(worker, SIGKILL), 0);
+        check_all_ran(futures, base, COUNT);
+        for (int i = 0; i < COUNT; i++) {
+            CHECK_EQ(atomic_load(&pages->order[base + i]), base + i + 1);
+        }
+    }
+    CHECK_EQ(stats_of(executor).lost, 0);
     shut(executor);
 }
 
@@ -801,6 +830,30 @@ TEST(only_what_begins_counts_for_max_tasks_per_child) {
     check_shares(MOST_EACH, COUNT / 2 + 1, 1);
 }
 
+/* Taken back from a worker that could not begin it. */
+TEST(what_is_taken_back_does_not_count_for_max_tasks_per_child) {
+    enum { ROUNDS = 20, MOST_EACH = 5 };
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+    cf_executor *executor = leaving_after(1, MOST_EACH);
+    check_ran(submit_id(executor, task_short, 0), 0);
+    const pid_t worker = (pid_t)atomic_load(&pages->pids[0]);
+    for (int i = 0; i < ROUNDS; i++) {
+        stop_worker(worker);
+        cf_future *future = submit_id(executor, task_short, MOST_EACH + i);
+        CHECK(cf_future_cancel(future));
+        continue_worker(worker);
+        check_never_ran(future, MOST_EACH + i, CF_CANCELLED);
+    }
+    for (int i = 1; i < MOST_EACH; i++) {
+        check_ran(submit_id(executor, task_short, i), i);
+        CHECK_EQ(atomic_load(&pages->pids[i]), worker);
+    }
+    CHECK(pid_of_a_worker(executor) != worker);
+    shut(executor);
+}
+
 TEST(a_queue_that_is_full_is_full_after_much_work_too) {
     enum { WORKERS = 2, LIMIT = 5 };
     cf_future *futures[LIMIT], *longs[WORKERS];
@@ -899,6 +952,7 @@ TEST_MAIN(
     RUN(one_worker_begins_its_tasks_in_order)
     RUN(big_and_small_arguments_keep_their_order)
     RUN(the_order_outlives_the_worker)
+    RUN(what_a_worker_had_not_begun_stays_first)
     RUN(what_has_not_begun_outlives_its_worker)
     RUN(what_has_not_begun_outlives_all_workers)
     RUN(each_death_is_told_to_its_own_task)
@@ -912,6 +966,7 @@ TEST_MAIN(
     RUN(max_tasks_per_child_may_be_one)
     RUN(max_tasks_per_child_may_be_more_than_any_desk_holds)
     RUN(only_what_begins_counts_for_max_tasks_per_child)
+    RUN(what_is_taken_back_does_not_count_for_max_tasks_per_child)
     RUN(a_queue_that_is_full_is_full_after_much_work_too)
     RUN(a_shutdown_that_cancels_leaves_only_what_runs)
     RUN(a_shutdown_that_cancels_spares_what_stays)
