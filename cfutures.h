@@ -843,6 +843,11 @@ static int64_t cf__deadline(cf_duration timeout)
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
 }
 
+static bool cf__is_past(int64_t deadline)
+{
+    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
+}
+
 /* ---- parking ---- */
 
 #ifdef CF__FUTEX
@@ -1000,7 +1005,7 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const int saved = errno;
     struct cf__bucket *const bucket = cf__bucket_of(word);
-    const bool in_time = deadline == CF__NEVER || cf__now() < deadline;
+    const bool in_time = !cf__is_past(deadline);
     if (bucket == NULL) {
         cf__nap();
     } else if (in_time) {
@@ -1580,8 +1585,10 @@ static void cf__blocks_free(cf__block *block)
 static void cf__block_free_all_locked(cf__heap *heap, cf__block *block)
 {
     for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
-        block->futures[i].cell.data = heap->free;
-        heap->free = &block->futures[i];
+        cf_future *const future = &block->futures[i];
+        future->home = heap;
+        future->cell.data = heap->free;
+        heap->free = future;
     }
 }
 
@@ -1593,7 +1600,6 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     block->next = heap->blocks;
     heap->blocks = block;
     cf__bump(&heap->block_count);
-    for (size_t i = 0; i < CF__BLOCK_COUNT; i++) block->futures[i].home = heap;
     cf__block_free_all_locked(heap, block);
     return true;
 }
@@ -1960,6 +1966,13 @@ static bool cf__is_promise(const cf_future *future)
     return future->home == NULL && !cf__is_static(future);
 }
 
+/* The cell of a promise is ours to fill, or it is too late. */
+static bool cf__promise_claim(cf_future *future)
+{
+    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
+                                      cf__move(future, CF__RUNNING, CF__SETTLING));
+}
+
 CFUTURES_API cf_future *cf_future_retain(cf_future *future)
 {
     if (future != NULL && !cf__is_static(future)) {
@@ -1975,7 +1988,7 @@ static bool cf__last_look(cf_future *future)
 {
     cf__store_relaxed(&future->refs, CF__REF | (cf__load_relaxed(&future->refs) & CF__READ));
     if (!cf__is_done(future)) { /* a promise that was dropped */
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) (void)cf__move(future, CF__RUNNING, CF__SETTLING);
+        (void)cf__promise_claim(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
         cf__run_callbacks(future, cf__settle(future));
     } else {
@@ -2123,13 +2136,6 @@ CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future)
     return future != NULL && cf__is_promise(future) && cf__move(future, CF__PENDING, CF__RUNNING);
 }
 
-/* The cell of a promise is ours to fill, or it is too late. */
-static bool cf__promise_claim(cf_future *future)
-{
-    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
-                                      cf__move(future, CF__RUNNING, CF__SETTLING));
-}
-
 /* The future may be released by whoever sees it done: keep it until its callbacks have run. */
 static void cf__promise_settle(cf_future *future)
 {
@@ -2253,7 +2259,7 @@ static void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks
 }
 
 /* Something else, or nothing, takes the place of the result so far. */
-static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
+static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
 {
     if (task->free_data != NULL && task->data != data) task->free_data(task->data);
     task->data = data;
@@ -2262,7 +2268,7 @@ static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *f
 }
 
 /* Room for size bytes; it does not overlap the result so far, unless that lies in the task itself. */
-static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
 {
     *free_room = NULL;
     if (task->into != NULL) {
@@ -2341,7 +2347,7 @@ CFUTURES_API bool cf_task_stop_requested(const cf_task *task)
 {
     return (cf__load_relaxed(task->marks) & CF__STOP) != 0 ||
            (task->stop != NULL && cf__load_relaxed(task->stop) != 0) ||
-           (task->deadline != CF__NEVER && cf__now() >= task->deadline);
+           cf__is_past(task->deadline);
 }
 
 CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
@@ -2362,7 +2368,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
 /* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
 static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
-    if (task->deadline != CF__NEVER && cf__now() >= task->deadline) task->refused = CF_TASK_TIMEOUT;
+    if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
     if (code != 0 || task->refused != CF_OK) {
         cf__task_failed(task, code, cell);
         return;
@@ -2939,11 +2945,6 @@ typedef struct cf__set {
     bool        foreign; /* some future cannot end in this process */
 } cf__set;
 
-static bool cf__is_past(int64_t deadline)
-{
-    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
-}
-
 static bool cf__is_foreign(const cf_future *future)
 {
     return future->home != NULL && cf__is_foreign_heap(future->home);
@@ -3246,9 +3247,10 @@ CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
 
 CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status)
 {
-    const cf_status ended = cf_future_wait(future, timeout);
-    if (status != NULL) *status = ended;
-    return ended == CF_OK ? future->cell.data : NULL;
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = cf_future_wait(future, timeout);
+    return *status == CF_OK ? future->cell.data : NULL;
 }
 
 /* ---- several futures ---- */
@@ -3546,10 +3548,12 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status)
 {
-    cf_status why = CF_INVALID;
-    cf__member *const member = iter != NULL ? cf__set_next(&iter->set, iter->deadline, &why) : NULL;
-    if (status != NULL) *status = why;
-    if (iter != NULL) cf__iter_signal(iter);
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
     cf_future *const future = member->waiter.future;
@@ -4397,26 +4401,26 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 /* ---- make ---- */
 
-/* The options have passed. NULL: out of memory. */
-static cf_executor *cf__executor_new(const cf_pool_options *options)
+/* The options have passed, so the status is CF_OK, or CF_NO_MEMORY. */
+static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *status)
 {
     const size_t workers = options->max_workers;
-    cf_executor *const executor = cf__alloc_lines(sizeof *executor);
-    if (executor == NULL) return NULL;
-    memset(executor, 0, sizeof *executor);
-    executor->workers = cf__alloc(cf__size(0, workers, sizeof *executor->workers));
-    if (executor->workers == NULL) {
-        cf__free_lines(executor);
+    cf__worker **const table = cf__alloc(cf__size(0, workers, sizeof *table));
+    cf_executor *const executor = table != NULL ? cf__alloc_lines(sizeof *executor) : NULL;
+    *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
+    if (executor == NULL) {
+        cf__free((void *)table);
         return NULL;
     }
+    memset(executor, 0, sizeof *executor);
+    executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
     executor->bounded = workers == 0 || options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    (void)snprintf(executor->name, sizeof executor->name, "%s",
-                   options->name != NULL ? options->name : "cf");
+    strncpy(executor->name, options->name != NULL ? options->name : "cf", sizeof executor->name - 1);
     executor->heap.whole = executor;
     executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
@@ -4447,22 +4451,22 @@ static cf_status cf__thread_options(cf_pool_options *options)
 
 CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status)
 {
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
-    cf_status why = cf__thread_options(&own);
-    cf_executor *const executor = why == CF_OK ? cf__executor_new(&own) : NULL;
-    if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
-    if (status != NULL) *status = why;
-    return executor;
+    *status = cf__thread_options(&own);
+    return *status == CF_OK ? cf__executor_new(&own, status) : NULL;
 }
 
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 {
-    static const cf_pool_options options = {.on_full = CF_FULL_CALLER_RUNS};
-    cf_executor *const executor = cf__executor_new(&options);
-    if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
-    return executor;
+    cf_status unwanted;
+    cf_pool_options own;
+    memset(&own, 0, sizeof own);
+    own.on_full = CF_FULL_CALLER_RUNS;
+    return cf__executor_new(&own, status != NULL ? status : &unwanted);
 }
 
 /* ---- stats ---- */
@@ -4534,22 +4538,22 @@ typedef struct cf__chunk {
 struct cf_map_iter {
     cf_executor   *executor;
     cf_task_fn    *fn;
-    cf_map_options options; /* defaults applied */
-    int64_t        deadline;
-    char          *copy;    /* of an array that is not yet submitted whole */
     const char    *items;
+    char          *copy;    /* of an array that is not yet submitted whole */
     size_t         item_size;
     size_t         count;   /* at most */
     size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
     bool           exhausted, ended;
-    bool           holds;   /* the executor's memory */
+    bool           holds;    /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
-    cf__set        set;      /* chunks that are not yet current; only an unordered map waits for any */
     cf__chunk     *current;  /* delivers its items */
     /* of the item just delivered or failed */
+    cf__cell      *cell;     /* NULL: there is none */
     size_t         index;
     cf_status      status;
-    cf__cell      *cell;     /* NULL: there is none */
+    int64_t        deadline;
+    cf_map_options options; /* defaults applied */
+    cf__set        set;     /* chunks that are not yet current; only an unordered map waits for any */
 };
 
 /* ---- one item of a map ---- */
@@ -4800,10 +4804,12 @@ static cf_status cf__map_step(cf_map_iter *iter)
 
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
 {
-    const cf_status why = iter != NULL ? cf__map_step(iter) : CF_INVALID;
-    if (iter != NULL) iter->status = why;
-    if (status != NULL) *status = why;
-    return why == CF_OK ? iter->cell->data : NULL;
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    *status = iter->status = cf__map_step(iter);
+    return *status == CF_OK ? iter->cell->data : NULL;
 }
 
 CFUTURES_API size_t cf_map_index(const cf_map_iter *iter) { return iter != NULL ? iter->index : 0; }
@@ -4923,8 +4929,7 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
     size_t i = cf__unit_begin(sweep, unit);
     for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) cf__sweep_item(sweep, task, i, item);
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
-    if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
-        cf__store_release(&sweep->stop, 1);
+    if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
 
 /* A unit from the front of the own range. False: it is empty. */
@@ -7577,10 +7582,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
     if (options != NULL) own = *options;
     cf_status why = cf__process_options(&own);
     cf_executor *executor = NULL;
-    if (why == CF_OK) {
-        executor = cf__executor_new(&own);
-        if (executor == NULL) why = CF_NO_MEMORY;
-    }
+    if (why == CF_OK) executor = cf__executor_new(&own, &why);
     if (executor != NULL) {
         executor->processes = &cf__process_backend;
         executor->heap.has_started = cf__hub_has_started;
