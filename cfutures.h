@@ -1305,18 +1305,6 @@ static size_t cf__quota(const char *path, const char *period_path, size_t count)
     return (unsigned long long)cpus < count ? (size_t)cpus : count;
 }
 
-/* cgroup v2: the smallest cpu.max from our group up to the root. */
-static size_t cf__group_quota(const char *group, size_t count)
-{
-    char path[512];
-    (void)snprintf(path, sizeof path - 16, "/sys/fs/cgroup%.*s", (int)strcspn(group, "\n"), group);
-    for (char *end; (end = strrchr(path + 7, '/')) != NULL; *end = '\0') {
-        memcpy(path + strlen(path), "/cpu.max", 9);
-        count = cf__quota(path, NULL, count);
-    }
-    return count;
-}
-
 static size_t cf__affinity(void)
 {
     unsigned char mask[1024]; /* 8192 CPUs */
@@ -1326,15 +1314,24 @@ static size_t cf__affinity(void)
     return count > 0 ? count : 1;
 }
 
+/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands before,
+ * up to the root. */
 static size_t cf__cpus(void)
 {
-    char line[400];
+    char path[512], *const group = path + 14, *const line = group - 3;
     size_t count = cf__quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
                              "/sys/fs/cgroup/cpu/cpu.cfs_period_us", cf__affinity());
     FILE *const file = fopen("/proc/self/cgroup", "re");
     if (file == NULL) return count;
-    while (fgets(line, (int)sizeof line, file) != NULL)
-        if (strncmp(line, "0::", 3) == 0) count = cf__group_quota(line + 3, count);
+    while (fgets(line, 400, file) != NULL) {
+        if (strncmp(line, "0::", 3) != 0) continue;
+        memcpy(path, "/sys/fs/cgroup", 14);
+        for (char *end = strpbrk(group, "\n"); end != NULL && end >= group; end = strrchr(path, '/')) {
+            memcpy(end, "/cpu.max", 9);
+            count = cf__quota(path, NULL, count);
+            *end = '\0';
+        }
+    }
     (void)fclose(file);
     return count;
 }
@@ -1514,7 +1511,7 @@ typedef struct cf__group {
 
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
-#define CF__BLOCKS_KEPT  32 /* 1 MiB stays with an executor that has nothing to do */
+#define CF__BLOCKS_KEPT  32 /* so many, 1 MiB, may stay with an executor that has nothing to do */
 
 typedef struct cf__block {
     struct cf__block *next;
@@ -1581,17 +1578,6 @@ static void cf__blocks_free(cf__block *block)
     }
 }
 
-/* Under the lock. */
-static void cf__block_free_all_locked(cf__heap *heap, cf__block *block)
-{
-    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
-        cf_future *const future = &block->futures[i];
-        future->home = heap;
-        future->cell.data = heap->free;
-        heap->free = future;
-    }
-}
-
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
 {
@@ -1600,7 +1586,12 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     block->next = heap->blocks;
     heap->blocks = block;
     cf__bump(&heap->block_count);
-    cf__block_free_all_locked(heap, block);
+    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
+        cf_future *const future = &block->futures[i];
+        future->home = heap;
+        future->cell.data = heap->free;
+        heap->free = future;
+    }
     return true;
 }
 
@@ -1656,7 +1647,7 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
     cf__heap_count_back(heap, count);
 }
 
-/* Is all back but the executor and `held` futures, and too much of it? A hint, unless under the lock. */
+/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the lock. */
 static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
 {
     return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
@@ -1673,17 +1664,11 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         return false;
     cf__lock(&heap->lock);
     if (cf__heap_is_idle(heap, held)) {
-        cf__block **kept = &heap->blocks; /* the oldest: an allocator gives back at the young end */
-        for (uintptr_t i = cf__load_relaxed(&heap->block_count); i > CF__BLOCKS_KEPT; i--)
-            kept = &(*kept)->next;
         surplus = heap->blocks;
-        heap->blocks = *kept;
-        *kept = NULL;
+        heap->blocks = NULL;
         heap->free = NULL;
         cf__store_relaxed(&heap->returned, 0);
-        cf__store_relaxed(&heap->block_count, CF__BLOCKS_KEPT);
-        for (cf__block *block = heap->blocks; block != NULL; block = block->next)
-            cf__block_free_all_locked(heap, block);
+        cf__store_relaxed(&heap->block_count, 0);
     }
     cf__unlock(&heap->lock);
     cf__blocks_free(surplus);
@@ -1845,6 +1830,19 @@ static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
     if (seen != parked && !cf__cas(word, &seen, parked)) return true;
     CFUTURES_TEST_POINT(1);
     return cf__park(word, parked, deadline);
+}
+
+/* Parks until (word & mask) is at least that, or until the deadline, or until the wait is denied. */
+static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
+                                int64_t deadline)
+{
+    for (cf_status status = CF_OK;;) {
+        const uintptr_t seen = cf__load_acquire(word);
+        if ((seen & mask) >= least) return CF_OK;
+        if (status != CF_OK) return status;
+        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
+        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
+    }
 }
 
 /* What ends the wait: the holder's few instructions. */
@@ -2020,6 +2018,14 @@ CFUTURES_API void cf_future_release(cf_future *future)
     cf__future_recycle(future);
 }
 
+/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release it. */
+static void cf__complete(cf_future *future)
+{
+    cf__waiter *const callbacks = cf__settle(future);
+    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
+    cf_future_release(future);
+}
+
 /* ---- questions ---- */
 
 CFUTURES_API cf_state cf_future_state(const cf_future *constant)
@@ -2136,14 +2142,6 @@ CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future)
     return future != NULL && cf__is_promise(future) && cf__move(future, CF__PENDING, CF__RUNNING);
 }
 
-/* The future may be released by whoever sees it done: keep it until its callbacks have run. */
-static void cf__promise_settle(cf_future *future)
-{
-    (void)cf_future_retain(future);
-    cf__run_callbacks(future, cf__settle(future));
-    cf_future_release(future);
-}
-
 /* With a result, or with a code and perhaps a message. */
 static cf_status cf__promise_end(cf_future *future, int code, const void *data, size_t size)
 {
@@ -2161,7 +2159,7 @@ static cf_status cf__promise_end(cf_future *future, int code, const void *data, 
     cell->data = room;
     cell->size = size;
     cell->call.free_result = free_room;
-    cf__promise_settle(future);
+    cf__complete(cf_future_retain(future));
     return CF_OK;
 }
 
@@ -2267,21 +2265,24 @@ static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_fre
     task->free_data = free_data;
 }
 
-/* Room for size bytes; it does not overlap the result so far, unless that lies in the task itself. */
-static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+/* Room for the result; it does not overlap the one so far, unless that lies in the task itself. */
+static inline void *cf__task_room(cf_task *task, size_t size)
 {
-    *free_room = NULL;
-    if (task->into != NULL) {
-        task->refused = size <= task->room ? CF_OK : CF_INVALID;
-        return size <= task->room ? task->into : NULL;
-    }
+    cf_free_fn *free_room = NULL;
+    void *room = task->local;
     task->refused = CF_OK;
-    if (size <= CF__INLINE) return task->local;
-    *free_room = cf__free;
-    const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
-    void *const memory = big ? task->big_room(size, free_room) : cf__alloc(size);
-    if (memory == NULL) task->refused = CF_NO_MEMORY;
-    return memory;
+    if (task->into != NULL) {
+        room = task->into;
+        if (size > task->room) task->refused = CF_INVALID;
+    } else if (size > CF__INLINE) {
+        const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
+        free_room = cf__free;
+        room = big ? task->big_room(size, &free_room) : cf__alloc(size);
+        if (room == NULL) task->refused = CF_NO_MEMORY;
+    }
+    if (task->refused != CF_OK) return NULL;
+    cf__task_stage(task, room, size, free_room);
+    return room;
 }
 
 /* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
@@ -2298,20 +2299,18 @@ static inline void cf__copy(void *to, const void *from, size_t size)
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
-    cf_free_fn *free_room;
-    void *const room = cf__task_room(task, size, &free_room);
-    if (room == NULL) return 1;
-    cf__copy(room, data, size);
-    cf__task_stage(task, room, size, free_room);
-    return 0;
+    void *const old = task->data; /* where data may lie */
+    cf_free_fn *const free_old = task->free_data;
+    task->free_data = NULL;
+    void *const room = cf__task_room(task, size);
+    if (room != NULL) cf__copy(room, data, size);
+    if (free_old != NULL) free_old(old);
+    return room == NULL;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
-    cf_free_fn *free_room;
-    void *const room = cf__task_room(task, size, &free_room);
-    if (room != NULL) cf__task_stage(task, room, size, free_room);
-    return room;
+    return cf__task_room(task, size);
 }
 
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
@@ -2747,14 +2746,6 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__task_finish(&task, code, cell);
 }
 
-/* Settles a future that ran, calls its callbacks, and drops the executor's reference. */
-static void cf__complete(cf_future *future)
-{
-    cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
-    cf_future_release(future);
-}
-
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
 static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
@@ -2866,10 +2857,9 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
 static bool cf__await_cancelled(cf_future *future)
 {
     if (cf__load_relaxed(&future->runner) == (uintptr_t)&cf__self) return true; /* from free_arg */
-    uintptr_t seen = cf__load_acquire(&future->word);
-    for (; (seen & CF__STATE) == CF__SETTLING; seen = cf__load_acquire(&future->word))
-        (void)cf__park_on(&future->word, seen, CF__NEVER);
-    return (seen & CF__STATE) == CF__DONE && future->cell.status == CF_CANCELLED;
+    if (cf__state(future) == CF__SETTLING)
+        (void)cf__park_until(NULL, &future->word, CF__STATE, CF__DONE, CF__NEVER);
+    return cf__is_done(future) && future->cell.status == CF_CANCELLED;
 }
 
 CFUTURES_API bool cf_future_cancel(cf_future *future)
@@ -2880,7 +2870,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
         if (!cf__move(future, CF__PENDING, CF__SETTLING))
             return cf__state(future) != CF__RUNNING && cf__await_cancelled(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
-        cf__promise_settle(future);
+        cf__complete(cf_future_retain(future));
         return true;
     }
     cf_executor *const executor = cf__executor_of(future);
@@ -3089,19 +3079,6 @@ CF__COLD uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
     spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
-}
-
-/* Parks until then, or until the deadline, or until the wait is denied. */
-static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
-                                int64_t deadline)
-{
-    for (cf_status status = CF_OK;;) {
-        const uintptr_t seen = cf__load_acquire(word);
-        if ((seen & mask) >= least) return CF_OK;
-        if (status != CF_OK) return status;
-        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
-        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
-    }
 }
 
 /* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
@@ -3586,7 +3563,7 @@ CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_retur
                                int64_t deadline)
 {
     cf_status status = CF_TIMEOUT;
-    for (int64_t until = -1; until < deadline && (status == CF_OK || status == CF_TIMEOUT);) {
+    for (int64_t until = 0; status == CF_OK || (status == CF_TIMEOUT && until != deadline);) {
         cf_future *pending = NULL;
         for (size_t i = 0; i < count; i++) {
             if (futures[i] == NULL) continue;
@@ -4871,9 +4848,8 @@ typedef struct cf__sweep {
     int64_t      deadline;
     /* free-standing */
     cf__word next_part, inside;
-    cf__word stop;     /* no more items */
-    cf__word complete; /* whoever came had nothing left to take, and all are out again */
-    cf__word lock;     /* guards: */
+    cf__word stop; /* no more items; also when whoever came found none, and all are out again */
+    cf__word lock; /* guards: */
     size_t    failed;
     size_t    skipped; /* the first item that was left out; count: none */
     cf_status status;
@@ -4979,7 +4955,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
         else if (!cf__part_steal(sweep, own)) break;
     }
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
-        cf__store_release(&sweep->complete, 1);
+        cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
     task->into = NULL;
     cf__task_stage(task, task->local, 0, NULL);
@@ -5005,7 +4981,7 @@ static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
     cf__set_init(&set);
     for (size_t i = 0; i < tasks; i++)
         cf__set_add(&set, &sweep->parts[i].member, sweep->parts[i].future, i);
-    while (status == CF_OK && cf__load_acquire(&sweep->complete) == 0)
+    while (status == CF_OK && cf__load_acquire(&sweep->stop) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
     cf__store_release(&sweep->stop, 1);
