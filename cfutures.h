@@ -696,6 +696,11 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #define CF__ATOMIC static inline
 #define CF__COLD   static
 #endif
+#ifdef __OPTIMIZE_SIZE__
+#define CF__SHARED static __attribute__((noinline)) /* -Os: once for all callers; else for speed */
+#else
+#define CF__SHARED static inline
+#endif
 
 typedef atomic_uintptr_t cf__word;
 
@@ -807,11 +812,25 @@ static inline void cf__pause(void)
 
 static inline void cf__prefetch(const void *address)
 {
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
     __builtin_prefetch(address, 1);
 #else
     (void)address;
 #endif
+}
+
+/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
+static inline void cf__copy(void *to, const void *from, size_t size)
+{
+    switch (size) {
+    case 0: break;
+#ifndef __OPTIMIZE_SIZE__
+    case 4: memcpy(to, from, 4); break;
+    case 8: memcpy(to, from, 8); break;
+    case 16: memmove(to, from, 16); break;
+#endif
+    default: memmove(to, from, size);
+    }
 }
 
 /* ---- clock ---- */
@@ -879,7 +898,7 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     return in_time;
 }
 
-static void cf__unpark(cf__word *word, long count)
+CF__COLD void cf__unpark(cf__word *word, long count)
 {
     const int saved = errno;
     (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE, count, NULL, NULL, 0L);
@@ -1639,7 +1658,7 @@ static void cf__heap_close(cf__heap *heap)
 }
 
 /* The chain first..last comes back. */
-static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
+CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
 {
     uintptr_t top = cf__load_relaxed(&heap->returned);
     do last->cell.data = (void *)top;
@@ -1687,7 +1706,7 @@ static void cf__spares_give(cf__runner *self, size_t count)
     cf__heap_give(self->heap, first, last, count);
 }
 
-static cf_future *cf__future_take(cf__heap *heap)
+CF__SHARED cf_future *cf__future_take(cf__heap *heap)
 {
     cf__runner *const self = cf__self;
     size_t taken;
@@ -1770,7 +1789,7 @@ static void cf__cell_clear(cf__cell *cell)
 }
 
 /* It ran, and returned that. */
-static void cf__cell_end(cf__cell *cell, int code)
+CF__COLD void cf__cell_end(cf__cell *cell, int code)
 {
     cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
     cell->code = code;
@@ -1795,7 +1814,7 @@ static cf_future cf__static_futures[] = {
     CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
 
 /* Neither counted nor freed. */
-static bool cf__is_static(const cf_future *future)
+CF__SHARED bool cf__is_static(const cf_future *future)
 {
     return (uintptr_t)future - (uintptr_t)cf__static_futures < sizeof cf__static_futures;
 }
@@ -2200,7 +2219,7 @@ static const struct {
     {"CF_?", "not a status of this library"}};
 _Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
 
-static size_t cf__status_place(cf_status status)
+CF__COLD size_t cf__status_place(cf_status status)
 {
     return status <= CF_END && status >= CF_FORKED ? (size_t)(CF_END - status)
                                                    : CF_END - CF_FORKED + 1;
@@ -2246,7 +2265,7 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-static void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
+CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
 {
     memset(task, 0, offsetof(cf_task, local));
     task->executor = executor;
@@ -2283,18 +2302,6 @@ static inline void *cf__task_room(cf_task *task, size_t size)
     if (task->refused != CF_OK) return NULL;
     cf__task_stage(task, room, size, free_room);
     return room;
-}
-
-/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
-static inline void cf__copy(void *to, const void *from, size_t size)
-{
-    switch (size) {
-    case 0: break;
-    case 4: memcpy(to, from, 4); break;
-    case 8: memcpy(to, from, 8); break;
-    case 16: memmove(to, from, 16); break;
-    default: memmove(to, from, size);
-    }
 }
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
@@ -2789,7 +2796,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 }
 
 /* Under the lock. */
-static void cf__visit_begin(cf__visit *visit, cf_executor *executor)
+CF__COLD void cf__visit_begin(cf__visit *visit, cf_executor *executor)
 {
     executor->visitors++;
     visit->executor = executor;
@@ -3109,7 +3116,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 }
 
 /* Parks while the word, one of the pool's, is `seen`. */
-static cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+CF__COLD cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
     if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
@@ -3266,7 +3273,7 @@ static void cf__set_collect(cf__set *set)
     }
 }
 
-static void cf__set_link(cf__set *set, cf__member *member)
+CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
 {
     member->next = NULL;
     member->previous = set->last;
@@ -3292,7 +3299,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     }
 }
 
-static void cf__set_unlink(cf__set *set, cf__member *member)
+CF__SHARED void cf__set_unlink(cf__set *set, cf__member *member)
 {
     if (set->unclaimed == member) set->unclaimed = member->next;
     *(member->previous != NULL ? &member->previous->next : &set->members) = member->next;
@@ -4758,7 +4765,7 @@ static cf_status cf__map_finish(cf_map_iter *iter, cf_status why)
 }
 
 /* To the next item. Returns its status, or why there is none. */
-static cf_status cf__map_step(cf_map_iter *iter)
+CF__SHARED cf_status cf__map_step(cf_map_iter *iter)
 {
     cf__map_drop(iter);
     cf_status why = CF_OK;
@@ -4860,7 +4867,7 @@ static uintptr_t cf__ends(uintptr_t low, uintptr_t high) { return low | high << 
 static uintptr_t cf__low(uintptr_t ends) { return ends & CF__HALF_MAX; }
 static uintptr_t cf__high(uintptr_t ends) { return ends >> CF__HALF; }
 
-static size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
+CF__SHARED size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
 {
     return unit < sweep->units ? (size_t)unit * sweep->unit : sweep->count;
 }
@@ -4880,7 +4887,7 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
     char *const into = sweep->results + index * sweep->result_size;
     cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
