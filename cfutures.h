@@ -6097,6 +6097,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
@@ -6105,7 +6106,7 @@ typedef struct cf__slot {
     uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
-    int64_t   timeout;
+    int64_t   timeout, given;
     /* worker, before ENDED */
     uintptr_t size;
     int32_t   status, code;
@@ -6496,7 +6497,12 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
 {
     memset(task, 0, sizeof *task);
     task->marks = &slot->stop;
-    task->deadline = slot->timeout > 0 ? cf__deadline(slot->timeout) : CF__NEVER;
+    task->deadline = CF__NEVER;
+    if (slot->timeout > 0) {
+        const int64_t now = cf__now(), delay = now - slot->given;
+        task->deadline = cf__deadline(slot->timeout);
+        cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
+    }
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
@@ -6988,6 +6994,8 @@ typedef struct cf__lane {
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
     int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
+    int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
+    bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
     cf__tray     trays[CF__TRAYS];
     cf__word     loads;   /* changes when a load has ended */
@@ -7299,6 +7307,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
+    cf__store_relaxed(&slot->delay, 0);
     cf__store_relaxed(&slot->place, 0);
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
@@ -7306,6 +7315,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
+    slot->given = slot->timeout > 0 ? cf__now() : 0;
     slot->size = 0;
     slot->status = CF_WORKER_LOST;
     slot->code = 0;
@@ -7339,6 +7349,13 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
 }
 
+/* The only task of the desk is given now. See cf__lane_extend. */
+static void cf__lane_time(cf__lane *lane, cf_duration timeout)
+{
+    lane->due = lane->nominal = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    lane->exact = lane->late = false;
+}
+
 /* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes its
  * place: see cf__hub_load. */
 static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
@@ -7350,7 +7367,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     lane->given++;
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    if (cf__lane_load(lane) == 1) lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
     if (timeout > 0) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
@@ -7919,7 +7936,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         slot->tray = (uintptr_t)(tray - lane->trays);
         slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-        if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
+        if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
     } else if (status == CF_OK) { /* it goes back when the lane is buried */
         lane->unsent = true;
@@ -8191,6 +8208,23 @@ static void cf__manager_hear(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
 }
 
+#define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
+
+/* The deadline was set when the task was given; it counts from the task's start. Each way once, lest a
+ * worker that is out of its mind puts it off for ever. */
+static bool cf__lane_extend(cf__lane *lane, int64_t now)
+{
+    cf__slot *const slot = cf__lane_slot(lane, lane->head);
+    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
+    const bool extends = begun ? !lane->exact && exact > now : !lane->late;
+    if (!extends) return false;
+    lane->exact = begun;
+    lane->late = true;
+    lane->due = begun ? exact : now + CF__LATE;
+    return true;
+}
+
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
     if (lane->unrung) cf__lane_ring(hub, lane);
@@ -8200,6 +8234,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
         if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
+        if (cf__lane_extend(lane, now)) return;
         cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
         if (cf__lane_has_ended(lane)) return;
         lane->verdict = CF_TASK_TIMEOUT;
