@@ -1,8 +1,8 @@
 /* cc -std=c11 -O2 -I. examples/eventloop_libuv.c -o eventloop_libuv `pkg-config --cflags --libs libuv` -pthread */
 
 /*
- * libuv's loop: the descriptor of the results is one more handle beside standard input and a timer,
- * and nothing blocks but the loop itself. eventloop_poll.c and eventloop_glib.c are the same program
+ * libuv's loop: the descriptor of the results is one more handle beside standard input and a timer;
+ * nothing blocks but the loop itself. eventloop_poll.c and eventloop_glib.c are the same program
  * (begin reading at run). In Python:
  *
  *     line = await loop.run_in_executor(pool, factorize, word)

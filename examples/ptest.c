@@ -1,10 +1,10 @@
 /* cc -std=c11 -O2 -I. examples/ptest.c -o ptest -pthread */
 
 /*
- * A test runner to keep: every test has a worker process to itself, several run at a time, and one that
- * crashes, hangs, leaks or eats all memory hurts nobody else. Write your tests in place of those below,
- * or into a file of their own: cc -DTESTS='"my_tests.c"' ... It prints TAP, as the tests end (so
- * compare by `LC_ALL=C sort`). In Python one dead worker breaks the whole ProcessPoolExecutor.
+ * A test runner to keep: each test has a worker process to itself, several run at a time, and one
+ * that crashes, hangs, leaks or eats all memory hurts nobody else. Write your tests in place of
+ * those below, or into a file of their own: cc -DTESTS='"my_tests.c"' ... It prints TAP, as they end
+ * (compare by `LC_ALL=C sort`). In Python one dead worker breaks the whole ProcessPoolExecutor.
  */
 #define CFUTURES_POSIX
 #define CFUTURES_IMPLEMENTATION
@@ -34,8 +34,8 @@ static const char usage[] =
 
 /* ------------------------------------------------------------------ tests
  *
- * A test ends well by returning, and CHECK ends it where something does not hold. It may also have to
- * end in another way: with another status of its future, by a signal, or with an exit status + 256. */
+ * A test ends well by returning; CHECK ends it where something does not hold. It may also have to
+ * end otherwise: as a future with another status, by a signal, or with an exit status (+ 256). */
 
 struct test {
     const char *name;

@@ -24,7 +24,7 @@ must "$name reads a file" prints_factors "$loop <$out/numbers"
 must "$name reads a pipe" prints_factors "tr '\n' ' ' <$out/numbers | $loop -j 3"
 
 # Errors cost their own line, and the exit status.
-wrong='x 12x -3 18446744073709551616 000000000000000000000000000000000000000000000000000000000000000012'
+wrong="x 12x -3 18446744073709551616 $(printf '%070d' 12)"
 reports_errors() {
     echo "6 $wrong 18446744073709551615" >"$out/numbers.wrong"
     within 60 "$loop" <"$out/numbers.wrong" >"$out/$name.out" 2>"$out/$name.err"
@@ -42,8 +42,8 @@ must "$name refuses no workers" refuses -j 0
 must "$name refuses an argument" refuses 7
 must "$name has a --help" sh -c "$loop --help | grep -q '^usage: $name '"
 
-# A conversation: each answer comes before the next question, though all the while one worker is busy
-# with a prime that takes it most of a second.
+# A conversation: each answer comes before the next question, though all the while one worker is
+# busy with a prime that takes it most of a second.
 converses() {
     rm -f "$out/questions" "$out/answers"
     mkfifo "$out/questions" "$out/answers" || return

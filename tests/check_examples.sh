@@ -1,8 +1,8 @@
 #!/bin/sh
 # Compiles each example by the command of its own first line, with strict warnings, runs it without
 # arguments, and compares what it prints with its last comment, where that says "Expected output".
-# Where there is a tests/check_<name>.sh (up to a _ in the name), it then tries the program further. An
-# example whose library is missing is skipped, and named.
+# Where there is a tests/check_<name>.sh (up to a _ in the name), that tries the program further.
+# An example whose library is missing is skipped, and named.
 #     sh tests/check_examples.sh [name]          all examples, or one
 #     sh tests/check_examples.sh build [name]    only compiles, with CFLAGS, into build/examples/
 . tests/lib.sh
@@ -12,8 +12,8 @@ command_of() {
     sed -n "1s|^/\* cc \(.*\) -o [^ ]*\(.*\) \*/\$|$CC \1 $3 -o $2\2 $LDFLAGS|p" "$1"
 }
 
-# missing_of FILE PROBE: the libraries that its command names, by -l or `pkg-config`, if they cannot be
-# linked here. PROBE is the program with which this is tried.
+# missing_of FILE PROBE: the libraries that its command names, by -l or `pkg-config`, if they cannot
+# be linked here. PROBE is the program with which this is tried.
 missing_of() {
     libraries=$(sed -n '1s|^/\* cc .* -o [^ ]* \(.*\) \*/$|\1|p' "$1")
     case $libraries in *'`'* | *-l*) ;; *) return ;; esac
