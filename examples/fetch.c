@@ -192,7 +192,7 @@ static bool parse_command(int argc, char **argv) {
             return false;
         }
     }
-    return workers >= 1 && workers <= 1000 && timeout > 0 && timeout <= 1e6;
+    return directory[0] != '\0' && workers >= 1 && workers <= 1000 && timeout > 0 && timeout <= 1e6;
 }
 
 static void catch_signal(int number) {

@@ -3,8 +3,8 @@
 /*
  * A test runner to keep: each test has a worker process to itself, several run at a time, and one
  * that crashes, hangs, leaks or eats all memory hurts nobody else. Write your tests in place of
- * those below, or into a file of their own: cc -DTESTS='"my_tests.c"' ... It prints TAP, as they end
- * (compare by `LC_ALL=C sort`). In Python one dead worker breaks the whole ProcessPoolExecutor.
+ * those below, or into a file of their own: cc -DTESTS='"my_tests.c"' ... It prints TAP as they
+ * end; `LC_ALL=C sort` to compare. In Python, one dead worker breaks the ProcessPoolExecutor.
  */
 #define CFUTURES_POSIX
 #define CFUTURES_IMPLEMENTATION

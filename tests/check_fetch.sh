@@ -72,6 +72,7 @@ refuses() {
 }
 must "$name refuses no workers" refuses -j 0
 must "$name refuses half a number" refuses -t 1s
+must "$name refuses a directory without a name" refuses -o ''
 must "$name refuses a wrong option" refuses -x
 must "$name has a --help" sh -c "$fetch --help | grep -q '^usage: fetch '"
 must "$name cannot write into nothing" fetches 1 -o "$out/no/where" "$url/bytes/10/a"
