@@ -7,116 +7,396 @@
  *
  * and a plain #include "cfutures.h" wherever else you need it. Nothing to link: cc -std=c11 prog.c
  * (with -pthread where the C library still keeps threads apart: glibc before 2.34, the BSDs).
- * `grep '>>' cfutures.h` is the map of this file.
+ * `grep '>>' cfutures.h` is the map of this file; `make man` turns its comments into manual pages.
  *
  * ---------------------------------------------------------------------------------------------
  * MANUAL                                                                              >>manual
  * ---------------------------------------------------------------------------------------------
  *
- * Quick start
+ * QUICK START
+ *
+ * A task is a function, an executor runs it, and a future is where its result will be.
+ *
+ *     #define CFUTURES_IMPLEMENTATION
+ *     #include "cfutures.h"
+ *     #include <stdio.h>
  *
  *     static int square(cf_task *task, void *arg)
  *     {
  *         int n = *(int *)arg;
+ *         if (n > 46340) return cf_task_fail(task, 1, "%d is too big", n);
  *         n *= n;
  *         return cf_task_return(task, &n, sizeof n);
  *     }
  *
  *     int main(void)
  *     {
+ *         const int numbers[3] = {2, 50000, 3};
  *         cf_executor *pool = cf_thread_pool_new(NULL, NULL);
- *         cf_future *future = cf_executor_submit(pool, square, CF_VALUE(int, 7));
+ *
+ *         cf_future *future =
+ *             cf_executor_submit(pool, square, CF_VALUE(int, 7));
  *         const int *result = cf_future_result(future, CF_FOREVER, NULL);
  *         if (result != NULL) printf("%d\n", *result);
+ *         else printf("failed: %s\n", cf_future_error_message(future));
  *         cf_future_release(future);
- *         cf_executor_close(pool);
+ *
+ *         cf_map_iter *squares =
+ *             cf_executor_map(pool, square, numbers, 3, sizeof(int), NULL);
+ *         for (int i = 0; i < 3; i++) {
+ *             const int *next = cf_map_next(squares, NULL);
+ *             if (next != NULL) printf("%d\n", *next);
+ *             else printf("failed: %s\n", cf_map_error_message(squares));
+ *         }
+ *         cf_map_close(squares);
+ *
+ *         cf_executor_close(pool); // waits for all tasks
+ *         return 0;
  *     }
  *
- * From Python
+ * It prints 49, 4, "failed: 50000 is too big" and 9. Nothing is checked but the results: a pool
+ * that could not be made is NULL, and everything that is asked of NULL says so in the end.
  *
- *     ThreadPoolExecutor(...)          cf_thread_pool_new       close it with cf_executor_close
- *     ProcessPoolExecutor(...)         cf_process_pool_new      the same, with CFUTURES_POSIX
- *     with executor:                   cf_executor_close        (the end of the block)
- *     executor.submit(f, x)            cf_executor_submit       release the future
- *     executor.map(f, xs)              cf_executor_map          close the iterator
- *     list(executor.map(f, xs))        cf_executor_map_array    nothing to free
- *     executor.shutdown(...)           cf_executor_shutdown
- *     future.result(t)                 cf_future_result         valid while you hold the future
- *     future.exception(t)              cf_future_wait, cf_future_error_code / _error_message
- *     future.cancel() / .done() ...    cf_future_cancel, cf_future_done, ...
- *     future.add_done_callback(f)      cf_future_add_done_callback
- *     Future(), set_result(), ...      cf_future_new, cf_future_set_result, ...
- *     wait(fs, t, FIRST_COMPLETED)     cf_wait
- *     as_completed(fs, t)              cf_as_completed, _next, _close
+ * To take results in the order in which they come:
  *
- * Ownership
+ *     cf_status status;
+ *     size_t index; // of the future, in the array
+ *     cf_as_completed_iter *iter =
+ *         cf_as_completed(futures, count, 5 * CF_SECOND);
+ *     for (cf_future *next;
+ *          (next = cf_as_completed_next(iter, &index, &status)) != NULL;)
+ *         if (cf_future_wait(next, 0) != CF_OK)
+ *             fprintf(stderr, "%zu failed: %s\n", index,
+ *                     cf_future_error_message(next));
+ *     if (status != CF_END) // most likely CF_TIMEOUT
+ *         fprintf(stderr, "%zu left: %s\n", cf_as_completed_remaining(iter),
+ *                 cf_strerror(status));
+ *     cf_as_completed_close(iter);
  *
- *     submit, submit_with, submit_many, cf_future_new and cf_future_retain give you one reference
- *     each; give it back with cf_future_release, at any time, also before the task has run. A
- *     future may outlive its executor. Results and messages live as long as your reference.
- *     Arguments: arg_size > 0 copies them; arg_size 0 passes your pointer, and free_arg (see
- *     cf_submit_options) is then called exactly once, whatever happens to the task. Iterators
- *     only borrow futures. Every *_new, cf_executor_map and cf_as_completed has one *_close.
+ * FROM PYTHON
  *
- * Errors
+ * A method of a class is cf_<class>_<method>, a function of the module cf_<function>. Exceptions
+ * are values of cf_status, where the names of Python's stand too.
  *
- *     A task fails by returning non-zero; `return cf_task_fail(task, code, "why %s", x)` says why.
- *     The future then ends with CF_TASK_FAILED, its code and its message. A failed future that is
- *     dropped without a look calls on_unread_error, so that errors need not vanish.
- *     A NULL executor or iterator is legal everywhere: the call answers CF_INVALID.
+ *     Python                         C                            differs; who frees
+ *     -----------------------------  ---------------------------  -------------------------------
+ *     ThreadPoolExecutor(n)          cf_thread_pool_new           yours: cf_executor_close
+ *     ProcessPoolExecutor(n)         cf_process_pool_new          yours: cf_executor_close; needs
+ *                                                                 CFUTURES_POSIX
+ *     InterpreterPoolExecutor(n)     none                         threads of C share everything,
+ *                                                                 and run in parallel anyway
+ *     (submit that runs the call)    cf_inline_executor_new       yours: cf_executor_close
+ *     max_workers=,                  max_workers and name of      0 and NULL are the defaults
+ *       thread_name_prefix=          cf_pool_options
+ *     initializer=, initargs=        `initializer`, `worker_arg`  returns a status; there is a
+ *                                                                 finalizer too
+ *     mp_context=                    `start_method`               a zygote that forks, or spawn
+ *     max_tasks_per_child=           the same                     with every start method
+ *     with executor:                 cf_executor_close            the end of the block: waits for
+ *                                                                 all tasks, frees the executor
+ *     executor.submit(f, x)          cf_executor_submit           the future is yours:
+ *                                                                 cf_future_release. Refused, it
+ *                                                                 is done, and says why
+ *     (deadline of a task)           cf_executor_submit_with      and a destructor of its argument
+ *     [submit(f, x) for x in xs]     cf_executor_submit_many      each future is yours
+ *     executor.map(f, xs)            cf_executor_map,             yours: cf_map_close. A result
+ *                                    cf_map_next                  lives until the next call; an
+ *                                                                 error ends its item alone
+ *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
+ *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
+ *       cancel_futures=True)                                      nothing
+ *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
+ *       kill_workers()                                            still to be closed
+ *     return x                       cf_task_return               copied; or without a copy:
+ *                                                                 cf_task_result_buffer,
+ *                                                                 cf_task_return_owned
+ *     raise Error("...")             cf_task_fail                 return what it returns; the
+ *                                                                 message is copied
+ *     future.result(timeout)         cf_future_result             lives as long as your reference
+ *     future.exception(timeout)      cf_future_wait,              the same
+ *                                    cf_future_error_code,
+ *                                    cf_future_error_message
+ *     future.cancel()                cf_future_cancel             done at once for every observer;
+ *                                                                 a running task is asked to stop
+ *     future.cancelled(),            cf_future_cancelled,         never block
+ *       running(), done()            cf_future_running,
+ *                                    cf_future_done
+ *     future.add_done_callback(f)    cf_future_add_done_callback  `user` stays yours
+ *     repr(future)                   cf_future_repr               into a buffer of yours
+ *     Future()                       cf_future_new                a promise; yours
+ *     set_result, set_exception      cf_future_set_result,        copied; only for promises
+ *                                    cf_future_set_error
+ *     set_running_or_notify_cancel   cf_future_ + the same name   false where it was cancelled
+ *     wait(fs, timeout,              cf_wait                      a count, and flags in an array
+ *       return_when)                                              of yours
+ *     as_completed(fs, timeout)      cf_as_completed,             yours: cf_as_completed_close;
+ *                                    cf_as_completed_next         the futures are borrowed
+ *     asyncio.wrap_future(future)    cf_as_completed_fd           a descriptor for any event loop
+ *     os.process_cpu_count()         cf_cpu_count                 knows cgroup quotas too
  *
- * Timeouts
+ * OWNERSHIP
  *
- *     Nanoseconds (CF_SECOND, CF_MILLISECOND, ...) on a clock that no clock change moves, counted
- *     from the call. As a parameter 0 polls and CF_FOREVER waits; in an options struct 0 is "none".
+ * - What you make you end: an executor by cf_executor_close, a future by cf_future_release, an
+ *   iterator by cf_map_close or cf_as_completed_close. NULL is fine for each of them.
+ * - A future is reference counted. Each submit, cf_future_new and cf_future_retain give you one
+ *   reference; give it back whenever you like. Giving it back early does not disturb the task.
+ *   A future may outlive its executor.
+ * - Results and messages belong to their future, and live as long as your reference; those of a
+ *   map live until the next cf_map_next.
+ * - An argument with arg_size > 0 is copied (CF_VALUE, CF_STRING), so a local variable may die.
+ *   With arg_size 0 the pointer itself is passed (CF_POINTER): what it points to has to live until
+ *   the task has ended. `free_arg` of cf_submit_options is then called exactly once, whatever
+ *   happens to the task, and before anybody can see the future done.
+ * - Iterators, callbacks and hooks are lent their futures; cf_future_retain keeps one.
+ * - Options are copied by the call. What their pointers `worker_arg` and `user` lead to stays
+ *   yours: `worker_arg` until the executor is closed, `user` of cf_pool_options until its last
+ *   future is released, `user` of a callback until it was called.
  *
- * Threads
+ * ERRORS
  *
- *     Executors and futures may be used by any number of threads at once. An iterator (map,
- *     as_completed) belongs to one thread at a time. A cf_task belongs to its task. No user code
- *     (task, callback, free function, initializer, hook) ever runs under a lock of the library.
- *     What was written before submit is seen by the task; what the task wrote is seen by whoever
- *     saw it done. Nothing here may be called from a signal handler.
+ * A function that makes or fetches something returns it, or NULL, and its last parameter, which may
+ * be NULL, says why. A NULL executor or iterator may be passed on: the call answers CF_INVALID, so
+ * one check where the results are read is enough. A task fails by returning non-zero; `return
+ * cf_task_fail(task, code, "why %s", x)` says why. Then the future ends with CF_TASK_FAILED, with
+ * code and message. cf_strerror has a sentence for each status, which says what to do about it.
  *
- * Waiting inside a task
+ * A failed future that is dropped without a look calls `on_unread_error` of cf_pool_options, so
+ * that errors need not vanish. The library prints nothing, aborts nothing, and leaves errno alone.
  *
- *     is safe. A worker that waits for a future of its own pool which has not started runs it at
- *     once, on its own stack; so nested submits never hang, with one worker too. A wait that could
- *     never end, because the tasks wait for each other in a circle, returns CF_DEADLOCK. Do not
- *     hold a mutex across a wait if the awaited task takes it.
+ * TIMEOUTS
  *
- * Processes (with CFUTURES_POSIX)
+ * Nanoseconds, counted from the call, on a clock that no clock change moves: 5 * CF_SECOND. As a
+ * parameter 0 polls and CF_FOREVER waits; in an options struct 0 means that there is none. When the
+ * event and the deadline meet, the event wins. A wait that times out disturbs nothing: the task
+ * goes on. The timeout of a task itself (cf_submit_options) is another thing, and another status:
+ * CF_TASK_TIMEOUT.
  *
- *     cf_process_pool_new makes an executor of worker processes: a task that crashes or that has to be
- *     killed costs its own future (CF_WORKER_LOST, CF_TASK_TIMEOUT) and nothing else. Arguments and
- *     results are bytes; a pointer (arg_size 0) means what it meant when the pool was made, or, under
- *     CF_START_SPAWN, nothing: it is an integer there. Make the pool early, before threads and big
- *     allocations: workers are forks of the process as it was then. Callbacks run on one manager
- *     thread. Workers ignore SIGINT and read from the null device; nothing of the pool survives its host.
+ * THREADS
  *
- * Build options (define them for the file with CFUTURES_IMPLEMENTATION)
+ * What may be called on the same object:
  *
- *     CFUTURES_POSIX        adds process pools and cf_as_completed_fd, and takes POSIX threads; define
- *                           it wherever you include the header
- *     CFUTURES_PTHREADS     POSIX threads instead of C11 <threads.h> (chosen by itself where
- *                           <threads.h> is missing, and under ThreadSanitizer)
- *     CFUTURES_NO_FUTEX     park on mutex and condition variable on Linux too
- *     CFUTURES_STATIC       everything is static: for a single C file
- *     CFUTURES_API          what stands before each declaration; default: extern
- *     CFUTURES_MALLOC(n)    and CFUTURES_FREE(p): another allocator (both or none; thread-safe)
- *     CFUTURES_ASSERT(x)    checks for misuse; default: none. Try -DCFUTURES_ASSERT=assert
+ *     object and call                  by several threads at once?
+ *     ===============================  =====================================
+ *     executor: submit, submit_with,   yes; also by tasks, callbacks and
+ *       submit_many, map, map_array,   free functions
+ *       stats, shutdown, kill_workers
+ *     executor: close                  yes, as the last call of all
+ *     future: everything               yes, by whoever holds a reference
+ *     promise: set_result, set_error   yes; the first one counts
+ *     cf_wait                          yes
+ *     as_completed and map iterators   by one thread at a time
+ *     cf_task                          by its task alone, until it returns
+ *     anything, in a signal handler    no
  *
- * Platforms
+ * Who sees what:
  *
- *     C11 with atomics and either <threads.h> or POSIX threads. On Linux threads sleep on futexes.
- *     With C11 threads there is no way to set a stack size (stack_size is refused), and outside
- *     Linux deadlines follow TIME_UTC, the only clock that C11 has.
+ *     written before                            is seen by
+ *     ========================================  =========================
+ *     submit, map                               the task
+ *     the task returns; set_result, set_error   whoever sees it done
+ *     free_arg returns                          whoever sees it done
+ *     shutdown returns CF_OK                    the caller: no task, call-
+ *                                               back, finalizer or free
+ *                                               function runs any more
  *
- * Differences from Python, on purpose
+ * No code of yours (task, callback, free function, initializer, hook) ever runs under a lock of
+ * the library, so it may call whatever it likes. It has to return: longjmp, exceptions and the end
+ * of the thread may not cross it. Threads of a pool have their signals blocked, so that the
+ * handlers of the program run in its own threads (with POSIX threads; C11 knows no signal masks).
  *
- *     A cancelled future is done for every observer at once. Deadlines run from the call, not from
- *     the first look. Errors do not end a map (see stop_on_error). Waiting inside a task does not
- *     hang. Shutdown has a deadline. Queues can be bounded. Nothing runs at exit: close your pools.
+ * WAITING IN TASKS
+ *
+ * Tasks may submit to their own pool and wait for the result, also with a single worker.
+ *
+ * - A worker that waits for a future of its own pool that has not started runs that task itself, on
+ *   its own stack: exactly the one it waits for, never a stranger. So do not hold a mutex across a
+ *   wait if the awaited task takes it. Many tasks deep, another thread goes on in its name.
+ * - When tasks wait for each other in a circle, across executors too, the wait that closes it
+ *   returns CF_DEADLOCK, and the others get on with that task's outcome. A wait with a finite
+ *   timeout breaks a circle by itself, and a promise is never part of one.
+ * - A task that a wait has begun is run to its end, even if that outlasts a finite timeout; a wait
+ *   with timeout 0, or whose deadline has passed, begins none.
+ * - A worker that submits to its own full queue runs the task at once instead of blocking. One that
+ *   shuts its own pool down gets CF_DEADLOCK instead of waiting for itself.
+ * - Callbacks of a process pool run on its manager thread: waiting there for a future of the same
+ *   pool is CF_DEADLOCK, and submitting to its full queue CF_QUEUE_FULL.
+ *
+ * A running task cannot be interrupted, unless it runs in a process of its own: cf_future_cancel,
+ * its deadline, or the end of the map that it belongs to only ask. It sees that by
+ * cf_task_stop_requested.
+ *
+ * PROCESSES
+ *
+ * With CFUTURES_POSIX defined, cf_process_pool_new makes an executor of worker processes. One word
+ * changes in the program; everything else stays the same.
+ *
+ * What crosses: bytes, through shared memory. A result of more than about a kilobyte is read where
+ * the worker wrote it. A pointer (arg_size 0, worker_arg, or one inside the argument) means in the
+ * worker what it meant when the pool was made: memory from before is there, as it was then. What a
+ * task writes elsewhere than into its result stays in its worker.
+ *
+ * How they start: cf_process_pool_new forks one zygote, which has a single thread and forks the
+ * workers when there is work, and their successors. So make the pool early: before other threads,
+ * which may hold locks at that moment that nobody will ever give back in the workers; before big
+ * allocations, whose page tables a fork copies; and before files and sockets are opened that
+ * workers should not hold open. With CF_START_SPAWN (Linux) the zygote is this program started
+ * anew: no memory is inherited, pointers are mere integers, and cf_process_main(argc, argv) has to
+ * be the first statement of main. Tasks may be static functions, but must lie in the executable
+ * itself, not in a shared library.
+ *
+ * Crashes: a worker that dies costs the task that it was running, whose future ends with
+ * CF_WORKER_LOST and says "worker 4711 was killed by signal 11 (SIGSEGV)". Of a chunk of a map only
+ * the item that ran is lost. Tasks that had not started run elsewhere, and another worker takes its
+ * place when there is work for it. Only workers that die again and again while they start break the
+ * pool in the end: CF_BROKEN.
+ *
+ * Deadlines: a task that runs for longer than its `timeout` is killed, by SIGTERM and after
+ * `kill_grace` by SIGKILL. Its future ends with CF_TASK_TIMEOUT when the worker is dead. A complete
+ * result wins over the death or the deadline that follows it. cf_executor_kill_workers ends all.
+ *
+ * In a worker signals have their default actions and are not blocked; SIGINT is ignored, so that
+ * Ctrl-C is the program's own business. Standard input is the null device. stdout and stderr are
+ * flushed after each task; other streams are not, and a worker ends by _exit. Executors of the
+ * program answer CF_FORKED there, and cf_task_executor is NULL. Limits of memory or CPU time are
+ * set by the initializer (setrlimit).
+ *
+ * The program is left alone: no signal handler, no waiting for children that are not the library's,
+ * no SIGPIPE, every descriptor closed on exec. It may ignore SIGCHLD, or reap all its children.
+ * When it dies, however it dies, zygote and workers die too. In a child that it forks itself, its
+ * executors answer CF_FORKED instead of hanging, and cf_executor_close frees their memory.
+ *
+ * Workers isolate crashes. They are no sandbox: they have all the rights of the program.
+ *
+ * EVENT LOOPS
+ *
+ * cf_as_completed_fd gives a descriptor that is readable whenever cf_as_completed_next would not
+ * block. Watch it with poll, epoll, libuv or GLib; each time it is readable, one call of
+ * cf_as_completed_next takes a future, or says that time is up or nothing is left.
+ * cf_as_completed_add puts more futures in. Where there are no descriptors, callbacks tell:
+ * cf_future_add_done_callback.
+ *
+ * BUILD OPTIONS
+ *
+ * Macros, to be defined before the include; the second column says in which file.
+ *
+ *     macro                     where               meaning
+ *     ------------------------  ------------------  ---------------------------------------------
+ *     CFUTURES_IMPLEMENTATION   one C file          the functions themselves; not in C++, which
+ *                                                   can only include the declarations
+ *     CFUTURES_STATIC           with it             every function is static, so that several
+ *                                                   files may have an implementation of their own
+ *     CFUTURES_API              every file          what stands before each function, for example
+ *                                                   __declspec(dllexport); default: extern
+ *     CFUTURES_POSIX            every file that     cf_process_pool_new and what goes with it,
+ *                               wants it, and the   and cf_as_completed_fd; threads are POSIX
+ *                               implementation      threads
+ *     CFUTURES_PTHREADS         implementation      POSIX threads instead of <threads.h>; chosen
+ *                                                   by itself where there is none, and under
+ *                                                   ThreadSanitizer
+ *     CFUTURES_NO_FUTEX         implementation      sleep on a mutex and a condition variable, on
+ *                                                   Linux too
+ *     CFUTURES_MALLOC(size),    implementation      another allocator, thread-safe and aligned for
+ *       CFUTURES_FREE(ptr)                          any type; both or none
+ *     CFUTURES_ASSERT(cond)     implementation      is told of misuse that no status can report;
+ *                                                   default: nothing. Include <assert.h> and try
+ *                                                   -DCFUTURES_ASSERT=assert
+ *     CFUTURES_TEST_POINT(id)   implementation      for tests: where a race could open; default:
+ *                                                   nothing
+ *     CFUTURES_TEST_ATOMIC(w),  implementation      for tests: tell a race checker of each atomic
+ *       CFUTURES_TEST_RELEASE,                      access, of what is released and of what is
+ *       CFUTURES_TEST_ACQUIRE                       acquired; default: nothing; all or none
+ *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at p
+ *       n)                                          that another process has written; default:
+ *                                                   nothing
+ *
+ * PLATFORMS
+ *
+ * C11 with <stdatomic.h>, and either <threads.h> or POSIX threads. The declarations alone are C++11
+ * too. On Linux threads sleep on futexes and deadlines follow the monotonic clock, without any
+ * feature macro. Elsewhere they sleep on mutexes and condition variables, and with C11 threads
+ * deadlines follow TIME_UTC, the only clock that C11 has; POSIX threads follow the monotonic clock.
+ * With C11 threads `stack_size` is refused, since there is no way to set it.
+ *
+ * Tested on Linux, x86-64, with glibc and musl, gcc and clang. The code asks nothing particular of
+ * a processor. It has branches for macOS and the BSDs, where it was not run yet; none for Windows.
+ * A thread of musl has a stack of 128 KiB: set `stack_size` there for tasks that need more.
+ *
+ * DIFFERENCES FROM PYTHON
+ *
+ * On purpose, each for a reason:
+ *
+ *     Python                         here, and why
+ *     -----------------------------  ------------------------------------------------------------
+ *     wait and as_completed do not   A cancelled future is done for every observer at once, so no
+ *       see a cancelled future until wait hangs on what will never run.
+ *       a worker picks it up
+ *     as_completed's timeout begins  From the call, as documented there: an absolute deadline does
+ *       with the first next()        not move because somebody looks late.
+ *     result() may return before     The same: results do not wait for callbacks. Release in the
+ *       the callbacks have run       callback what only the callback needs.
+ *     one dead worker process        It costs its own task, and is replaced. `break_on_crash` of
+ *       breaks the pool              cf_pool_options gives Python's rule.
+ *     queued calls of a process      CF_STATE_RUNNING means that the function has started: until
+ *       pool are "running", and can  then cf_future_cancel works.
+ *       not be cancelled
+ *     executor calls in a worker     They answer CF_FORKED, because an error can be found and a
+ *       process hang                 hang can not.
+ *     map ends at the first error    The error belongs to its item, and the rest is delivered;
+ *       (until 3.15)                 `stop_on_error` of cf_map_options ends it.
+ *     wait() checks return_when      A bad value is refused before anything else: the answer is 0.
+ *       only if it has to block
+ *     waiting for one's own pool     Runs the awaited task, or says CF_DEADLOCK.
+ *       may hang
+ *     errors that nobody asks for    `on_unread_error` of cf_pool_options hears of them.
+ *       vanish
+ *     shutdown() waits for ever,     It takes a timeout and may be asked again; and there is
+ *       or not at all                cf_executor_kill_workers.
+ *     map over a pool that is shut   Items that could not be submitted fail with CF_SHUTDOWN: no
+ *       down ends early, silently    silence.
+ *     submit never blocks            The same by default; `queue_limit` and `on_full` of
+ *                                    cf_pool_options bound the memory that a fast producer takes.
+ *     one TimeoutError               CF_TIMEOUT is the caller's patience, CF_TASK_TIMEOUT the
+ *                                    task's own deadline: they call for different reactions.
+ *     submit raises                  It always returns a future, so errors are handled in one
+ *                                    place: where results are read.
+ *     pools end at exit              Nothing runs at exit: a library in a plugin can not know when
+ *                                    that is. Close your pools.
+ *     chunksize means nothing to     It works for both, and errors, deadlines and progress stay
+ *       threads                      those of each item.
+ *     the interpreter lock           There is none: threads run in parallel. Take processes for
+ *                                    isolation, for killing, and for code that is not thread-safe.
+ *
+ * COSTS
+ *
+ * Orders of magnitude on a desktop processor; `make bench` measures them on yours.
+ *
+ *     what                           costs              because
+ *     -----------------------------  -----------------  -----------------------------------------
+ *     a task, one of many            0.1 to 1 us        one object of 96 bytes, reused; a lock
+ *     the same by map_array          some ns an item    no object at all: workers share the range
+ *     submit, wait for it, again     1 us               where a CPU is free to spin, up to 20 us
+ *     the same, workers asleep       10 to 50 us        what the system takes to wake a thread
+ *     fork-join inside a task        some 10 ns         nobody is woken: see WAITING IN TASKS
+ *     argument or result             nothing, or one    up to 32 bytes lie inside the future, an
+ *                                    malloc             argument beside options up to 16
+ *     cf_wait, as_completed on n     O(n)               one node a future, delivered once
+ *     as_completed, the next one     O(1)               it arrives, nobody searches
+ *     a thread                       30 us              once for each worker, on demand
+ *     a process pool                 one fork           0.2 ms, more for a big process
+ *     a task in a process            some us            shared memory, and no system call while
+ *                                                       both sides are awake
+ *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
+ *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
+ *
+ * LIMITS
+ *
+ * - In a thread pool a task that crashes takes the program with it.
+ * - A thread cannot be interrupted: a task that never returns blocks its worker, and the close.
+ * - Workers stay until the shutdown; a pool does not shrink. There are no priorities and no timers.
+ * - Tasks may not be waited for in a signal handler; nothing may be called there.
+ * - Everything may be cancelled but what runs. Running items of a map that is closed go on to their
+ *   end, and cf_map_close does not wait for them.
+ * - It is version 0.1.0: names may be added, but none changes its meaning.
  */
 
 #if defined(CFUTURES_IMPLEMENTATION) && !defined(__cplusplus) && !defined(_DEFAULT_SOURCE)
@@ -155,38 +435,79 @@ extern "C" {
 #define CFUTURES_VERSION_PATCH 0
 #define CFUTURES_VERSION_STRING "0.1.0"
 
-/* cf_version -- the version that was compiled in, "0.1.0". */
+/* cf_version -- the version of the library, "0.1.0".
+ * Python: none.
+ * Returns a static string, never NULL.
+ * Threads: any. Blocks: never.
+ * Note: CFUTURES_VERSION_STRING is the version of the declarations; where the two differ, the
+ *   object file comes from another header. */
 CFUTURES_API const char *cf_version(void);
 
 /* ---------------------------------------------------------------------------------------------
  * status                                                                              >>status
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_status -- how a call went, or how a future ended.
+ * Errors are negative. In brackets what Python raises.
+ * CF_OK: it went well.
+ * CF_END: an iterator has nothing more (StopIteration).
+ * CF_TIMEOUT: the wait ran out; nothing is disturbed, the task goes on (TimeoutError).
+ * CF_CANCELLED: it was cancelled, and never ran (CancelledError).
+ * CF_TASK_FAILED: the task returned non-zero: see its code and its message (its exception).
+ * CF_TASK_TIMEOUT: the task ran for longer than its own `timeout` (none).
+ * CF_WORKER_LOST: its worker process died under it: see the message (BrokenProcessPool).
+ * CF_BROKEN: the pool is broken for good: an initializer failed, no worker process can be started,
+ *   or one died under `break_on_crash` (BrokenExecutor).
+ * CF_SHUTDOWN: submitted after the shutdown (RuntimeError).
+ * CF_QUEUE_FULL: refused by a bounded queue (none).
+ * CF_DEADLOCK: to wait here could never end (none: it hangs).
+ * CF_INVALID_STATE: an end for a future that has one, or that an executor owns (InvalidStateError).
+ * CF_INVALID: an argument is NULL or out of range (ValueError).
+ * CF_NO_MEMORY: out of memory (MemoryError).
+ * CF_SYSTEM: the system refused a thread, a process, memory to share or a descriptor (OSError).
+ * CF_FORKED: the executor belongs to the parent of this process (none: it hangs).
+ * Note: a negative number is not an errno; cf_strerror has the words. */
 typedef enum cf_status {
     CF_OK            = 0,
-    CF_END           = 1,   /* an iterator has nothing more          Python: StopIteration      */
-    CF_TIMEOUT       = -1,  /* the wait ran out; nothing is disturbed        TimeoutError       */
-    CF_CANCELLED     = -2,  /* it never ran                                  CancelledError     */
-    CF_TASK_FAILED   = -3,  /* the task returned non-zero                    its exception      */
-    CF_TASK_TIMEOUT  = -4,  /* the task's own deadline ended it              none               */
-    CF_WORKER_LOST   = -5,  /* its worker process died under it              none (pool breaks) */
-    CF_BROKEN        = -6,  /* initializer failed, or no worker can start    BrokenExecutor     */
-    CF_SHUTDOWN      = -7,  /* submitted after shutdown                      RuntimeError       */
-    CF_QUEUE_FULL    = -8,  /* refused by a bounded queue                    none               */
-    CF_DEADLOCK      = -9,  /* waiting here could never end                  none (hangs)       */
-    CF_INVALID_STATE = -10, /* set twice, or on a cancelled future           InvalidStateError  */
-    CF_INVALID       = -11, /* an argument is out of range                   ValueError         */
-    CF_NO_MEMORY     = -12, /*                                               MemoryError        */
-    CF_SYSTEM        = -13, /* the system refused a thread, process or fd    OSError            */
-    CF_FORKED        = -14  /* this executor belongs to the parent process   none (hangs)       */
+    CF_END           = 1,
+    CF_TIMEOUT       = -1,
+    CF_CANCELLED     = -2,
+    CF_TASK_FAILED   = -3,
+    CF_TASK_TIMEOUT  = -4,
+    CF_WORKER_LOST   = -5,
+    CF_BROKEN        = -6,
+    CF_SHUTDOWN      = -7,
+    CF_QUEUE_FULL    = -8,
+    CF_DEADLOCK      = -9,
+    CF_INVALID_STATE = -10,
+    CF_INVALID       = -11,
+    CF_NO_MEMORY     = -12,
+    CF_SYSTEM        = -13,
+    CF_FORKED        = -14
 } cf_status;
 
-/* cf_status_name -- "CF_TIMEOUT" for CF_TIMEOUT. Never NULL; a static string. */
+/* cf_status_name -- the name of a status, "CF_TIMEOUT" for CF_TIMEOUT.
+ * Python: type(exception).__name__
+ * status: any number; what is no status gives "CF_?".
+ * Returns a static string, never NULL.
+ * Threads: any. Blocks: never.
+ * Note: made for logs; cf_strerror is made for people. */
 CFUTURES_API const char *cf_status_name(cf_status status);
-/* cf_strerror -- one sentence that says what happened. Never NULL; a static string. */
+
+/* cf_strerror -- what a status means and what to do about it, in one sentence.
+ * Python: str(exception)
+ * status: any number; what is no status has a sentence too.
+ * Returns a static string, never NULL, without a full stop.
+ * Threads: any. Blocks: never.
+ * Note: cf_future_error_message knows better where the task said why, and falls back on this. */
 CFUTURES_API const char *cf_strerror(cf_status status);
 
-/* Nanoseconds, on a clock that no clock change moves. 0 polls, negative waits for ever. */
+/* cf_duration, CF_MICROSECOND, CF_MILLISECOND, CF_SECOND, CF_FOREVER -- a span of time.
+ * Nanoseconds, on a clock that no clock change moves. As a parameter 0 polls, and anything negative
+ * waits for ever; in an options struct 0 means that there is none, and so does anything negative.
+ * The longest is 292 years.
+ * Python: seconds as float; None.
+ * Note: a bare 5 is five nanoseconds: write 5 * CF_SECOND. */
 typedef int64_t cf_duration;
 #define CF_MICROSECOND ((cf_duration)1000)
 #define CF_MILLISECOND (1000 * CF_MICROSECOND)
@@ -197,368 +518,931 @@ typedef int64_t cf_duration;
  * types                                                                                >>types
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_executor, cf_future, cf_task, cf_map_iter, cf_as_completed_iter -- the library's objects.
+ * All are opaque.
+ * cf_executor: runs tasks: on threads, on processes, or in the caller. Ends by cf_executor_close.
+ * cf_future: where a result will be. Reference counted, may outlive its executor. Ends by the last
+ *   cf_future_release.
+ * cf_task: the running call, as the task sees it. Lives until the task returns.
+ * cf_map_iter: the results of a map, one after the other. Ends by cf_map_close.
+ * cf_as_completed_iter: futures in the order of their ends. Ends by cf_as_completed_close.
+ * Python: Executor, Future, none, and two generators. */
 typedef struct cf_executor          cf_executor;
-typedef struct cf_future            cf_future;  /* reference counted; may outlive its executor */
-typedef struct cf_task              cf_task;    /* the running call, seen from inside          */
+typedef struct cf_future            cf_future;
+typedef struct cf_task              cf_task;
 typedef struct cf_map_iter          cf_map_iter;
 typedef struct cf_as_completed_iter cf_as_completed_iter;
 
-/* A task. `arg` is the task's own copy of the argument (or the caller's pointer, see submit),
- * readable until the task returns. Return 0 for success; anything else fails the future with
- * that code. A task must return: longjmp, exceptions and thread exit may not cross it. */
+/* cf_task_fn, cf_initializer_fn, cf_finalizer_fn, cf_free_fn, cf_callback_fn -- functions of yours.
+ * cf_task_fn: a task. `arg` is its own copy of the argument, which it may change, or the pointer of
+ *   the submit call; readable until it returns. 0 is success; anything else fails the future with
+ *   that code.
+ * cf_initializer_fn: before the first task of each worker, in it; non-zero breaks the pool.
+ * cf_finalizer_fn: after the last task of each worker, in it.
+ * cf_free_fn: gets rid of an argument or of a result.
+ * cf_callback_fn: is told that a future is done; the future is lent, cf_future_retain keeps it.
+ * Python: any callable.
+ * Threads: each runs under no lock of the library, and may call what it likes.
+ * Note: all of them have to return. longjmp, C++ exceptions, and the end of the thread or of the
+ *   program may not cross them. A worker process may end itself: that costs its task. */
 typedef int  cf_task_fn(cf_task *task, void *arg);
-typedef int  cf_initializer_fn(void *arg); /* non-zero breaks the pool */
+typedef int  cf_initializer_fn(void *arg);
 typedef void cf_finalizer_fn(void *arg);
 typedef void cf_free_fn(void *ptr);
 typedef void cf_callback_fn(cf_future *future, void *user);
 
+/* cf_on_full -- what a submit does when `queue_limit` tasks wait already.
+ * CF_FULL_BLOCK: waits for room. A worker of the pool runs the task at once instead, since nobody
+ *   else might make room.
+ * CF_FULL_REJECT: the future is done, with CF_QUEUE_FULL.
+ * CF_FULL_CALLER_RUNS: the caller runs the task. Not for process pools.
+ * Python: none; its queues have no limit. */
 typedef enum cf_on_full { CF_FULL_BLOCK = 0, CF_FULL_REJECT, CF_FULL_CALLER_RUNS } cf_on_full;
+
+/* cf_start_method -- where worker processes come from.
+ * CF_START_FORK: a fork of this process as it is when the pool is made.
+ * CF_START_SPAWN: this program anew; needs cf_process_main, and Linux.
+ * Python: the mp_context "forkserver" with all modules loaded, and "spawn". */
 typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_method;
 
-/* One struct for both pools, so that threads become processes by changing one word.
- * Zero is every field's default; NULL options are all defaults. Copied by the call (but for the
- * bytes of `name`, which are copied too, shortened to what the system shows). */
+/* cf_pool_options -- what a pool is like, of threads or of processes.
+ * Zero is the default of each field, so `{.max_workers = 4}` sets one of them, and NULL options are
+ * all defaults. The struct is copied by the call.
+ * max_workers: at most so many, started on demand. 0: of threads min(32, cf_cpu_count() + 4), of
+ *   processes cf_cpu_count(). At most 2^20 threads.
+ * name: worker n is shown as "<name>_<n>" by ps, top and debuggers. Copied; cut to fit 15 bytes
+ *   with the number. NULL: "cf". Linux only; ignored elsewhere.
+ * initializer: called with worker_arg in every worker before its first task; non-zero breaks the
+ *   pool (CF_BROKEN). NULL: none.
+ * finalizer: called with worker_arg when a worker ends whose initializer went well; not in a
+ *   process that is killed or crashes. NULL: none.
+ * worker_arg: passed to both. Borrowed until the executor is closed; processes get the pointer.
+ * stack_size: bytes for each worker thread, rounded up; 0: the platform's. CF_INVALID with C11
+ *   threads, ignored by process pools.
+ * queue_limit: how many tasks may wait while no worker is free for them or can be started; 0: any
+ *   number. At most PTRDIFF_MAX.
+ * on_full: what a submit does then.
+ * on_unread_error: called when a failed future is dropped that nobody looked at, in the thread that
+ *   drops it. Looking is: cf_future_wait and cf_future_result once it is done, its error code and
+ *   message, and delivery by a map; not its state, cf_wait or as_completed. Refusals count as
+ *   errors; undelivered items of a map are told one by one; cancelled futures never. NULL: none.
+ * user: passed to on_unread_error. Borrowed until the last future of the executor is released.
+ * start_method: process pools. The default is CF_START_FORK.
+ * max_tasks_per_child: process pools: so many tasks, then another process takes the worker's place.
+ *   A chunk of a map is one task. 0: no limit.
+ * break_on_crash: process pools. True is Python's rule: a worker that dies unasked breaks the pool.
+ *   The task that it ran ends with CF_WORKER_LOST, all others that have not ended with CF_BROKEN.
+ * kill_grace: process pools: from SIGTERM to SIGKILL. 0: one second. Negative: never SIGKILL.
+ * Python: the parameters of ThreadPoolExecutor and ProcessPoolExecutor.
+ * Note: the fields for process pools are refused by a thread pool with CF_INVALID, unless zero. */
 typedef struct cf_pool_options {
-    size_t             max_workers; /* 0: threads min(32, cf_cpu_count()+4), processes cf_cpu_count();
-                                       at most 2^20                                               */
-    const char        *name;        /* worker n is called "<name>_<n>"; NULL: "cf"                    */
-    cf_initializer_fn *initializer; /* in every worker, before its first task                         */
-    cf_finalizer_fn   *finalizer;   /* in every worker that initialised, when it ends                 */
-    void              *worker_arg;  /* passed to both                                                 */
-    size_t             stack_size;  /* bytes per worker thread; 0: the platform's                     */
-    size_t             queue_limit; /* tasks waiting to start; 0: unbounded                           */
-    cf_on_full         on_full;     /* what submit does at queue_limit                                */
-    /* A failed future is dropped and nobody looked at it. In the thread that drops it. */
+    size_t             max_workers;
+    const char        *name;
+    cf_initializer_fn *initializer;
+    cf_finalizer_fn   *finalizer;
+    void              *worker_arg;
+    size_t             stack_size;
+    size_t             queue_limit;
+    cf_on_full         on_full;
     void (*on_unread_error)(cf_future *future, void *user);
-    void              *user;        /* passed to on_unread_error                                      */
-    /* process pools only; refused with CF_INVALID by a thread pool */
+    void              *user;
+    /* process pools only */
     cf_start_method    start_method;
-    size_t             max_tasks_per_child; /* 0: no limit                                            */
-    bool               break_on_crash;      /* Python's rule: one dead worker breaks the pool         */
-    cf_duration        kill_grace;          /* SIGTERM to SIGKILL; 0: 1 s                             */
+    size_t             max_tasks_per_child;
+    bool               break_on_crash;
+    cf_duration        kill_grace;
 } cf_pool_options;
 
 /* ---------------------------------------------------------------------------------------------
  * executor                                                                          >>executor
- *
- * Convention of the whole library: a function that makes or fetches something returns it, or
- * NULL; its last parameter, which may be NULL, says why. A NULL executor or iterator is legal
- * to pass on: the call answers CF_INVALID, so that an error surfaces where results are read.
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_thread_pool_new -- a pool of threads, started on demand, at most max_workers.
+/* cf_thread_pool_new -- make a pool of threads, started on demand.
+ * A submit starts a thread only if none is free and max_workers allows. Threads stay until the
+ * shutdown.
  * Python: ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, initargs)
- * Returns the executor, or NULL: *status is CF_INVALID (an option is out of range, is for process
- *   pools only, or stack_size with C11 threads) or CF_NO_MEMORY.
- * Note: end it with cf_executor_close. */
+ * options: copied; NULL: all defaults.
+ * status: filled; may be NULL.
+ * Returns the executor, for you to end by cf_executor_close, or NULL with *status
+ *   CF_INVALID: an option is out of range or is for process pools, or stack_size with C11 threads.
+ *   CF_NO_MEMORY: out of memory.
+ * Threads: any. Blocks: never.
+ * Note: the result needs no check of its own. A pool that is NULL gives futures that are done, with
+ *   CF_INVALID, so the error is met where results are read. */
 CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status);
 
-/* cf_inline_executor_new -- no threads at all: submit runs the task, then returns its future.
- * Returns the executor, or NULL: *status is CF_NO_MEMORY.
- * Note: the same program, step by step in a debugger. */
+/* cf_inline_executor_new -- make an executor without threads: submit runs the task, then returns.
+ * For tests, for step after step in a debugger, and for systems without threads to spare.
+ * Python: none; an Executor whose submit calls the function.
+ * status: filled; may be NULL.
+ * Returns the executor, for you to end by cf_executor_close, or NULL with *status
+ *   CF_NO_MEMORY: out of memory.
+ * Threads: any; tasks that several threads submit run at the same time. Blocks: never.
+ * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
 #ifdef CFUTURES_POSIX
-/* cf_process_pool_new -- a pool of processes, started on demand, at most max_workers.
+
+/* cf_process_pool_new -- make a pool of processes, started on demand.
  * Python: ProcessPoolExecutor(max_workers, mp_context, initializer, initargs, max_tasks_per_child)
- * Returns the executor, or NULL: *status is CF_INVALID (an option is out of range, CF_FULL_CALLER_RUNS,
- *   or CF_START_SPAWN without cf_process_main or with functions from outside the executable),
- *   CF_NO_MEMORY or CF_SYSTEM.
+ * options: copied; NULL: all defaults.
+ * status: filled; may be NULL.
+ * Returns the executor, for you to end by cf_executor_close, or NULL with *status
+ *   CF_INVALID: an option is out of range; CF_FULL_CALLER_RUNS; CF_START_SPAWN in a program that
+ *   did not call cf_process_main, or with an initializer or finalizer outside the executable.
+ *   CF_NO_MEMORY: out of memory, or of address space.
+ *   CF_SYSTEM: the system refused a process, a thread or a descriptor.
  * Threads: any; better before others are started. Blocks: for one fork.
- * Note: what a task needs besides its argument must exist before this call. */
+ * Note: what a task needs besides its argument has to exist before this call: workers see memory as
+ *   it is now, not as it is when the task is submitted. */
 CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf_status *status);
+
 #endif
 
-/* cf_executor_submit -- schedule fn(task, arg).
+/* cf_executor_submit -- have fn(task, arg) run, and get the future of its result.
+ * Tasks start in the order of submission; those that a task submits, in any order.
  * Python: executor.submit(fn, arg)
- * arg: with arg_size > 0 that many bytes are copied, aligned for any type; with arg_size 0 the
- *   pointer itself is passed on and must live until the task has ended.
- * Returns a future, never NULL; the caller owns one reference. When the task cannot be scheduled
- *   it is already done, with CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_NO_MEMORY, CF_SYSTEM (no
- *   thread could be started), CF_DEADLOCK (blocking on the full queue could never end), CF_INVALID
- *   or CF_FORKED.
- * Threads: any. Tasks start in the order of submission; those submitted by a task in any order.
- * Blocks: only on a full queue under CF_FULL_BLOCK (a worker of the pool runs the task instead).
- * Note: the inline executor and CF_FULL_CALLER_RUNS run the task in the caller. */
+ * executor: where; NULL: CF_INVALID.
+ * fn: the task; NULL: CF_INVALID.
+ * arg: with arg_size > 0 that many bytes are copied, aligned for any type, so it may die after the
+ *   call; NULL is CF_INVALID then. With arg_size 0 the pointer itself is passed, which may be NULL,
+ *   and what it points to has to live until the task has ended.
+ * arg_size: in bytes; 0: pass the pointer.
+ * Returns a future, never NULL; one reference is yours. When the task cannot be scheduled the
+ *   future is done already, and waiting for it says
+ *   CF_INVALID: see above; or a function outside the executable, under CF_START_SPAWN.
+ *   CF_SHUTDOWN: the executor was shut down.
+ *   CF_BROKEN: the pool is broken.
+ *   CF_QUEUE_FULL: `queue_limit` tasks wait, and CF_FULL_REJECT says not to; or the caller is a
+ *   callback of a process pool.
+ *   CF_DEADLOCK: in a task: to wait for room could never end.
+ *   CF_NO_MEMORY: out of memory. The future may be one that several refusals share.
+ *   CF_SYSTEM: there is no thread, and none could be started.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any, also tasks, callbacks and free functions.
+ * Blocks: on a full queue, under CF_FULL_BLOCK. The inline executor and CF_FULL_CALLER_RUNS run the
+ *   task in the call.
+ * Note: `&x, 0` passes a pointer to x and `&x, sizeof x` its value. CF_VALUE, CF_STRING, CF_POINTER
+ *   and CF_NO_ARG say which at a glance. */
 CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                            size_t arg_size);
 
+/* cf_submit_options -- what is special about one task.
+ * Zero is the default of each field.
+ * free_arg: called with arg exactly once, whatever happens to the task, also when it never runs or
+ *   is refused, and before the future can be seen done. Only with arg_size 0. NULL: none.
+ * timeout: of the task, from its start; 0 and negative: none. The future ends with CF_TASK_TIMEOUT:
+ *   a worker process is killed then; a thread can only be asked to stop (cf_task_stop_requested),
+ *   and it counts when the function returns, whatever it returns.
+ * Python: none. */
 typedef struct cf_submit_options {
-    cf_free_fn *free_arg; /* called exactly once on every path, also when the task never ran, before
-                             the future is seen done; with arg_size == 0 only */
-    cf_duration timeout;  /* from the task's start; 0: none. Process: the worker is killed. Thread: the
-                             task is asked to stop. Either way the future ends with CF_TASK_TIMEOUT. */
+    cf_free_fn *free_arg;
+    cf_duration timeout;
 } cf_submit_options;
 
-/* cf_executor_submit_with -- cf_executor_submit with options; NULL options are all defaults.
- * Returns as cf_executor_submit; CF_INVALID too for free_arg together with arg_size > 0 (the only
- *   case in which free_arg is not called). */
+/* cf_executor_submit_with -- submit a task with a deadline, or with a destructor of its argument.
+ * Python: none.
+ * executor: as for cf_executor_submit.
+ * fn: as for cf_executor_submit.
+ * arg: as for cf_executor_submit; taken, where free_arg is given.
+ * arg_size: as for cf_executor_submit.
+ * options: copied; NULL: all defaults.
+ * Returns as cf_executor_submit, and
+ *   CF_INVALID: free_arg with arg_size > 0. In this case alone free_arg is not called.
+ * Threads: any. free_arg runs in the worker, in whoever cancels, or here. Blocks: as
+ *   cf_executor_submit.
+ * Note: the timeout counts from the start of the task, not from this call; for a deadline of the
+ *   caller see cf_future_wait. */
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
                                                 const void *arg, size_t arg_size,
                                                 const cf_submit_options *options);
 
-/* cf_executor_submit_many -- one task for each of items[0..count), in one go.
- * items: count * item_size bytes, copied; item_size 0: every task gets the pointer `items`.
- * futures: filled with count futures, one reference each for the caller; not NULL.
- * Returns CF_OK, or the first refusal's status (every slot holds a future either way).
- * Blocks: as cf_executor_submit. */
+/* cf_executor_submit_many -- submit a task for each item of an array, in one go.
+ * Python: [executor.submit(fn, item) for item in items]
+ * executor: as for cf_executor_submit.
+ * fn: as for cf_executor_submit.
+ * items: count times item_size bytes, copied. With item_size 0 every task gets `items` itself.
+ * count: how many; 0 does nothing.
+ * item_size: in bytes; 0: pass the pointer.
+ * futures: filled with count futures, never NULL; one reference each is yours.
+ * Returns CF_OK, or how the first refused task was refused; then others may have been submitted,
+ *   and every place holds a future all the same. The causes are those of cf_executor_submit, and
+ *   CF_INVALID: futures is NULL; then nothing is filled in.
+ * Threads: any. Blocks: as cf_executor_submit.
+ * Note: to release them is a loop of yours. Where only results matter, cf_executor_map_array needs
+ *   no futures. */
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures);
 
-/* The argument forms, readable at the call: cf_executor_submit(ex, square, CF_VALUE(int, 7)). C
- * only; CF_STRING needs <string.h>. */
-#define CF_VALUE(type, ...) (&(type){__VA_ARGS__}), sizeof(type)
+/* CF_VALUE, CF_STRING, CF_POINTER, CF_NO_ARG -- the argument forms, readable at the call.
+ * cf_executor_submit(pool, square, CF_VALUE(int, 7)): each stands for arg and arg_size.
+ * CF_VALUE: type and value; a copy. Braces are implied: CF_VALUE(struct pair, 1, 2). In C only.
+ * CF_STRING: the characters with their end, copied; needs <string.h>. Not NULL.
+ * CF_POINTER: the pointer itself; what it points to has to live until the task has ended.
+ * CF_NO_ARG: the task gets NULL.
+ * Python: positional arguments.
+ * Note: CF_VALUE(char *, s) copies a pointer, so the task gets a char **; for the text take
+ *   CF_STRING(s). */
+#define CF_VALUE(type, ...) CF__VALUE(type, __VA_ARGS__)
 #define CF_STRING(s)        (s), (strlen(s) + 1)
 #define CF_POINTER(p)       (p), ((size_t)0)
 #define CF_NO_ARG           NULL, ((size_t)0)
 
+/* So that the compiler answers a misuse of CF_VALUE with a sentence. */
+#if defined(__cplusplus)
+#define CF__VALUE(type, ...)                                                                      \
+    ([]() -> const void * {                                                                       \
+        static_assert(sizeof(type) == 0, "CF_VALUE is for C: pass &variable, sizeof variable");   \
+        return 0;                                                                                 \
+    }()), sizeof(type)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define CF__VALUE(type, ...)                                                                      \
+    (&(type){__VA_ARGS__}),                                                                       \
+        (sizeof(type) + 0 * sizeof(struct {                                                       \
+             _Static_assert(sizeof(type) > 0, "CF_VALUE: an empty type, pass CF_NO_ARG");         \
+             char unused;                                                                         \
+         }))
+#else
+#define CF__VALUE(type, ...) (&(type){__VA_ARGS__}), sizeof(type)
+#endif
+
+/* cf_shutdown_mode -- what becomes of tasks that have not started when an executor is shut down.
+ * CF_RUN_PENDING: they run.
+ * CF_CANCEL_PENDING: they are cancelled.
+ * Python: cancel_futures=False, and True.
+ * Note: neither asks running tasks to stop. */
 typedef enum cf_shutdown_mode { CF_RUN_PENDING = 0, CF_CANCEL_PENDING } cf_shutdown_mode;
 
-/* cf_executor_shutdown -- take no more tasks, finish or cancel the pending ones, end the workers.
- * Python: executor.shutdown(wait, cancel_futures); timeout 0 is wait=False, CF_FOREVER wait=True.
- * Returns CF_OK: no task, callback, finalizer or free function of the pool is running any more.
- *   CF_TIMEOUT: not yet, ask again. CF_DEADLOCK: called by one of its own workers with another
- *   timeout than 0, or by a task for which its tasks wait. CF_INVALID: executor is NULL.
- *   CF_FORKED: the executor belongs to the parent process.
- * Threads: any, any number of times. Blocks: up to timeout. */
+/* cf_executor_shutdown -- have an executor take no more tasks and end its workers.
+ * Pending tasks run before, or are cancelled.
+ * Python: executor.shutdown(wait, cancel_futures=); timeout 0 is wait=False, CF_FOREVER is True.
+ * executor: not freed; NULL: CF_INVALID.
+ * timeout: how long to wait for the end; 0: do not wait, CF_FOREVER: for ever.
+ * mode: what becomes of pending tasks.
+ * Returns
+ *   CF_OK: no task, callback, finalizer or free function of it is running, or will.
+ *   CF_TIMEOUT: not yet; ask again.
+ *   CF_DEADLOCK: called by what it would wait for, with a timeout other than 0: by a task, callback
+ *   or free function of its own, or by a task that its tasks wait for. It is shutting down.
+ *   CF_INVALID: executor is NULL, or mode none of the two.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any, any number of times; CF_CANCEL_PENDING may follow CF_RUN_PENDING.
+ * Blocks: up to timeout. Callbacks and free_arg of what it cancels run in the call.
+ * Note: it frees nothing: cf_executor_close does. */
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode);
 
-/* cf_executor_close -- shutdown(CF_FOREVER, CF_RUN_PENDING), then free. NULL is fine.
- * Python: the end of a `with` block
- * Note: by a worker of the pool it shuts down and returns; the last worker frees. */
+/* cf_executor_close -- wait until all tasks have ended, and free the executor.
+ * It is cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), and then the end of the object.
+ * Python: the end of the with block.
+ * executor: taken; NULL is fine. Its futures and map iterators may outlive it.
+ * Threads: any, as the last call with this executor.
+ * Blocks: until all tasks have ended. Called by a task or callback of its own it only shuts down;
+ *   the last one out frees.
+ * Note: what is pending still runs. To leave early, call cf_executor_shutdown before, with
+ *   CF_CANCEL_PENDING. */
 CFUTURES_API void cf_executor_close(cf_executor *executor);
 
 #ifdef CFUTURES_POSIX
-/* cf_executor_kill_workers -- end a process pool by force: pending tasks are cancelled, running ones end
- *   with CF_WORKER_LOST, the pool is shut down. It still has to be closed.
- * Python: terminate_workers() (SIGTERM, and after kill_grace SIGKILL), kill_workers() (SIGKILL)
- * Returns CF_OK, without waiting; CF_INVALID: no process pool, or another signal; CF_FORKED. */
+
+/* cf_executor_kill_workers -- end a process pool by force.
+ * Pending tasks are cancelled, running ones end with CF_WORKER_LOST, unless their result was
+ * complete, and the pool is shut down.
+ * Python: terminate_workers(), kill_workers()
+ * executor: not freed; NULL: CF_INVALID.
+ * signal: SIGTERM, followed by SIGKILL after `kill_grace`; or SIGKILL. They are in <signal.h>.
+ * Returns
+ *   CF_OK: it is on its way.
+ *   CF_INVALID: executor is no process pool, or signal is another one.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any, any number of times; SIGKILL may follow SIGTERM. Callbacks and free_arg of what it
+ *   cancels run in the call. Blocks: never.
+ * Note: it does not wait for the end, and frees nothing: close the pool. */
 CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal);
-/* cf_process_main -- the first statement of main() in programs that use CF_START_SPAWN.
- * Returns at once; in a process that was started as part of a pool it does not return. */
+
+/* cf_process_main -- let a program be its own worker: the first statement of main.
+ * For programs that use CF_START_SPAWN: their workers are this program anew, and begin in main too.
+ * Python: if __name__ == "__main__"
+ * argc: of main.
+ * argv: of main; borrowed.
+ * Threads: before any other is started. Blocks: in a process that is part of a pool it does not
+ *   return; in any other it returns at once.
+ * Note: what stands before it in main is run by the zygote of each pool too. */
 CFUTURES_API void cf_process_main(int argc, char **argv);
+
 #endif
 
+/* cf_stats -- what an executor has done so far.
+ * workers: threads or processes there are, from the submit on that asked for them.
+ * idle: of those, without a task.
+ * queued: tasks that have not started.
+ * running: tasks that have started and not ended.
+ * submitted: tasks that were taken; refused ones are counted nowhere.
+ * finished: those that ran and have ended, well or not.
+ * failed: of those, the ones that failed.
+ * cancelled: tasks that were cancelled before they started.
+ * lost: of the failed ones, those whose worker process died.
+ * restarts: worker processes started where there was one before.
+ * Python: none.
+ * Note: a chunk of a map is one task, and so is each worker's share of a map_array. */
 typedef struct cf_stats {
     size_t workers, idle, queued, running;
     uint64_t submitted, finished, failed, cancelled, lost, restarts;
 } cf_stats;
 
-/* cf_executor_stats -- a snapshot. `finished` are all that ran and ended, `failed` those of them
- *   that failed, `lost` those of them whose worker process died, `restarts` workers started in a place
- *   used before; cancelled apart; refusals are not counted. NULL executor: all zeros. */
+/* cf_executor_stats -- get what an executor has done so far.
+ * Python: none.
+ * executor: NULL, or one of the parent process: all zeros.
+ * out: filled; NULL: nothing happens.
+ * Threads: any. Blocks: never.
+ * Note: the numbers are of one moment, but workers go on: they are for people and for tests, not to
+ *   decide whether a submit would block. */
 CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out);
 
-/* cf_cpu_count -- CPUs that this process may use: affinity mask and cgroup quota; at least 1. */
+/* cf_cpu_count -- how many CPUs this process may use.
+ * On Linux by its affinity mask and by the quotas of its cgroups (v1 and v2), rounded up; elsewhere
+ * those that are online.
+ * Python: os.process_cpu_count()
+ * Returns at least 1.
+ * Threads: any. Blocks: while it reads some small files.
+ * Note: not how many the machine has: in a container with a quota of 1.5 CPUs it is 2. */
 CFUTURES_API size_t cf_cpu_count(void);
 
 /* ---------------------------------------------------------------------------------------------
  * task                                                                                  >>task
  *
- * For the function that runs as a task, from its own thread, until it returns.
+ * For the function that runs as a task. Every `task` here is the one that it was called with.
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_task_return -- the result: a copy of size bytes. The last call counts.
- * Returns 0, so `return cf_task_return(task, &r, sizeof r);` is the usual last line; non-zero: out
- *   of memory, and the future fails with CF_NO_MEMORY whatever the task returns then. */
+/* cf_task_return -- set the result of a task: a copy of size bytes.
+ * Python: return value
+ * task: not NULL.
+ * data: copied; may be NULL where size is 0.
+ * size: in bytes; 0: an empty result.
+ * Returns 0, so `return cf_task_return(task, &r, sizeof r);` is the usual last line. Otherwise 1,
+ *   and whatever the task returns then, its future ends with
+ *   CF_NO_MEMORY: out of memory.
+ *   CF_INVALID: longer than the result_size of cf_executor_map_array.
+ * Threads: the task's. Blocks: never.
+ * Note: it does not end the task, and the last call counts. When the task returns non-zero, the
+ *   result is discarded. */
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size);
-/* cf_task_result_buffer -- the result without a copy: room for size bytes, aligned for any type, for
- *   the task to fill before it returns 0. NULL: out of memory, as cf_task_return. */
+
+/* cf_task_result_buffer -- set the result of a task without a copy: get room for it, and fill it.
+ * In a worker process, and in cf_executor_map_array, this is where the caller will read it.
+ * Python: none.
+ * task: not NULL.
+ * size: in bytes; may be 0.
+ * Returns the room, aligned for any type, its contents undefined, borrowed until the task returns.
+ *   NULL where cf_task_return returns 1, for the same reasons.
+ * Threads: the task's. Blocks: never.
+ * Note: fill it before the task returns 0; and size is the result's size, there is no way to shrink
+ *   it but another call. */
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size);
-/* cf_task_return_owned -- the result by handing memory over: free_fn(data) runs when the future's
- *   last reference goes, or at once when the task fails. free_fn NULL: static data. Returns 0. */
+
+/* cf_task_return_owned -- set the result of a task without a copy: hand memory over.
+ * Python: return value
+ * task: not NULL.
+ * data: taken: free_fn(data) is called exactly once. NULL: an empty result.
+ * size: in bytes.
+ * free_fn: called when the last reference of the future goes, or at once when the task fails, sets
+ *   another result, or runs in a worker process or for cf_executor_map_array, where the bytes are
+ *   copied. NULL: data is static, nothing has to be freed.
+ * Returns 0, or 1 as cf_task_return; data is taken either way.
+ * Threads: the task's; free_fn runs in whichever thread gives the last reference back. Blocks:
+ *   never.
+ * Note: hand over what free_fn can free: free for malloc, not memory inside a larger block. */
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn);
-/* cf_task_fail -- the error, printf style, cut after 1023 bytes.
+
+/* cf_task_fail -- say why a task fails, as printf would.
  * Python: raise
- * Returns code, or 1 where code is 0, so `return cf_task_fail(task, code, "...")` raises. */
+ * task: not NULL.
+ * code: yours to define; 0 becomes 1.
+ * format: of printf, and what belongs to it. The message is cut after 1023 bytes; in a worker
+ *   process somewhat earlier, but never before 255.
+ * Returns code, or 1 where code is 0, so `return cf_task_fail(task, code, "...");` fails.
+ * Threads: the task's. Blocks: never.
+ * Note: it only keeps the message. The task fails by returning non-zero, and what it returns is the
+ *   error code. cf_executor_map_array keeps no messages. */
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
-/* cf_task_arg_size -- arg_size of the submit call (of a map: item_size). */
+
+/* cf_task_arg_size -- how long the argument of a task is.
+ * Python: none.
+ * task: not NULL.
+ * Returns the arg_size of the submit call, in a map its item_size; 0: the task got a pointer of the
+ *   caller.
+ * Threads: the task's. Blocks: never.
+ * Note: of a CF_STRING it counts the end too: strlen + 1. */
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
-/* cf_task_worker -- 0 .. max_workers-1: the index of per-worker state, used by one task at a time
- *   (and by those that it runs while it waits). max_workers: a caller that runs the task itself. */
+
+/* cf_task_worker -- the number of the worker, to index state that each worker has of its own.
+ * Python: none; threading.local
+ * task: not NULL.
+ * Returns 0 to max_workers - 1. max_workers: a caller runs the task itself (CF_FULL_CALLER_RUNS).
+ *   In an inline executor always 0.
+ * Threads: the task's. Blocks: never.
+ * Note: a task that waits may run others on its stack, with the same number: between two lines of
+ *   yours with a wait in between, that state may have changed. */
 CFUTURES_API size_t cf_task_worker(const cf_task *task);
-/* cf_task_executor -- the executor, to submit from a task; NULL in a worker process. */
+
+/* cf_task_executor -- the executor that runs a task, to submit more to it.
+ * Python: none.
+ * task: not NULL.
+ * Returns the executor, borrowed; NULL in a worker process, where it is not.
+ * Threads: the task's. Blocks: never.
+ * Note: a task may wait for what it submits there: see WAITING IN TASKS in the manual. */
 CFUTURES_API cf_executor *cf_task_executor(cf_task *task);
-/* cf_task_stop_requested -- cancel was asked, or the task's deadline has passed. Cheap: ask often. */
+
+/* cf_task_stop_requested -- is a task asked to stop early?
+ * Python: none.
+ * task: not NULL.
+ * Returns true once cf_future_cancel was called for it, its own timeout has passed, or the map that
+ *   it belongs to is over (closed, out of time, or stopped by an error).
+ * Threads: the task's, and those that it started itself. Blocks: never.
+ * Note: stopping is up to the task: it returns what it likes, and its future ends accordingly. A
+ *   shutdown does not ask running tasks to stop. */
 CFUTURES_API bool cf_task_stop_requested(const cf_task *task);
 
 /* ---------------------------------------------------------------------------------------------
  * future                                                                              >>future
- *
- * NULL is legal: state CF_STATE_FINISHED, done true, cancel false, wait and result CF_INVALID.
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_state -- how far a future is.
+ * CF_STATE_PENDING: it has not started; cf_future_cancel still works.
+ * CF_STATE_RUNNING: the function has started.
+ * CF_STATE_CANCELLED: it never ran, and never will.
+ * CF_STATE_FINISHED: it ended, with a result or with an error.
+ * Python: pending, running, cancelled and finished, in repr. */
 typedef enum cf_state {
     CF_STATE_PENDING,
     CF_STATE_RUNNING,
     CF_STATE_CANCELLED,
-    CF_STATE_FINISHED /* with a result or with an error */
+    CF_STATE_FINISHED
 } cf_state;
 
-/* cf_future_retain -- one more reference; returns its argument. */
+/* cf_future_retain -- take one more reference to a future.
+ * Python: another name for the object.
+ * future: may be NULL.
+ * Returns future.
+ * Threads: any, while somebody holds a reference. Blocks: never.
+ * Note: a callback or an iterator only lends you its future: retain what you keep. */
 CFUTURES_API cf_future *cf_future_retain(cf_future *future);
-/* cf_future_release -- give a reference back, at any time. The task still runs if it was submitted. */
+
+/* cf_future_release -- give a reference to a future back; the last one frees it and its result.
+ * Python: del
+ * future: one reference is taken; NULL is fine.
+ * Threads: any. With the last reference, here run: free_fn of cf_task_return_owned, on_unread_error
+ *   of the pool, and the callbacks of a promise that nobody ended. Blocks: never.
+ * Note: it cancels nothing: the task runs all the same. */
 CFUTURES_API void cf_future_release(cf_future *future);
 
-/* State questions never block. CF_STATE_RUNNING means that the function has started. */
+/* cf_future_state -- get how far a future is.
+ * Python: none; repr
+ * future: NULL: CF_STATE_FINISHED.
+ * Returns the state; it may have changed by the time you look at it, except the last two.
+ * Threads: any. Blocks: never.
+ * Note: not a look at its error, in the sense of on_unread_error. */
 CFUTURES_API cf_state cf_future_state(const cf_future *future);
-CFUTURES_API bool     cf_future_cancelled(const cf_future *future); /* Python: cancelled() */
-CFUTURES_API bool     cf_future_running(const cf_future *future);   /* Python: running()   */
-CFUTURES_API bool     cf_future_done(const cf_future *future);      /* Python: done()      */
 
-/* cf_future_cancel -- keep it from running, or ask it to stop.
+/* cf_future_cancelled, cf_future_running, cf_future_done -- is a future in that state?
+ * Python: cancelled(), running(), done()
+ * future: NULL: it is done, with an error; so false, false, true.
+ * Returns true or false. Done is what is finished or cancelled.
+ * Threads: any. Blocks: never.
+ * Note: to ask again and again is no way to wait: cf_future_wait is. */
+CFUTURES_API bool cf_future_cancelled(const cf_future *future);
+CFUTURES_API bool cf_future_running(const cf_future *future);
+CFUTURES_API bool cf_future_done(const cf_future *future);
+
+/* cf_future_cancel -- keep a task from running; if it runs already, ask it to stop.
  * Python: cancel()
- * Returns true: it never ran and never will, it is done for every observer, and free_arg has run.
- *   False: it runs or has ended; a running task sees cf_task_stop_requested. */
+ * future: NULL: false.
+ * Returns true: it never ran and never will, it is done for every observer, and its free_arg has
+ *   run; also the second time. False: it runs or has ended; then a running task sees
+ *   cf_task_stop_requested.
+ * Threads: any. Callbacks and free_arg run here. Blocks: never on the task; while another thread
+ *   cancels it too, until free_arg has returned there.
+ * Note: false does not mean that nothing happened: look how it ends. A refused future was not
+ *   cancelled: false. */
 CFUTURES_API bool cf_future_cancel(cf_future *future);
 
-/* cf_future_wait -- wait for the end.
- * Returns how it ended (CF_OK, CF_CANCELLED, CF_TASK_FAILED, ...); CF_TIMEOUT while it has not;
- *   CF_DEADLOCK: called in a task, and the wait could never end; CF_FORKED; CF_SYSTEM: nested too
- *   deep, and no thread could be started to go on. Nothing is disturbed.
- * Blocks: up to timeout. In a task it may run the awaited task (see the manual). */
+/* cf_future_wait -- wait until a future is done, and learn how it ended.
+ * Python: exception(timeout)
+ * future: borrowed.
+ * timeout: 0 polls, CF_FOREVER waits.
+ * Returns how it ended:
+ *   CF_OK: there is a result.
+ *   CF_CANCELLED: it was cancelled before it started; or a promise was dropped.
+ *   CF_TASK_FAILED: the task returned non-zero.
+ *   CF_TASK_TIMEOUT: it ran for longer than its own timeout.
+ *   CF_WORKER_LOST: its worker process died.
+ *   CF_BROKEN: the pool was broken, or broke before it ran or, under break_on_crash, meanwhile.
+ *   CF_NO_MEMORY: out of memory, for the task or for its result.
+ *   CF_SYSTEM: no worker could be started, or no memory be shared for a big argument.
+ *   CF_SHUTDOWN, CF_QUEUE_FULL, CF_INVALID, CF_DEADLOCK, CF_FORKED: it was refused: see
+ *   cf_executor_submit.
+ *   Or that the wait is over, and the future is not done:
+ *   CF_TIMEOUT: the time is up.
+ *   CF_DEADLOCK: in a task: it could never end, since what is awaited waits for this task.
+ *   CF_SYSTEM: in a task: many tasks deep, and no thread could be started to go on.
+ *   CF_FORKED: its executor belongs to the parent of this process.
+ *   CF_INVALID: future is NULL.
+ * Threads: any number. Blocks: up to timeout. In a task it may run the awaited task.
+ * Note: CF_SYSTEM, CF_DEADLOCK, CF_INVALID and CF_FORKED may be the end of the future, or only of
+ *   this wait: cf_future_done says which. */
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout);
-/* cf_future_result -- the result's bytes, aligned for any type, valid as long as the caller's
- *   reference; never NULL on CF_OK, also when the task returned nothing.
+
+/* cf_future_result -- wait until a future is done, and get its result.
  * Python: result(timeout)
- * Returns NULL otherwise, and *status says why, as cf_future_wait does.
- * Note: it may return before the callbacks have run. */
-CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status);
-/* cf_future_result_size -- the result's bytes; 0 while there is none. */
+ * future: borrowed.
+ * timeout: 0 polls, CF_FOREVER waits.
+ * status: filled with what cf_future_wait would return; may be NULL.
+ * Returns the bytes, aligned for any type, as long as your reference lives; never NULL with CF_OK,
+ *   also when the task set no result. Else NULL, and *status says why.
+ * Threads: any number. Blocks: up to timeout. In a task it may run the awaited task.
+ * Note: do not free it. Callbacks may not have run yet when it returns. */
+CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout,
+                                          cf_status *status);
+
+/* cf_future_result_size -- how long the result of a future is.
+ * Python: len(result())
+ * future: may be NULL.
+ * Returns bytes; 0 while there is no result, and where there will be none.
+ * Threads: any. Blocks: never.
+ * Note: 0 is also the size of an empty result; cf_future_wait tells them apart. */
 CFUTURES_API size_t cf_future_result_size(const cf_future *future);
-/* cf_future_error_code -- the task's non-zero return; for CF_WORKER_LOST the signal, or the exit
- *   status + 256; else 0. */
+
+/* cf_future_error_code -- the number of a future's error.
+ * Python: exception().args
+ * future: may be NULL.
+ * Returns what the task returned, never 0, for CF_TASK_FAILED; for CF_WORKER_LOST the signal, or
+ *   the exit status + 256; else 0, also while it is not done.
+ * Threads: any. Blocks: never.
+ * Note: the status says what kind of error it is; this is a detail of it. */
 CFUTURES_API int cf_future_error_code(const cf_future *future);
-/* cf_future_error_message -- what cf_task_fail said, or a sentence; "" while it is not done and
- *   where it ended well. Never NULL; lives as long as the caller's reference. */
+
+/* cf_future_error_message -- a future's error in words.
+ * Python: str(exception())
+ * future: NULL: the sentence for CF_INVALID.
+ * Returns what cf_task_fail said, or a sentence; "" while it is not done, and where it ended well.
+ *   Never NULL; valid as long as your reference lives.
+ * Threads: any. Blocks: never.
+ * Note: copy it before the release, if it is to be shown after it. */
 CFUTURES_API const char *cf_future_error_message(const cf_future *future);
 
-/* cf_future_add_done_callback -- call callback(future, user) once, when it is done.
+/* cf_future_add_done_callback -- have a function called once a future is done.
+ * It is called as callback(future, user).
  * Python: add_done_callback(fn)
- * Returns CF_OK, CF_NO_MEMORY, or CF_INVALID (NULL).
- * Threads: it runs in whichever thread ends the future, or here and now if it is done, with no lock
- *   held, in order of addition. It may submit, cancel, wait, add callbacks, release. */
+ * future: borrowed; callbacks are called also when all references were given back.
+ * callback: not NULL. Added twice, it is called twice.
+ * user: passed on; borrowed until then.
+ * Returns
+ *   CF_OK: it will be called, or has been.
+ *   CF_NO_MEMORY: it will not be called.
+ *   CF_INVALID: future or callback is NULL.
+ * Threads: any. It is called by the thread that ends the future (a worker, the manager of a process
+ *   pool, whoever cancels or sets the result), in order of addition; or, if it is done, here and
+ *   now, perhaps before older ones. No lock is held: it may submit, wait, cancel, release.
+ * Blocks: never, but for the callback itself.
+ * Note: it runs in a thread that you did not choose: do not wait in it for what needs that thread.
+ *   Results can be read before callbacks have run. */
 CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
                                                    void *user);
 
-/* cf_future_repr -- Python's repr, with snprintf's contract: "<Future at 0x27fe59c4088 state=pending>",
- *   "... state=running>", "... state=cancelled>", "... state=finished returned 4 bytes>",
- *   "... state=finished raised CF_TASK_FAILED 22>". */
+/* cf_future_repr -- describe a future as Python does.
+ * "<Future at 0x27fe59c4088 state=pending>", "... state=running>", "... state=cancelled>",
+ * "... state=finished returned 4 bytes>", "... state=finished raised CF_TASK_FAILED 22>".
+ * Python: repr(future)
+ * future: may be NULL.
+ * buffer: filled, and ended with a zero, if size > 0; may be NULL where size is 0.
+ * size: of the buffer, in bytes.
+ * Returns the length of the whole text, as snprintf does; at least size: it was cut.
+ * Threads: any. Blocks: never.
+ * Note: 96 bytes are enough for all of them. */
 CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size);
 
-/* cf_future_new -- a promise: for code that produces results itself. NULL: out of memory. Dropped
- *   without an end, it counts as cancelled. */
+/* cf_future_new -- make a promise: a future that you end yourself.
+ * For results that come from elsewhere: a callback of another library, an event loop, a test.
+ * Python: Future()
+ * Returns a pending future; one reference is yours. NULL: out of memory.
+ * Threads: any. Blocks: never.
+ * Note: when its last reference goes and it has no end, it is cancelled, and its callbacks run. But
+ *   whoever waits for it holds a reference: end each promise yourself. */
 CFUTURES_API cf_future *cf_future_new(void);
-/* cf_future_set_running_or_notify_cancel -- true: it was a pending promise and is running now, so
- *   nobody can cancel it any more. */
+
+/* cf_future_set_running_or_notify_cancel -- say that work on a promise begins.
+ * Python: the same.
+ * future: a promise; NULL: false.
+ * Returns true: it was pending and is running now, so that nobody can cancel it any more. False: it
+ *   was cancelled, runs or has ended, or an executor owns it: do not begin.
+ * Threads: any. Blocks: never.
+ * Note: it is optional: a result may be set on a pending promise too. */
 CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future);
-/* cf_future_set_result -- end a promise with a copy of size bytes. CF_OK, CF_NO_MEMORY (it is as
- *   before), CF_INVALID_STATE (it is done, or an executor's), CF_INVALID (NULL). */
+
+/* cf_future_set_result -- end a promise with a result.
+ * Python: set_result(value)
+ * future: a promise.
+ * data: copied; may be NULL where size is 0.
+ * size: in bytes.
+ * Returns
+ *   CF_OK: it is done.
+ *   CF_INVALID_STATE: it is done already, perhaps cancelled; or an executor owns it.
+ *   CF_NO_MEMORY: it is as it was; try again, or set an error.
+ *   CF_INVALID: future is NULL, or data is NULL and size is not 0.
+ * Threads: any; the first one counts. Callbacks run here. Blocks: never.
+ * Note: your reference stays yours. */
 CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size);
-/* cf_future_set_error -- end a promise with CF_TASK_FAILED, code (0 becomes 1) and a copy of message
- *   (NULL: a sentence). Returns as cf_future_set_result. */
+
+/* cf_future_set_error -- end a promise with CF_TASK_FAILED.
+ * Python: set_exception(exception)
+ * future: a promise.
+ * code: its error code; 0 becomes 1.
+ * message: copied; NULL: a sentence with the code.
+ * Returns
+ *   CF_OK: it is done.
+ *   CF_INVALID_STATE: it is done already, perhaps cancelled; or an executor owns it.
+ *   CF_NO_MEMORY: it is as it was; a NULL message needs none.
+ *   CF_INVALID: future is NULL.
+ * Threads: any; the first one counts. Callbacks run here. Blocks: never.
+ * Note: your reference stays yours. */
 CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message);
 
 /* ---------------------------------------------------------------------------------------------
  * wait                                                                                  >>wait
- *
- * Futures of different executors, and promises, may be mixed; NULL entries are skipped; duplicates
- * count once (as_completed reports the first index). Only borrowed: the caller keeps the references.
  * --------------------------------------------------------------------------------------------- */
 
-typedef enum cf_return_when { CF_ALL_COMPLETED = 0, CF_FIRST_COMPLETED, CF_FIRST_EXCEPTION } cf_return_when;
+/* cf_return_when -- when cf_wait returns.
+ * CF_ALL_COMPLETED: when all are done.
+ * CF_FIRST_COMPLETED: when at least one is done.
+ * CF_FIRST_EXCEPTION: when one has failed, or all are done. Cancelled is not failed.
+ * Python: ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION */
+typedef enum cf_return_when {
+    CF_ALL_COMPLETED = 0,
+    CF_FIRST_COMPLETED,
+    CF_FIRST_EXCEPTION
+} cf_return_when;
 
-/* cf_wait -- wait until all are done, or one is, or one failed (cancelled is no failure).
+/* cf_wait -- wait for several futures.
+ * Those of different executors, and promises, may be mixed.
  * Python: wait(fs, timeout, return_when)
- * done: NULL, or count flags that say which are done (duplicates each; NULL entries never).
- * Returns how many distinct futures are done. A timeout is no error; a bad `when` gives 0.
- * Blocks: up to timeout; in a task where it could never end it returns at once. */
+ * futures: borrowed, as are those in it. NULL entries are skipped; NULL itself: 0.
+ * count: of the entries.
+ * when: for which of them to wait; a bad value gives 0 at once.
+ * timeout: 0 polls, CF_FOREVER waits.
+ * done: NULL, or filled with count flags that say which are done, duplicates each.
+ * Returns how many distinct futures are done.
+ * Threads: any. Blocks: up to timeout. In a task it may run awaited tasks, and where it could never
+ *   end it returns at once; so it does for futures of the parent process.
+ * Note: a timeout is no error: compare the result with what you asked for. Out of memory it still
+ *   works, by looking every millisecond. */
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
                             cf_duration timeout, bool *done);
 
-/* cf_as_completed -- futures in the order in which they end; those already done first.
- * Python: as_completed(fs, timeout), but the deadline runs from this call.
- * Returns the iterator, for one thread at a time, or NULL: out of memory or bad arguments. Each
- *   future must live until it has been delivered, or the iterator is closed. */
+/* cf_as_completed -- get futures in the order in which they end, those already done first.
+ * Those of different executors, and promises, may be mixed.
+ * Python: as_completed(fs, timeout)
+ * futures: the array is copied, the futures are borrowed: each has to live until it was delivered,
+ *   or the iterator is closed. NULL entries are skipped, and so are duplicates after the first.
+ * count: of the entries; may be 0, for cf_as_completed_add.
+ * timeout: of the whole iteration, from this call; 0 polls, CF_FOREVER waits.
+ * Returns the iterator, for you to end by cf_as_completed_close. NULL: out of memory, or futures is
+ *   NULL with a count; cf_as_completed_next then says CF_INVALID.
+ * Threads: any. Blocks: never.
+ * Note: the clock runs from here, not from the first cf_as_completed_next. */
 CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
                                                    cf_duration timeout);
-/* cf_as_completed_next -- the next one (borrowed), *index its place in the array.
- * Returns NULL: CF_END; CF_TIMEOUT (may be called again: what ended since is delivered);
- *   CF_DEADLOCK (in a task: it could never end); CF_INVALID (NULL); CF_FORKED. */
+
+/* cf_as_completed_next -- wait for the next future that ends.
+ * Python: next(iterator)
+ * iter: NULL: CF_INVALID.
+ * index: filled with its place in the array, or in the order of cf_as_completed_add; may be NULL.
+ * status: filled; CF_OK with a future; may be NULL.
+ * Returns the future, lent: it is done, and may be released from now on. NULL with *status
+ *   CF_END: all have been delivered.
+ *   CF_TIMEOUT: time is up. It may be called again: what has ended since is delivered.
+ *   CF_DEADLOCK: in a task: it could never end.
+ *   CF_SYSTEM: in a task: many tasks deep, and no thread could be started to go on.
+ *   CF_FORKED: what is left belongs to executors of the parent process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: until one ends, or the deadline. In a task it
+ *   may run awaited tasks.
+ * Note: CF_OK says that there is a future; how that ended, cf_future_wait(future, 0) says. */
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
-/* cf_as_completed_add -- one more future; its index is the next. NULL and futures that it still has
- *   are CF_OK and use up an index. CF_NO_MEMORY; CF_INVALID (iter is NULL). */
+
+/* cf_as_completed_add -- put one more future into an iterator.
+ * Python: none.
+ * iter: NULL: CF_INVALID.
+ * future: borrowed until it is delivered. NULL, and one that is waiting in there, are not put in.
+ * Returns
+ *   CF_OK: its index is the next; it is used up also where nothing was put in.
+ *   CF_NO_MEMORY: nothing has changed.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: it works after CF_END too, which then is no longer the end. The deadline stays. */
 CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future);
-/* cf_as_completed_remaining -- how many are not yet delivered: total - remaining is the progress. */
+
+/* cf_as_completed_remaining -- how many futures an iterator has still to deliver.
+ * Python: none; the count in TimeoutError.
+ * iter: NULL: 0.
+ * Returns that number: all minus it is the progress.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: they need not be running still: some may have ended and wait to be delivered. */
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter);
-/* cf_as_completed_close -- frees the iterator; cancels nothing. NULL is fine. */
+
+/* cf_as_completed_close -- end an iterator over futures.
+ * Python: close()
+ * iter: taken; NULL is fine. Futures that it has not delivered must still live.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: it cancels nothing, releases nothing, and closes the descriptor of cf_as_completed_fd. */
 CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
+
 #ifdef CFUTURES_POSIX
-/* cf_as_completed_fd -- a descriptor for poll, epoll, libuv, GLib: readable exactly while
- *   cf_as_completed_next would not block, so also at the deadline (where the system has timer
- *   descriptors) and at the end. Owned by the iterator; only poll it. -1: the system refused. */
+
+/* cf_as_completed_fd -- get a descriptor that tells when a future has ended.
+ * Watch it with poll, epoll, libuv or GLib.
+ * It is readable exactly while cf_as_completed_next would not block: when a future has ended, at
+ * the deadline, and at the end.
+ * Python: none; asyncio.wrap_future
+ * iter: NULL: -1.
+ * Returns the descriptor, the same each time, owned by the iterator; -1: the system refused.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: only watch it, and never read it or close it. With timeout 0 it is always readable: make
+ *   the iterator with CF_FOREVER or a real deadline. Outside Linux the deadline does not make it
+ *   readable. */
 CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
+
 #endif
 
 /* ---------------------------------------------------------------------------------------------
  * map                                                                                    >>map
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_map_options -- how to map items to results.
+ * Zero is the default of each field.
+ * timeout: of the whole iteration, from the call that begins it; 0 and negative: none. When it is
+ *   up, what is ready is still delivered, and the rest is cancelled.
+ * chunksize: items a task; 0: 1, for map_array on processes a fitting number. More makes tiny items
+ *   cheaper; errors and results stay those of each item. Cut to buffersize.
+ * buffersize: how many items may be submitted and not yet delivered; 0: all at once.
+ * unordered: deliver as they end; cf_map_index says which it is.
+ * stop_on_error: the first item that fails ends the iteration, and the rest is cancelled.
+ * next_item: NULL, or where items come from, with items == NULL: fills item_size bytes, or returns
+ *   false at the end. Called by the thread that consumes the results, in cf_executor_map and
+ *   cf_map_next.
+ * user: passed to next_item. Borrowed until the iterator is closed.
+ * Python: timeout=, chunksize=, buffersize=, and a generator as iterable.
+ * Note: with a generator that never ends, set buffersize. */
 typedef struct cf_map_options {
-    cf_duration timeout;    /* of the whole iteration, from the call; 0: none                          */
-    size_t      chunksize;  /* items a task; 0: 1                                                      */
-    size_t      buffersize; /* submitted and not yet delivered at most, in items; 0: all at once       */
-    bool        unordered;  /* deliver as they end                                                     */
-    bool        stop_on_error; /* the first failing item ends the iteration and cancels the rest       */
-    bool (*next_item)(void *item, void *user); /* with items == NULL: fills the next item_size bytes,
-                                                  false at the end; called in the consumer's thread     */
+    cf_duration timeout;
+    size_t      chunksize;
+    size_t      buffersize;
+    bool        unordered;
+    bool        stop_on_error;
+    bool (*next_item)(void *item, void *user);
     void       *user;
 } cf_map_options;
 
-/* cf_executor_map -- fn for every item, results in input order. Submits in the call (all, or
- *   buffersize items); the items are copied.
+/* cf_executor_map -- run fn for every item, and get the results one by one, in the order of items.
+ * All items are submitted in this call, or as many as buffersize allows.
  * Python: executor.map(fn, items, timeout=, chunksize=, buffersize=)
- * items: count * item_size bytes; item_size 0: every task gets `items` itself. With next_item,
- *   items is NULL and count is a limit (0: none).
- * Returns the iterator, for one thread at a time, or NULL (cf_map_next then says CF_INVALID): bad
- *   arguments or no memory. It may outlive the executor.
- * Blocks: as cf_executor_submit. */
+ * executor: where; NULL: the iterator is NULL. It may be closed before the iterator.
+ * fn: the task; NULL: the iterator is NULL.
+ * items: count times item_size bytes, copied. With item_size 0 every task gets `items` itself. NULL
+ *   with next_item.
+ * count: how many; with next_item at most so many, 0: no limit.
+ * item_size: in bytes; 0: pass the pointer.
+ * options: copied; NULL: all defaults.
+ * Returns the iterator, for you to end by cf_map_close. NULL: out of memory, or bad arguments;
+ *   cf_map_next then says CF_INVALID.
+ * Threads: any. Blocks: as cf_executor_submit.
+ * Note: tasks run even if nobody takes a result. Items that cannot be submitted fail one by one,
+ *   each with its status; of a generator, one does, and the iteration ends. */
 CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
                                           size_t count, size_t item_size,
                                           const cf_map_options *options);
-/* cf_map_next -- the next result, valid until the next call.
- * Returns NULL: CF_END; CF_TASK_FAILED and its like for this item, and the next call goes on with
- *   the next; CF_TIMEOUT, and the rest is cancelled; CF_DEADLOCK, CF_FORKED; CF_INVALID (NULL).
- * Blocks: until the item is done, up to the iteration's deadline. */
+
+/* cf_map_next -- wait for the next result of a map.
+ * Python: next(results)
+ * iter: NULL: CF_INVALID.
+ * status: filled; CF_OK with a result; may be NULL.
+ * Returns the bytes, aligned for any type, until the next call; never NULL with CF_OK. Else NULL,
+ *   for an item that failed, and the next call goes on with the next item; *status is
+ *   CF_TASK_FAILED: the task returned non-zero: see cf_map_error_message.
+ *   CF_WORKER_LOST: the worker process died while it ran this item.
+ *   CF_CANCELLED: a shutdown or cf_executor_kill_workers kept it from running.
+ *   CF_NO_MEMORY: out of memory; for items that could not be submitted too, once, at the end.
+ *   CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_SYSTEM, CF_FORKED, CF_INVALID: it was refused.
+ *   Or there is no item:
+ *   CF_END: all have been delivered; or it ended before, by stop_on_error or CF_TIMEOUT.
+ *   CF_TIMEOUT: time is up; the rest is cancelled, and the next call says CF_END.
+ *   CF_DEADLOCK: in a task: it could never end.
+ *   CF_SYSTEM: in a task: many tasks deep, and no thread could be started to go on.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: until the item has ended, or the deadline. In a
+ *   task it may run awaited tasks.
+ * Note: NULL is not the end: an item that failed is NULL too. Go by the count of items, or until
+ *   CF_END, and stop at a status that is not of an item. */
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status);
-/* Of the item just delivered or failed. */
-CFUTURES_API size_t      cf_map_index(const cf_map_iter *iter);
-CFUTURES_API size_t      cf_map_result_size(const cf_map_iter *iter);
-CFUTURES_API int         cf_map_error_code(const cf_map_iter *iter);
+
+/* cf_map_index -- which item of a map was just delivered, or failed.
+ * Python: enumerate(results)
+ * iter: NULL: 0.
+ * Returns its index in the input, from 0 on.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: after CF_END and CF_TIMEOUT it is still the one before. */
+CFUTURES_API size_t cf_map_index(const cf_map_iter *iter);
+
+/* cf_map_result_size -- how long the result of a map is that was just delivered.
+ * Python: len(result)
+ * iter: NULL: 0.
+ * Returns bytes; 0 where the item failed.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: a result may be empty; then it is not NULL, and its size is 0. */
+CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter);
+
+/* cf_map_error_code -- the number of the error of the item of a map that just failed.
+ * Python: exception.args
+ * iter: NULL: 0.
+ * Returns as cf_future_error_code.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: 0 for errors that are not the task's own, such as CF_SHUTDOWN. */
+CFUTURES_API int cf_map_error_code(const cf_map_iter *iter);
+
+/* cf_map_error_message -- the error of the item of a map that just failed, in words.
+ * Python: str(exception)
+ * iter: NULL: the sentence for CF_INVALID.
+ * Returns what cf_task_fail said, or a sentence; also for CF_TIMEOUT; "" after a result and at the
+ *   end. Never NULL; valid until the next call of cf_map_next.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: copy it if you keep it. */
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter);
-/* cf_map_close -- cancels what has not started, frees the iterator. Does not wait. NULL is fine. */
+
+/* cf_map_close -- end a map, and cancel what has not started.
+ * Python: close()
+ * iter: taken; NULL is fine.
+ * Threads: one at a time for each iterator. free_fn of undelivered results, and on_unread_error for
+ *   undelivered errors, run here or in the workers. Blocks: never.
+ * Note: items that are running are asked to stop (cf_task_stop_requested), and not waited for; they
+ *   have their own copies of the input. */
 CFUTURES_API void cf_map_close(cf_map_iter *iter);
 
-/* cf_executor_map_array -- results[i] = fn(items[i]), in place, result_size bytes each: a shorter
- *   result is padded with zeros, a longer one fails with CF_INVALID, a failed item is zeros.
+/* cf_executor_map_array -- results[i] = fn(items[i]) for a whole array.
+ * A shorter result is padded with zeros, one that is too long fails, and failed items are zeros.
+ * On threads nothing is allocated per item.
  * Python: list(executor.map(fn, items))
- * options: unordered and buffersize are ignored. With next_item, items is NULL, up to count items are
- *   pulled before the first runs, and results beyond the last are zeros.
- * Returns CF_OK; the status of the first failing item, whose index goes to *failed if not NULL;
- *   CF_TIMEOUT; CF_SHUTDOWN and the like when nothing could be submitted; CF_INVALID; CF_NO_MEMORY.
- * Blocks: until all are done, or those that run at the deadline. Once it has returned, no task
- *   writes into results. No allocation per item. */
+ * executor: where; NULL: CF_INVALID.
+ * fn: the task; NULL: CF_INVALID. Its `arg` is a copy of the item.
+ * items: count times item_size bytes, borrowed. With item_size 0 every task gets `items` itself.
+ *   NULL with next_item.
+ * item_size: in bytes; 0: pass the pointer.
+ * results: filled with count times result_size bytes; may be NULL where that is 0.
+ * result_size: in bytes; of each result at most so many.
+ * count: how many; with next_item at most so many are pulled, all before the first one runs, and
+ *   results beyond the last are zeros.
+ * options: NULL: all defaults. unordered and buffersize mean nothing here.
+ * failed: filled with the lowest index that failed, if one did; may be NULL.
+ * Returns
+ *   CF_OK: all went well.
+ *   CF_TASK_FAILED: the item *failed returned non-zero; without stop_on_error all others have run.
+ *   CF_INVALID: its result is too long; or bad arguments, and nothing has run.
+ *   CF_WORKER_LOST: the worker process died while it ran that item.
+ *   CF_TIMEOUT: time was up before that item had ended.
+ *   CF_NO_MEMORY: out of memory, for that item or for all.
+ *   CF_CANCELLED: a shutdown kept that item from running.
+ *   CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_SYSTEM: nothing could be submitted.
+ *   CF_DEADLOCK: in a task: to wait for that item could never end.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any. In a task of the pool it takes part itself.
+ * Blocks: until all have ended; on threads also at the deadline, until those that run have ended.
+ *   Once it has returned, no task writes into results.
+ * Note: the messages of cf_task_fail are not kept, nor are futures or on_unread_error involved. On
+ *   threads items run in no particular order. */
 CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *fn,
                                              const void *items, size_t item_size, void *results,
                                              size_t result_size, size_t count,
                                              const cf_map_options *options, size_t *failed);
+
+/* Where CFUTURES_POSIX is missing, the compiler says so, if it can. */
+#ifdef CFUTURES_POSIX
+#define CF__DECLARED_POSIX 1
+#elif defined(__has_attribute)
+#if __has_attribute(error)
+#define CF__POSIX_ONLY \
+    __attribute__((error("type #define CFUTURES_POSIX above the first #include \"cfutures.h\"")))
+extern CF__POSIX_ONLY cf_executor *cf_process_pool_new(const cf_pool_options *options,
+                                                       cf_status *status);
+extern CF__POSIX_ONLY cf_status cf_executor_kill_workers(cf_executor *executor, int signal);
+extern CF__POSIX_ONLY void cf_process_main(int argc, char **argv);
+extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
+#endif
+#endif
 
 #ifdef __cplusplus
 }
@@ -575,9 +1459,17 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 
 #ifdef __cplusplus
 #error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files include the header plainly"
+#elif !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L
+#error "cfutures.h: the implementation needs C11: compile this file with -std=c11 or later"
 #endif
 #ifdef __STDC_NO_ATOMICS__
-#error "cfutures.h needs C11 atomics: compile the implementation with -std=c11 or later"
+#error "cfutures.h needs C11 atomics, which this compiler does not have: take gcc or clang"
+#endif
+#if defined(CFUTURES_POSIX) && !defined(CF__DECLARED_POSIX)
+#error "cfutures.h: type #define CFUTURES_POSIX above this file's first #include of cfutures.h"
+#endif
+#if defined(CFUTURES_MALLOC) != defined(CFUTURES_FREE)
+#error "cfutures.h: define CFUTURES_MALLOC(size) and CFUTURES_FREE(pointer), or neither"
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -647,6 +1539,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #include <sys/syscall.h>
 #endif
 #ifdef CFUTURES_POSIX
+#define CF__HAS_PROCESSES true
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -654,11 +1547,14 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #include <sys/stat.h>
 #include <sys/wait.h>
 #ifdef __linux__
+#include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
 #ifndef CLOCK_MONOTONIC
-#error "cfutures.h: CFUTURES_POSIX needs POSIX names: include cfutures.h first, or compile with -std=gnu11 or -D_DEFAULT_SOURCE"
+#error "CFUTURES_POSIX needs POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
 #endif
+#else
+#define CF__HAS_PROCESSES false /* nor descriptors: the compiler drops what only they need */
 #endif
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
@@ -670,6 +1566,9 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #endif
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
+#endif
+#ifndef CFUTURES_TEST_RECEIVED
+#define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
 #endif
 #ifndef CFUTURES_TEST_ATOMIC /* tests: at every atomic access, before each release, after each acquire */
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
@@ -686,15 +1585,23 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 
 /* ---- atomics: one type, a handful of operations ---- */
 
+#if defined(__GNUC__)
+#define CF__ATOMIC static inline __attribute__((always_inline)) /* a call would be longer */
+#define CF__COLD   static __attribute__((noinline, cold))       /* rare: kept out of its callers */
+#else
+#define CF__ATOMIC static inline
+#define CF__COLD   static
+#endif
+
 typedef atomic_uintptr_t cf__word;
 
-static inline uintptr_t cf__load_relaxed(cf__word *word)
+CF__ATOMIC uintptr_t cf__load_relaxed(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-static inline uintptr_t cf__load_acquire(cf__word *word)
+CF__ATOMIC uintptr_t cf__load_acquire(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
@@ -704,7 +1611,7 @@ static inline uintptr_t cf__load_acquire(cf__word *word)
 
 /* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
  * you announce, then you look": deque against idle workers, owner against thief. */
-static inline uintptr_t cf__load_seq_cst(cf__word *word)
+CF__ATOMIC uintptr_t cf__load_seq_cst(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
@@ -712,27 +1619,27 @@ static inline uintptr_t cf__load_seq_cst(cf__word *word)
     return value;
 }
 
-static inline void cf__store_relaxed(cf__word *word, uintptr_t value)
+CF__ATOMIC void cf__store_relaxed(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-static inline void cf__store_release(cf__word *word, uintptr_t value)
+CF__ATOMIC void cf__store_release(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_release);
 }
 
-static inline void cf__store_seq_cst(cf__word *word, uintptr_t value)
+CF__ATOMIC void cf__store_seq_cst(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_seq_cst);
 }
 
-static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
+CF__ATOMIC uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -741,7 +1648,7 @@ static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
+CF__ATOMIC uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -750,7 +1657,7 @@ static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
+CF__ATOMIC uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -759,7 +1666,7 @@ static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__ATOMIC bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -769,7 +1676,7 @@ static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desire
     return done;
 }
 
-static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__ATOMIC bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -780,7 +1687,7 @@ static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_
 }
 
 /* Counters with one writer: no read-modify-write is needed. */
-static inline void cf__bump(cf__word *word)
+CF__ATOMIC void cf__bump(cf__word *word)
 {
     cf__store_relaxed(word, cf__load_relaxed(word) + 1);
 }
@@ -836,8 +1743,9 @@ static int64_t cf__deadline(cf_duration timeout)
 
 #ifdef CF__FUTEX
 
-#define CF__FUTEX_WAIT_PRIVATE 128L
-#define CF__FUTEX_WAKE_PRIVATE 129L
+#define CF__FUTEX_WAKE (1L | 128)        /* FUTEX_WAKE, FUTEX_PRIVATE_FLAG */
+#define CF__FUTEX_WAIT_UNTIL (9L | 128)  /* FUTEX_WAIT_BITSET: its timeout is a point in time */
+#define CF__FUTEX_ANY (-1L)              /* FUTEX_BITSET_MATCH_ANY */
 
 /* The half of the word that changes: futexes are 32 bits wide. */
 static void *cf__futex_address(cf__word *word)
@@ -852,24 +1760,20 @@ static void *cf__futex_address(cf__word *word)
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
-    long relative[2] = {0, 0};
-    if (deadline != CF__NEVER) {
-        const int64_t left = deadline - cf__now();
-        if (left <= 0) return false;
-        relative[0] = left / CF_SECOND > LONG_MAX ? LONG_MAX : (long)(left / CF_SECOND);
-        relative[1] = (long)(left % CF_SECOND);
-    }
+    const int64_t seconds = deadline / CF_SECOND;
+    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds, (long)(deadline % CF_SECOND)};
     const int saved = errno;
-    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_PRIVATE,
-                  (long)(int32_t)(uint32_t)seen, deadline == CF__NEVER ? NULL : relative, NULL, 0L);
+    const bool in_time =
+        syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL, (long)(int32_t)(uint32_t)seen,
+                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY) == 0 || errno != ETIMEDOUT;
     errno = saved;
-    return true;
+    return in_time;
 }
 
 static void cf__unpark(cf__word *word, long count)
 {
     const int saved = errno;
-    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0L);
+    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE, count, NULL, NULL, 0L);
     errno = saved;
 }
 
@@ -1022,7 +1926,7 @@ static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the buck
 /* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
  * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
 
-static void cf__lock_slow(cf__word *lock)
+CF__COLD void cf__lock_slow(cf__word *lock)
 {
     for (int i = 0; i < 30; i++) {
         uintptr_t seen = 0;
@@ -1126,10 +2030,10 @@ static void cf__thread_name(const char *name, size_t index)
 {
 #ifdef __linux__
     const int saved = errno;
-    char text[48], number[24];
-    const int length = snprintf(number, sizeof number, "_%zu", index);
-    const int room = length < 15 ? 15 - length : 0;
-    (void)snprintf(text, sizeof text, "%.*s%s", room, name, number);
+    char text[48];
+    int room = 13;
+    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
 #else
@@ -1154,7 +2058,7 @@ static cf__word cf__forks;           /* how often this process is the child of a
 static cf__word cf__forks_watched;   /* the handler is registered */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
-static cf__word cf__graph_lock;
+static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
@@ -1162,6 +2066,7 @@ static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
     cf__store_relaxed(&cf__graph_lock, 0);
+    cf__store_relaxed(&cf__count_lock, 0);
     cf__waiting = NULL;
     cf__parking_forked();
 }
@@ -1170,8 +2075,7 @@ static void cf__forked_child(void)
 static void cf__watch_forks(void)
 {
 #ifdef CF__UNIX
-    uintptr_t seen = 0;
-    if (cf__cas(&cf__forks_watched, &seen, 1) && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
+    if (cf__exchange(&cf__forks_watched, 1) == 0 && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
         cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
 #endif
 }
@@ -1186,12 +2090,21 @@ typedef struct cf__signal {
 
 #ifdef CFUTURES_POSIX
 
+/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
+static int cf__fd_high(int fd)
+{
+    if (fd < 0 || fd > 2) return fd;
+    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    (void)close(fd);
+    return high;
+}
+
 #ifdef __linux__
 
 static bool cf__signal_open(cf__signal *signal)
 {
     const int saved = errno;
-    signal->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    signal->fd = cf__fd_high(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     errno = saved;
     return signal->fd >= 0;
 }
@@ -1220,9 +2133,12 @@ static bool cf__signal_open(cf__signal *signal)
     int ends[2] = {-1, -1};
     if (pipe(ends) == 0) {
         for (int i = 0; i < 2; i++) {
+            ends[i] = cf__fd_high(ends[i]);
             (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
             (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
         }
+        for (int i = 0; i < 2; i++) /* half a pipe is none */
+            if (ends[i] < 0 && ends[1 - i] >= 0) (void)close(ends[1 - i]), ends[1 - i] = -1;
     }
     signal->fd = ends[0];
     signal->writer = ends[1];
@@ -1230,6 +2146,7 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
+/* Readable now, and perhaps from the deadline on. */
 static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     const int saved = errno;
@@ -1243,15 +2160,19 @@ static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
 
 #endif
 
+static bool cf__signal_is_open(const cf__signal *signal) { return signal->fd >= 0; }
+
 static void cf__signal_close(const cf__signal *signal)
 {
     const int saved = errno;
-    if (signal->fd >= 0) (void)close(signal->fd);
-    if (signal->fd >= 0 && signal->writer >= 0) (void)close(signal->writer);
+    (void)close(signal->fd);
+    if (signal->writer >= 0) (void)close(signal->writer);
     errno = saved;
 }
 
 #else
+
+static bool cf__signal_is_open(const cf__signal *signal) { return (void)signal, false; }
 
 static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
@@ -1266,72 +2187,59 @@ static void cf__signal_close(const cf__signal *signal) { (void)signal; }
 
 #ifdef __linux__
 
-static bool cf__read_line(const char *path, const char *prefix, char *line, int size)
+/* The numbers that a file begins with, up to two; what is not there stays as it was. */
+static int cf__read_numbers(const char *path, long long *numbers)
 {
     FILE *const file = fopen(path, "re");
-    if (file == NULL) return false;
-    bool found = false;
-    while (!found && fgets(line, size, file) != NULL)
-        found = strstr(line, prefix) != NULL;
+    if (file == NULL) return 0;
+    const int count = fscanf(file, "%lld %lld", &numbers[0], &numbers[1]);
     (void)fclose(file);
-    if (found) line[strcspn(line, "\n")] = '\0';
-    return found;
-}
-
-static size_t cf__quota(long long quota, long long period, size_t count)
-{
-    if (quota <= 0 || period <= 0) return count;
-    const long long cpus = (quota + period - 1) / period;
-    return cpus >= 1 && (unsigned long long)cpus < count ? (size_t)cpus : count;
-}
-
-/* cgroup v2: the smallest cpu.max from our group up to the root. */
-static size_t cf__cgroup2(char *group, size_t count)
-{
-    char path[512], line[128], *slash;
-    do {
-        long long quota, period;
-        (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-        if (cf__read_line(path, "", line, (int)sizeof line) &&
-            sscanf(line, "%lld %lld", &quota, &period) == 2)
-            count = cf__quota(quota, period, count);
-        slash = strrchr(group, '/');
-        if (slash != NULL) *slash = '\0';
-    } while (slash != NULL);
     return count;
 }
 
-static size_t cf__cgroup1(size_t count)
+/* "quota period" in one file, or in two. What that leaves of `count` CPUs. */
+static size_t cf__quota(const char *path, const char *period_path, size_t count)
 {
-    char line[64];
-    long long quota, period;
-    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "", line, (int)sizeof line) ||
-        sscanf(line, "%lld", &quota) != 1)
-        return count;
-    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "", line, (int)sizeof line) ||
-        sscanf(line, "%lld", &period) != 1)
-        return count;
-    return cf__quota(quota, period, count);
+    long long numbers[3] = {0, 0, 0};
+    (void)cf__read_numbers(path, numbers);
+    if (period_path != NULL) (void)cf__read_numbers(period_path, numbers + 1);
+    if (numbers[0] <= 0 || numbers[1] <= 0) return count;
+    const long long cpus = (numbers[0] - 1) / numbers[1] + 1;
+    return (unsigned long long)cpus < count ? (size_t)cpus : count;
+}
+
+/* cgroup v2: the smallest cpu.max from our group up to the root. */
+static size_t cf__group_quota(const char *group, size_t count)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path - 16, "/sys/fs/cgroup%.*s", (int)strcspn(group, "\n"), group);
+    for (char *end; (end = strrchr(path + 7, '/')) != NULL; *end = '\0') {
+        memcpy(path + strlen(path), "/cpu.max", 9);
+        count = cf__quota(path, NULL, count);
+    }
+    return count;
 }
 
 static size_t cf__affinity(void)
 {
-    unsigned char mask[1024] = {0}; /* 8192 CPUs */
+    unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes; i++)
-        for (unsigned bits = mask[i]; bits != 0; bits &= bits - 1) count++;
-    return count;
+    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    return count > 0 ? count : 1;
 }
 
 static size_t cf__cpus(void)
 {
     char line[400];
-    size_t count = cf__affinity();
-    if (count == 0) count = 1;
-    if (cf__read_line("/proc/self/cgroup", "0::", line, (int)sizeof line))
-        count = cf__cgroup2(line + 3, count);
-    return cf__cgroup1(count);
+    size_t count = cf__quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                             "/sys/fs/cgroup/cpu/cpu.cfs_period_us", cf__affinity());
+    FILE *const file = fopen("/proc/self/cgroup", "re");
+    if (file == NULL) return count;
+    while (fgets(line, (int)sizeof line, file) != NULL)
+        if (strncmp(line, "0::", 3) == 0) count = cf__group_quota(line + 3, count);
+    (void)fclose(file);
+    return count;
 }
 
 #else
@@ -1379,20 +2287,24 @@ static void cf__free(void *memory)
     errno = saved;
 }
 
-/* *result = a * b + c, or false where that does not fit. */
-static bool cf__size(size_t a, size_t b, size_t c, size_t *result)
+/* head + count * size bytes; SIZE_MAX, which no allocation takes, where that does not fit. */
+CF__COLD size_t cf__size(size_t head, size_t count, size_t size)
 {
-    if (b != 0 && a > (PTRDIFF_MAX - c) / b) return false;
-    *result = a * b + c;
-    return true;
+    const bool fits = head <= PTRDIFF_MAX && (size == 0 || count <= (PTRDIFF_MAX - head) / size);
+    return fits ? head + count * size : SIZE_MAX;
+}
+
+static void *cf__copy_of(const void *data, size_t size)
+{
+    void *const copy = cf__alloc(size);
+    if (copy != NULL) memcpy(copy, data, size);
+    return copy;
 }
 
 /* On cache lines of its own. */
 static void *cf__alloc_lines(size_t size)
 {
-    size_t padded;
-    if (!cf__size(size, 1, CF__LINE + sizeof(void *), &padded)) return NULL;
-    char *const memory = cf__alloc(padded);
+    char *const memory = cf__alloc(cf__size(CF__LINE + sizeof(void *), size, 1));
     if (memory == NULL) return NULL;
     const uintptr_t start = (uintptr_t)memory + sizeof(void *);
     char *const aligned = memory + sizeof(void *) + (CF__LINE - start % CF__LINE) % CF__LINE;
@@ -1432,8 +2344,8 @@ static void cf__free_lines(void *memory)
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
- * itself is one), `freed` what came back. Closing turns `freed` into minus what is still out, so that
- * the release which makes it zero frees everything, whoever it is.
+ * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is still
+ * out, plus one, so that the release which makes it one frees everything, whoever it is.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__PENDING  ((uintptr_t)0)
@@ -1452,10 +2364,11 @@ static void cf__free_lines(void *memory)
 #define CF__INLINE 32 /* bytes of argument or result inside a future */
 
 /* traits of a cell */
-#define CF__OPTIONS    1u /* `local` holds a cf__call_options behind the first 16 bytes */
+#define CF__OPTIONS    1u /* `local` holds a cf_submit_options behind the first 16 bytes */
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
-#define CF__MESSAGE    4u /* data is the error's message, to be freed */
+#define CF__MESSAGE    4u /* data is the error's own message */
 #define CF__BY_CELL    8u /* free_result takes the cell, not data */
+#define CF__ARG_LENT  16u /* data is the submitter's, then lies in a worker's mapping */
 
 typedef struct cf__cell {
     void  *data; /* argument, then result or message; in a free future the next free one */
@@ -1470,13 +2383,8 @@ typedef struct cf__cell {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 } cf__cell;
 
-typedef struct cf__call_options {
-    cf_free_fn *free_arg;
-    cf_duration timeout;
-} cf__call_options;
-
-#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf__call_options */
-_Static_assert(sizeof(cf__call_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
+#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf_submit_options */
+_Static_assert(sizeof(cf_submit_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
 
 typedef struct cf__heap   cf__heap;
 typedef struct cf__runner cf__runner;
@@ -1484,7 +2392,8 @@ typedef struct cf__runner cf__runner;
 struct cf_future {
     cf__word  word;   /* W, R: anybody, atomically */
     cf__word  refs;   /* references and marks */
-    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner * */
+    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner *.
+                         Once it is done, under cf__count_lock: by which count it was met last */
     cf__heap *home;   /* frozen; NULL: a promise, or static */
     cf__cell  cell;
 };
@@ -1499,14 +2408,13 @@ typedef struct cf__waiter {
 
 /* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
 typedef struct cf__group {
-    cf__word    ready; /* the newest arrival, or'ed with CF__GROUP_PARKED, CF__GROUP_SIGNAL */
+    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__waiter *taken; /* consumer only: arrivals in order */
     cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
     cf__signal  signal;
 } cf__group;
 
-#define CF__GROUP_PARKED ((uintptr_t)1)
-#define CF__GROUP_SIGNAL     ((uintptr_t)2) /* arrivals must be signalled */
+#define CF__GROUP_SIGNAL ((uintptr_t)(CF__HAS_PROCESSES ? 1 : 0)) /* arrivals must be signalled */
 
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
@@ -1519,8 +2427,8 @@ typedef struct cf__block {
 
 struct cf__heap {
     /* frozen */
-    void (*on_unread_error)(cf_future *future, void *user);
-    void     *user;
+    void     *whole; /* the executor, of which this is a part */
+    const cf_pool_options *options;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     /* free-standing */
@@ -1534,8 +2442,15 @@ struct cf__heap {
     bool       closed; /* nothing is handed out any more */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
-    cf__word freed;
+    cf__word freed; /* odd: closed */
 };
+
+typedef enum cf__awaited {
+    CF__A_FUTURE,
+    CF__A_SET,     /* any of several futures: a cf__set */
+    CF__A_POOL,    /* any progress of a cf_executor */
+    CF__A_STAND_IN /* the thread that goes on in its name: a cf__runner */
+} cf__awaited;
 
 /* What a thread is to this library while it runs tasks: a worker, or a caller that runs a task. */
 struct cf__runner {
@@ -1548,14 +2463,12 @@ struct cf__runner {
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
     /* cf__graph_lock: what it waits for, while it is in the list of those that wait */
-    bool          waiting, finite;
-    unsigned char reached; /* by the walk that runs */
-    cf__word      denied;  /* R: owner. It must not wait on: see cf__deny */
-    cf_future     *awaited;  /* one future, */
-    struct cf__set *set;     /* or any of several, */
-    cf_executor   *pool;     /* or any progress of a pool, */
-    cf__runner    *stand_in; /* or the thread that goes on in its name */
-    cf__runner    *next, *previous, *todo;
+    bool        waiting, finite;
+    bool        reached; /* by the walk that runs */
+    cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
+    cf__awaited kind;
+    void       *awaited;
+    cf__runner *next, *todo;
 };
 
 static _Thread_local cf__runner *cf__self; /* NULL: this thread runs no task of ours */
@@ -1564,13 +2477,12 @@ static cf_future *cf__mutable(const cf_future *future) { return (cf_future *)(ui
 
 /* ---- heap ---- */
 
-static void cf__heap_destroy(cf__heap *heap)
+static void cf__blocks_free(cf__block *block)
 {
-    for (cf__block *block = heap->blocks, *next; block != NULL; block = next) {
+    for (cf__block *next; block != NULL; block = next) {
         next = block->next;
         cf__free_lines(block);
     }
-    cf__free_lines(heap); /* the executor begins with it */
 }
 
 /* Under the lock. */
@@ -1600,14 +2512,6 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
     cf_future *chain = NULL;
     cf__lock(&heap->lock);
-    uintptr_t handed = cf__load_relaxed(&heap->handed);
-    if (handed > UINTPTR_MAX / 4) { /* keep both counters far from wrapping */
-        const uintptr_t freed = cf__load_acquire(&heap->freed);
-        if (freed > 1) {
-            (void)cf__fetch_add(&heap->freed, 1 - freed);
-            handed -= freed - 1;
-        }
-    }
     for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
         if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
         if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
@@ -1616,34 +2520,34 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, handed + *taken);
+    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
     if (heap->free != NULL) cf__prefetch(heap->free);
     cf__unlock(&heap->lock);
     return chain;
 }
 
+/* The heap may be gone afterwards, with the executor. */
+static void cf__heap_count(cf__heap *heap, uintptr_t change)
+{
+    if (cf__fetch_add(&heap->freed, change) + change != 1) return;
+    cf__blocks_free(heap->blocks);
+    cf__free_lines(heap->whole);
+}
+
+/* So many futures (or the executor itself) are back. */
+static void cf__heap_count_back(cf__heap *heap, uintptr_t count) { cf__heap_count(heap, 2 * count); }
+
 /* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
-static void cf__heap_hold(cf__heap *heap)
-{
-    cf__lock(&heap->lock);
-    cf__bump(&heap->handed);
-    cf__unlock(&heap->lock);
-}
+static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)2); }
 
-/* Counts `count` futures (or the executor itself) as back. The heap may be gone afterwards. */
-static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
-{
-    if (cf__fetch_add(&heap->freed, count) + count == 0) cf__heap_destroy(heap);
-}
-
-/* The executor is closed. From now on `freed` counts up to zero. */
+/* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
     cf__lock(&heap->lock);
     heap->closed = true;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
     cf__unlock(&heap->lock);
-    cf__heap_count_back(heap, 1 - handed);
+    cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
 
 /* The chain first..last comes back. */
@@ -1655,38 +2559,38 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
     cf__heap_count_back(heap, count);
 }
 
-/* When all is back but the executor and `held` futures, which nobody uses any more: give the memory
- * of a burst back to the system. True: done, and the held ones are free too, though not counted. */
-static bool cf__heap_trim(cf__heap *heap, uintptr_t held)
+/* Is all back but the executor and `held` futures, and too much of it? A hint, unless under the lock. */
+static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
+{
+    return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
+           cf__load_acquire(&heap->freed) == 2 * (cf__load_relaxed(&heap->handed) - 1 - held);
+}
+
+/* When all is back but the `held` futures, which nobody uses any more: give the memory of a burst
+ * back to the system. True: done, and the held ones are free too, though not counted. */
+CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
 {
     cf__block *surplus = NULL;
     if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
-        cf__load_relaxed(&heap->block_count) <= CF__BLOCKS_KEPT ||
-        cf__load_relaxed(&heap->freed) + 1 + held != cf__load_relaxed(&heap->handed))
+        !cf__heap_is_idle(heap, held))
         return false;
     cf__lock(&heap->lock);
-    const bool all_back =
-        cf__load_acquire(&heap->freed) + 1 + held == cf__load_relaxed(&heap->handed) &&
-        cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
-    if (all_back) {
-        uintptr_t count = cf__load_relaxed(&heap->block_count);
+    if (cf__heap_is_idle(heap, held)) {
+        cf__block **kept = &heap->blocks; /* the oldest: an allocator gives back at the young end */
+        for (uintptr_t i = cf__load_relaxed(&heap->block_count); i > CF__BLOCKS_KEPT; i--)
+            kept = &(*kept)->next;
         surplus = heap->blocks;
-        cf__block *last = surplus; /* the oldest stay: an allocator gives back at the young end */
-        for (; --count > CF__BLOCKS_KEPT; last = last->next) {}
-        heap->blocks = last->next;
-        last->next = NULL;
+        heap->blocks = *kept;
+        *kept = NULL;
         heap->free = NULL;
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, CF__BLOCKS_KEPT);
-        for (cf__block *kept = heap->blocks; kept != NULL; kept = kept->next)
-            cf__block_free_all_locked(heap, kept);
+        for (cf__block *block = heap->blocks; block != NULL; block = block->next)
+            cf__block_free_all_locked(heap, block);
     }
     cf__unlock(&heap->lock);
-    for (cf__block *next; surplus != NULL; surplus = next) {
-        next = surplus->next;
-        cf__free_lines(surplus);
-    }
-    return all_back;
+    cf__blocks_free(surplus);
+    return surplus != NULL;
 }
 
 #define CF__SPARES 64 /* a worker keeps up to that many free futures to itself */
@@ -1735,11 +2639,19 @@ static void cf__future_recycle(cf_future *future)
 
 /* ---- cells ---- */
 
-static void cf__free_block(void *memory) { cf__free(memory); }
-
-static cf__call_options cf__cell_options(const cf__cell *cell)
+static inline void cf__cell_init(cf__cell *cell)
 {
-    cf__call_options options = {NULL, 0};
+    cell->data = cell->local;
+    cell->size = 0;
+    cell->call.free_result = NULL;
+    cell->code = 0;
+    cell->status = CF_CANCELLED;
+    cell->traits = 0;
+}
+
+static cf_submit_options cf__cell_options(const cf__cell *cell)
+{
+    cf_submit_options options = {NULL, 0};
     if ((cell->traits & CF__OPTIONS) != 0)
         memcpy(&options, cell->local + CF__INLINE_WITH_OPTIONS, sizeof options);
     return options;
@@ -1749,7 +2661,7 @@ static cf__call_options cf__cell_options(const cf__cell *cell)
 static void cf__cell_drop_arg(cf__cell *cell)
 {
     if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
-        const cf__call_options options = cf__cell_options(cell);
+        const cf_submit_options options = cf__cell_options(cell);
         if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
         else if (options.free_arg != NULL) options.free_arg(cell->data);
     }
@@ -1769,22 +2681,25 @@ static void cf__cell_fail(cf__cell *cell, cf_status status)
 /* Frees result or message of an ended cell. */
 static void cf__cell_clear(cf__cell *cell)
 {
-    if ((cell->traits & CF__MESSAGE) != 0) cf__free(cell->data);
-    else if (cell->call.free_result == cf__free_block) cf__free(cell->data);
-    else if ((cell->traits & CF__BY_CELL) != 0) cell->call.free_result(cell);
-    else if (cell->call.free_result != NULL) cell->call.free_result(cell->data);
+    cf_free_fn *const free_result = cell->call.free_result;
+    if (free_result == NULL) return;
+    cell->call.free_result = NULL;
+    free_result((cell->traits & CF__BY_CELL) != 0 ? (void *)cell : cell->data);
 }
 
-static void cf__cell_returned(cf__cell *cell, int code)
+/* It ran, and returned that. */
+static void cf__cell_end(cf__cell *cell, int code)
 {
-    (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
+    cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
+    cell->code = code;
+    if (code != 0)
+        (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
 }
 
 static const char *cf__cell_message(const cf__cell *cell)
 {
     if (cell->status == CF_OK) return "";
-    if ((cell->traits & CF__MESSAGE) != 0) return cell->data;
-    if (cell->status == CF_TASK_FAILED) return (const char *)cell->local;
+    if (cell->status == CF_TASK_FAILED || (cell->traits & CF__MESSAGE) != 0) return cell->data;
     return cf_strerror((cf_status)cell->status);
 }
 
@@ -1825,30 +2740,31 @@ static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
     return false;
 }
 
-/* Sleeps until the word is no longer `seen`, after having said so in it. */
-static bool cf__park_on(cf_future *future, uintptr_t seen, int64_t deadline)
+/* Sleeps until the word, a future's or a group's, is no longer `seen`, after having said so in it.
+ * False: the deadline has passed. */
+static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
 {
-    if ((seen & CF__PARKED) == 0) {
-        const uintptr_t parked = seen | CF__PARKED;
-        if (!cf__cas(&future->word, &seen, parked)) return true;
-        seen = parked;
-    }
+    const uintptr_t parked = seen | CF__PARKED;
+    if (seen != parked && !cf__cas(word, &seen, parked)) return true;
     CFUTURES_TEST_POINT(1);
-    return cf__park(&future->word, seen, deadline);
+    return cf__park(word, parked, deadline);
 }
 
 /* What ends the wait: the holder's few instructions. */
-static uintptr_t cf__await_unlocked(cf_future *future, uintptr_t seen)
+CF__COLD uintptr_t cf__await_unlocked(cf_future *future)
 {
-    for (int i = 0; i < 30 && (seen & CF__LOCKED) != 0; i++) {
-        cf__pause();
-        seen = cf__load_acquire(&future->word);
+    for (int spins = 0;; spins++) {
+        const uintptr_t seen = cf__load_acquire(&future->word);
+        if ((seen & CF__LOCKED) == 0) return seen;
+        if (spins < 30) cf__pause();
+        else (void)cf__park_on(&future->word, seen, CF__NEVER);
     }
-    while ((seen & CF__LOCKED) != 0) {
-        (void)cf__park_on(future, seen, CF__NEVER);
-        seen = cf__load_acquire(&future->word);
-    }
-    return seen;
+}
+
+static inline uintptr_t cf__load_unlocked(cf_future *future)
+{
+    const uintptr_t seen = cf__load_acquire(&future->word);
+    return (seen & CF__LOCKED) == 0 ? seen : cf__await_unlocked(future);
 }
 
 /* The node reaches its group. With the push the consumer may take the node and free the group, so the
@@ -1861,7 +2777,7 @@ static void cf__group_deliver(cf__waiter *node)
         if ((seen & CF__GROUP_SIGNAL) != 0) break;
         node->next = (cf__waiter *)(seen & CF__NODE);
         if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
-            if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+            if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
             return;
         }
     }
@@ -1870,7 +2786,7 @@ static void cf__group_deliver(cf__waiter *node)
     seen = cf__load_relaxed(&group->ready);
     do node->next = (cf__waiter *)(seen & CF__NODE);
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
-    if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
     cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
@@ -1878,10 +2794,9 @@ static void cf__group_deliver(cf__waiter *node)
 /* Publishes the end [settle], delivers to groups, and returns the callbacks in order of addition. */
 static cf__waiter *cf__settle(cf_future *future)
 {
-    uintptr_t seen = cf__load_relaxed(&future->word);
-    do {
-        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
-    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, CF__DONE));
+    uintptr_t seen;
+    do seen = cf__load_unlocked(future);
+    while (!cf__cas(&future->word, &seen, CF__DONE));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -1919,26 +2834,23 @@ static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 /* The node joins the list. False: the future is done, the node is still the caller's. */
 static bool cf__attach(cf_future *future, cf__waiter *node)
 {
-    uintptr_t seen = cf__load_acquire(&future->word);
-    for (;;) {
+    uintptr_t seen;
+    do {
+        seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
-        if ((seen & CF__LOCKED) != 0) {
-            seen = cf__await_unlocked(future, seen);
-            continue;
-        }
         node->next = (cf__waiter *)(seen & CF__NODE);
-        if (cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE))) return true;
-    }
+    } while (!cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE)));
+    return true;
 }
 
 /* The node leaves the list. False: whoever settled the future has it, or had it. */
 static bool cf__detach(cf_future *future, cf__waiter *node)
 {
-    uintptr_t seen = cf__load_acquire(&future->word);
+    uintptr_t seen;
     do {
-        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
+        seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
-    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, seen | CF__LOCKED));
+    } while (!cf__cas(&future->word, &seen, seen | CF__LOCKED));
     CFUTURES_TEST_POINT(2);
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
@@ -1960,7 +2872,8 @@ static bool cf__is_promise(const cf_future *future)
 CFUTURES_API cf_future *cf_future_retain(cf_future *future)
 {
     if (future != NULL && !cf__is_static(future)) {
-        CFUTURES_ASSERT(cf__load_relaxed(&future->refs) >= CF__REF);
+        CFUTURES_ASSERT(cf__load_relaxed(&future->refs) >= CF__REF &&
+                        "cf_future_retain: somebody must hold a reference, all were released");
         (void)cf__fetch_add(&future->refs, CF__REF);
     }
     return future;
@@ -1977,15 +2890,18 @@ static bool cf__last_look(cf_future *future)
         cf__run_callbacks(future, cf__settle(future));
     } else {
         (void)cf__fetch_or(&future->refs, CF__READ);
-        future->home->on_unread_error(future, future->home->user);
+        future->home->options->on_unread_error(future, future->home->options->user);
     }
     return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
 }
 
+/* Done, and neither well nor by cancel. */
+static bool cf__has_failed(const cf_future *future) { return future->cell.status < CF_CANCELLED; }
+
 static bool cf__is_unread(cf_future *future)
 {
-    return future->cell.status < 0 && future->cell.status != CF_CANCELLED && future->home != NULL &&
-           future->home->on_unread_error != NULL &&
+    return cf__has_failed(future) && future->home != NULL &&
+           future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
 }
 
@@ -1993,7 +2909,7 @@ CFUTURES_API void cf_future_release(cf_future *future)
 {
     if (future == NULL || cf__is_static(future)) return;
     const uintptr_t refs = cf__load_acquire(&future->refs);
-    CFUTURES_ASSERT(refs >= CF__REF);
+    CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
@@ -2063,16 +2979,11 @@ CFUTURES_API const char *cf_future_error_message(const cf_future *future)
 
 CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size)
 {
+    static const char states[][10] = {"pending", "running", "cancelled"};
     const uintptr_t at = (uintptr_t)future;
-    switch (cf_future_state(future)) {
-    case CF_STATE_PENDING:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=pending>", at);
-    case CF_STATE_RUNNING:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=running>", at);
-    case CF_STATE_CANCELLED:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=cancelled>", at);
-    default: break;
-    }
+    const cf_state state = cf_future_state(future);
+    if (state != CF_STATE_FINISHED)
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s>", at, states[state]);
     const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
     if (status == CF_OK)
         return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
@@ -2104,12 +3015,7 @@ static void cf__future_init(cf_future *future, uintptr_t references)
 {
     cf__store_relaxed(&future->refs, references * CF__REF);
     cf__store_relaxed(&future->runner, 0);
-    future->cell.data = future->cell.local;
-    future->cell.size = 0;
-    future->cell.call.free_result = NULL;
-    future->cell.code = 0;
-    future->cell.status = CF_CANCELLED;
-    future->cell.traits = 0;
+    cf__cell_init(&future->cell);
     cf__store_relaxed(&future->word, CF__PENDING);
 }
 
@@ -2142,100 +3048,78 @@ static void cf__promise_settle(cf_future *future)
     cf_future_release(future);
 }
 
-CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size)
+/* With a result, or with a code and perhaps a message. */
+static cf_status cf__promise_end(cf_future *future, int code, const void *data, size_t size)
 {
     if (future == NULL || (data == NULL && size > 0)) return CF_INVALID;
-    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    void *copy = NULL;
-    if (size > CF__INLINE && (copy = cf__alloc(size)) == NULL) return CF_NO_MEMORY;
+    cf__cell *const cell = &future->cell;
+    cf_free_fn *const free_room = size > CF__INLINE ? cf__free : NULL;
+    void *const room = free_room != NULL ? cf__alloc(size) : cell->local;
+    if (room == NULL) return CF_NO_MEMORY;
     if (!cf__promise_claim(future)) {
-        cf__free(copy);
+        if (free_room != NULL) cf__free(room);
         return CF_INVALID_STATE;
     }
-    cf__cell *const cell = &future->cell;
-    if (copy != NULL) {
-        cell->data = copy;
-        cell->call.free_result = cf__free_block;
-    }
-    if (size > 0) memcpy(cell->data, data, size);
+    cf__cell_end(cell, code);
+    if (size > 0) memcpy(room, data, size);
+    cell->data = room;
     cell->size = size;
-    cell->status = CF_OK;
+    cell->call.free_result = free_room;
     cf__promise_settle(future);
     return CF_OK;
 }
 
+CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size)
+{
+    return cf__promise_end(future, 0, data, size);
+}
+
 CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message)
 {
-    if (future == NULL) return CF_INVALID;
-    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    const size_t size = message != NULL ? strlen(message) + 1 : 0;
-    char *const copy = size > 0 ? cf__alloc(size) : NULL;
-    if (size > 0 && copy == NULL) return CF_NO_MEMORY;
-    if (!cf__promise_claim(future)) {
-        cf__free(copy);
-        return CF_INVALID_STATE;
-    }
-    cf__cell *const cell = &future->cell;
-    cell->code = code != 0 ? code : 1;
-    cell->status = CF_TASK_FAILED;
-    cf__cell_returned(cell, cell->code);
-    if (copy != NULL) {
-        memcpy(copy, message, size);
-        cell->data = copy;
-        cell->traits = CF__MESSAGE;
-    }
-    cf__promise_settle(future);
-    return CF_OK;
+    return cf__promise_end(future, code != 0 ? code : 1, message,
+                           message != NULL ? strlen(message) + 1 : 0);
 }
 
 /* ---- names ---- */
 
 CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
 
+static const struct {
+    char name[17], sentence[76];
+} cf__statuses[] = { /* from CF_END downwards */
+    {"CF_END", "there is nothing more to come: leave the loop"},
+    {"CF_OK", "it went well"},
+    {"CF_TIMEOUT", "the wait ran out and the task goes on: wait again, or cancel it"},
+    {"CF_CANCELLED", "it was cancelled before it started: submit it again if it is wanted"},
+    {"CF_TASK_FAILED", "the task returned non-zero: see its error code and message"},
+    {"CF_TASK_TIMEOUT", "the task ran for longer than its own timeout: raise that, or do less"},
+    {"CF_WORKER_LOST", "the worker process died while it ran the task: see the error message"},
+    {"CF_BROKEN", "the pool is broken: see why its workers failed, then make another"},
+    {"CF_SHUTDOWN", "the executor was shut down and takes no more tasks: submit before that"},
+    {"CF_QUEUE_FULL", "queue_limit tasks wait already: submit it again later"},
+    {"CF_DEADLOCK", "the tasks wait in a circle, so this could never end: wait elsewhere"},
+    {"CF_INVALID_STATE", "it has ended already, or an executor owns it: end promises, once"},
+    {"CF_INVALID", "an argument is out of range, or NULL: could the executor be made?"},
+    {"CF_NO_MEMORY", "out of memory: release futures, or set queue_limit or buffersize"},
+    {"CF_SYSTEM", "the system refused a thread, process or file: see limits (ulimit -a)"},
+    {"CF_FORKED", "the executor belongs to the parent process: make another in this one"},
+    {"CF_?", "not a status of this library"}};
+_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
+
+static size_t cf__status_place(cf_status status)
+{
+    return status <= CF_END && status >= CF_FORKED ? (size_t)(CF_END - status)
+                                                   : CF_END - CF_FORKED + 1;
+}
+
 CFUTURES_API const char *cf_status_name(cf_status status)
 {
-    switch (status) {
-    case CF_OK: return "CF_OK";
-    case CF_END: return "CF_END";
-    case CF_TIMEOUT: return "CF_TIMEOUT";
-    case CF_CANCELLED: return "CF_CANCELLED";
-    case CF_TASK_FAILED: return "CF_TASK_FAILED";
-    case CF_TASK_TIMEOUT: return "CF_TASK_TIMEOUT";
-    case CF_WORKER_LOST: return "CF_WORKER_LOST";
-    case CF_BROKEN: return "CF_BROKEN";
-    case CF_SHUTDOWN: return "CF_SHUTDOWN";
-    case CF_QUEUE_FULL: return "CF_QUEUE_FULL";
-    case CF_DEADLOCK: return "CF_DEADLOCK";
-    case CF_INVALID_STATE: return "CF_INVALID_STATE";
-    case CF_INVALID: return "CF_INVALID";
-    case CF_NO_MEMORY: return "CF_NO_MEMORY";
-    case CF_SYSTEM: return "CF_SYSTEM";
-    case CF_FORKED: return "CF_FORKED";
-    default: return "CF_?";
-    }
+    return cf__statuses[cf__status_place(status)].name;
 }
 
 CFUTURES_API const char *cf_strerror(cf_status status)
 {
-    switch (status) {
-    case CF_OK: return "it ended well";
-    case CF_END: return "there is nothing more to come";
-    case CF_TIMEOUT: return "the wait ran out; the task goes on";
-    case CF_CANCELLED: return "the task was cancelled before it started";
-    case CF_TASK_FAILED: return "the task returned a code other than 0";
-    case CF_TASK_TIMEOUT: return "the task took longer than its timeout";
-    case CF_WORKER_LOST: return "the worker process died while it ran the task";
-    case CF_BROKEN: return "the pool is broken: an initializer failed, or no worker can be started";
-    case CF_SHUTDOWN: return "the executor was shut down and takes no more tasks";
-    case CF_QUEUE_FULL: return "the queue is full: queue_limit tasks wait already";
-    case CF_DEADLOCK: return "waiting here could never end, since the awaited task waits for this one";
-    case CF_INVALID_STATE: return "the future has ended already, or belongs to an executor";
-    case CF_INVALID: return "an argument is NULL or out of range";
-    case CF_NO_MEMORY: return "out of memory";
-    case CF_SYSTEM: return "the system refused a thread, a process or a descriptor";
-    case CF_FORKED: return "the executor belongs to the parent process; make one after the fork";
-    default: return "not a status of this library";
-    }
+    return cf__statuses[cf__status_place(status)].sentence;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -2268,17 +3152,27 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-static void cf__task_discard(cf_task *task)
+static void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
 {
-    if (task->free_data == cf__free_block) cf__free(task->data);
-    else if (task->free_data != NULL) task->free_data(task->data);
-    task->free_data = NULL;
-    task->data = task->into != NULL ? task->into : task->local;
-    task->size = 0;
+    memset(task, 0, offsetof(cf_task, local));
+    task->executor = executor;
+    task->marks = marks;
+    task->worker = worker;
+    task->deadline = CF__NEVER;
+    task->data = task->local;
 }
 
-/* Room for size bytes that does not overlap the result so far unless it is `data` itself. */
-static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+/* Something else, or nothing, takes the place of the result so far. */
+static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
+{
+    if (task->free_data != NULL && task->data != data) task->free_data(task->data);
+    task->data = data;
+    task->size = size;
+    task->free_data = free_data;
+}
+
+/* Room for size bytes; it does not overlap the result so far, unless that lies in the task itself. */
+static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
 {
     *free_room = NULL;
     if (task->into != NULL) {
@@ -2287,8 +3181,8 @@ static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_
     }
     task->refused = CF_OK;
     if (size <= CF__INLINE) return task->local;
-    *free_room = cf__free_block;
-    const bool big = task->big_room != NULL && size > CF__BIG;
+    *free_room = cf__free;
+    const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
     void *const memory = big ? task->big_room(size, free_room) : cf__alloc(size);
     if (memory == NULL) task->refused = CF_NO_MEMORY;
     return memory;
@@ -2308,56 +3202,49 @@ static inline void cf__copy(void *to, const void *from, size_t size)
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     cf_free_fn *free_room;
     void *const room = cf__task_room(task, size, &free_room);
     if (room == NULL) return 1;
     cf__copy(room, data, size);
-    if (task->free_data != NULL) cf__task_discard(task);
-    task->data = room;
-    task->size = size;
-    task->free_data = free_room;
+    cf__task_stage(task, room, size, free_room);
     return 0;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: call it in a task, with its own cf_task");
     cf_free_fn *free_room;
     void *const room = cf__task_room(task, size, &free_room);
-    if (room == NULL) return NULL;
-    if (task->free_data != NULL) cf__task_discard(task);
-    task->data = room;
-    task->size = size;
-    task->free_data = free_room;
+    if (room != NULL) cf__task_stage(task, room, size, free_room);
     return room;
 }
 
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: call it in a task, with its own cf_task");
     if (task->into != NULL || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
     }
-    if (task->free_data != NULL && task->data != data) cf__task_discard(task);
     task->refused = CF_OK;
-    task->data = data;
-    task->size = size;
-    task->free_data = free_fn;
+    cf__task_stage(task, data, size, free_fn);
     return 0;
 }
 
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_fail: call it in a task, with its own cf_task");
     char text[1024];
     va_list arguments;
+    text[0] = '\0';
     va_start(arguments, format);
-    const int length = vsnprintf(text, sizeof text, format, arguments);
+    (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const size_t size = length < 0 ? 1 : (size_t)length < sizeof text ? (size_t)length + 1 : sizeof text;
-    if (length < 0) text[0] = '\0';
     cf__free(task->message);
-    task->message = cf__alloc(size);
-    if (task->message != NULL) memcpy(task->message, text, size);
+    task->message = cf__copy_of(text, strlen(text) + 1);
     return code != 0 ? code : 1;
 }
 
@@ -2372,36 +3259,38 @@ CFUTURES_API bool cf_task_stop_requested(const cf_task *task)
            (task->deadline != CF__NEVER && cf__now() >= task->deadline);
 }
 
+CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
+{
+    cf__task_stage(task, NULL, 0, NULL);
+    if (task->refused != CF_OK) {
+        cell->status = (signed char)task->refused;
+        cf__free(task->message);
+        return;
+    }
+    cf__cell_end(cell, code);
+    if (task->message == NULL) return;
+    cell->data = task->message;
+    cell->call.free_result = cf__free;
+    cell->traits = CF__MESSAGE;
+}
+
 /* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
 static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
-    const bool late = task->deadline != CF__NEVER && cf__now() >= task->deadline;
-    const cf_status status = late ? CF_TASK_TIMEOUT
-                             : task->refused != CF_OK ? task->refused
-                             : code != 0 ? CF_TASK_FAILED : CF_OK;
-    cell->status = (signed char)status;
-    if (status == CF_OK) {
-        cell->size = task->size;
-        if (task->data == task->local) {
-            memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
-        } else {
-            cell->data = task->data;
-            cell->call.free_result = task->free_data;
-        }
-        if (task->message != NULL) cf__free(task->message);
+    if (task->deadline != CF__NEVER && cf__now() >= task->deadline) task->refused = CF_TASK_TIMEOUT;
+    if (code != 0 || task->refused != CF_OK) {
+        cf__task_failed(task, code, cell);
         return;
     }
-    if (task->free_data != NULL) cf__task_discard(task);
-    if (status == CF_TASK_FAILED) {
-        cell->code = code;
-        cf__cell_returned(cell, code);
-        if (task->message != NULL) {
-            cell->data = task->message;
-            cell->traits = CF__MESSAGE;
-            return;
-        }
+    cell->status = CF_OK;
+    cell->size = task->size;
+    if (task->data == task->local) {
+        memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
+    } else {
+        cell->data = task->data;
+        cell->call.free_result = task->free_data;
     }
-    cf__free(task->message);
+    if (task->message != NULL) cf__free(task->message);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -2409,10 +3298,10 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  *
  * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
  * They share one lock and workers another, so that a submitter in full swing does not fight for a
- * cache line with each worker that takes something out. What a task submits goes to the deque of its worker, without a lock:
- * the owner works at the bottom, thieves take from the top. Workers move tasks of the ring in small
- * batches to their deque while tasks are very short; those, below `batch_end`, the owner takes from
- * the top too, so that their order stays the order of submission.
+ * cache line with each worker that takes something out. What a task submits goes to the deque of its
+ * worker, without a lock: the owner works at the bottom, thieves take from the top. Workers move
+ * tasks of the ring in small batches to their deque while tasks are very short; those, below
+ * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
  * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both sequentially
@@ -2425,16 +3314,14 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 #define CF__DEQUE 256 /* entries; a power of two */
 #define CF__BATCH 32  /* tasks moved from ring to deque at once */
 
-typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL, CF__PROCESS_POOL } cf__kind;
-
 /* What a process pool does in its own way; see section process. */
 typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
     bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
-    cf_status (*submit)(cf_executor *executor, cf_future *future);
+    cf_status (*submit)(cf_executor *executor, cf_future **futures, size_t count);
     cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
-    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is);
+    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least);
     void (*closing)(cf_executor *executor);
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
@@ -2451,51 +3338,67 @@ typedef struct cf__processes {
 #define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
 
 typedef struct cf__worker {
-    cf__word state; /* W: owner; who wakes it, under the executor's lock. R: anybody */
-
-    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
-
-    _Alignas(CF__LINE) cf__word bottom; /* W: owner. R: thieves */
-    cf__word submitted, started, finished, failed; /* W: owner. R: stats */
-    /* owner only */
-    cf_executor *executor;
+    cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
+    cf__word     bottom;   /* W: owner. R: thieves */
+    cf_executor *executor; /* frozen */
     size_t       index;
+    cf__thread   thread;   /* W: who started it. R: who joins it, after it has left */
+    struct cf__worker *next; /* executor's lock: in the list of those asleep */
+
+    _Alignas(CF__LINE) cf__word submitted; /* W: owner. R: stats */
+    cf__word     started, finished, failed;
+    /* owner only */
     uintptr_t    batch_end;
     uintptr_t    ticks;
-    int64_t      pace_from; /* when the tasks of `paced` began; 0: not measuring */
-    uintptr_t    paced;
-    uintptr_t    pace;      /* nanoseconds a task lately; 0: unknown */
+    int64_t      pace_from; /* when it last took from the ring, */
+    uintptr_t    paced;     /* and how many tasks it has run since */
     uintptr_t    spin;      /* nanoseconds worth spinning for work */
     int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
     cf__runner   runner;
-    cf__thread   thread;    /* W: who started it. R: who joins it, after it has left */
-    /* executor's lock */
-    struct cf__worker *next, *previous; /* in the list of those asleep */
+
+    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
 
     _Alignas(CF__LINE) cf__word slots[CF__DEQUE];
 } cf__worker;
 
+/* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
-    cf__heap heap; /* first: it outlives the rest */
+    cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
+    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
+    cf__worker *asleep;
+    unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
+    size_t      started, alive;       /* threads ever started; those that have not left */
+    bool        starting, starved;    /* a thread is being started; the last could not be */
+    bool        orphaned, joined;     /* closed by a worker; threads are joined */
+    unsigned    visitors; /* callers inside that may touch it or run user code of it */
+
     /* frozen */
-    cf__kind           kind;
-    size_t             max_workers, queue_limit, stack_size, stack_room, cpus;
-    cf_on_full         on_full;
-    cf_initializer_fn *initializer;
-    cf_finalizer_fn   *finalizer;
-    void              *worker_arg;
-    cf__worker       **workers; /* the first `started` are there */
-    char               name[16];
+    _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
     const cf__processes *processes; /* NULL: this executor has threads, or none */
-    cf__hub           *hub;
-    cf__runner        *manager; /* of a process pool: the thread that settles its futures; else NULL */
+    size_t             max_workers; /* 0: the inline executor, always full */
+    size_t             cpus;
+    bool               bounded; /* one may have to wait, or to run the task oneself */
     /* free-standing */
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
-    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, for readers without */
+    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
+    cf__word caller_started, caller_finished, caller_failed;
+    cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
+    cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
+    unsigned blocked; /* lock: of the visitors, submitters that wait for space */
+    uint64_t cancelled, withdrawn, refused; /* lock */
+    cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+    /* frozen */
+    cf_pool_options    options; /* defaults applied */
+    char               name[16];
+    size_t             stack_room;
+    cf__hub           *hub;
+    cf__runner        *manager; /* of a process pool: the thread that settles its futures */
 
     _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
     cf__word    tail;      /* where the next task goes. R: anybody */
@@ -2503,20 +3406,7 @@ struct cf_executor {
     cf_future **ring;      /* W: both locks. R: either */
     size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
-    _Alignas(CF__LINE) cf__word lock; /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
-    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
-    cf__worker *asleep;
-    size_t      asleep_count, waking; /* waking: unparked, not yet arrived */
-    size_t      started, alive;       /* threads ever started; those that have not left */
-    bool        starting, starved;    /* a thread is being started; the last could not be */
-    bool        orphaned, joined;     /* closed by a worker; threads are joined */
-    size_t      visitors; /* callers inside that may touch it or run user code of it */
-    size_t      blocked;  /* of those, submitters that wait for space */
-    uint64_t    cancelled, withdrawn, refused, caller_started, caller_finished, caller_failed;
-    cf__word    left;  /* bumped when the last worker or visitor leaves */
-    cf__word    space; /* bumped when a bounded queue has room again */
-    cf__word    join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+    cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
 
 #define CF__CLOSING ((uintptr_t)1)
@@ -2527,7 +3417,13 @@ static bool cf__is_foreign_heap(const cf__heap *heap)
     return heap->forks != cf__load_relaxed(&cf__forks);
 }
 
-static cf_executor *cf__executor_of(const cf_future *future) { return (cf_executor *)future->home; }
+/* Of a future that is no promise. */
+static cf_executor *cf__executor_of(const cf_future *future) { return future->home->whole; }
+
+static const cf__processes *cf__processes_of(const cf_executor *executor)
+{
+    return CF__HAS_PROCESSES ? executor->processes : NULL;
+}
 
 /* The worker that this thread is, if it is one of the executor's; else NULL. */
 static cf__worker *cf__self_worker(const cf_executor *executor)
@@ -2538,10 +3434,11 @@ static cf__worker *cf__self_worker(const cf_executor *executor)
 
 /* ---- deque ---- */
 
-static size_t cf__deque_length(cf__worker *worker) /* a hint, unless the owner asks */
+/* A hint, unless the owner asks. [idle] Who announced something first sees what is there. */
+static size_t cf__deque_length(cf__worker *worker)
 {
-    const intptr_t length =
-        (intptr_t)(cf__load_relaxed(&worker->bottom) - cf__load_relaxed(&worker->top));
+    const uintptr_t top = cf__load_acquire(&worker->top);
+    const intptr_t length = (intptr_t)(cf__load_seq_cst(&worker->bottom) - top);
     return length > 0 ? (size_t)length : 0;
 }
 
@@ -2632,14 +3529,14 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
-static void cf__drop_tombstone(cf_executor *executor, cf_future *future)
+CF__COLD void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
-    (void)cf__fetch_add(&executor->dead, (uintptr_t)0 - 1);
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
     cf_future_release(future);
 }
 
-/* Under both locks: moves what is in the ring to `ring`, without the cancelled tasks, so that cancelling
- * for ever does not make it grow. Releasing a cancelled future calls no user code. */
+/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the cancelled
+ * tasks, so that cancelling for ever does not make it grow. Releasing those calls no user code. */
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
@@ -2657,31 +3554,79 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
     cf__store_seq_cst(&executor->tail, head + count);
 }
 
-/* Called and returns with tail_lock held, but lets it go meanwhile. False: out of memory. */
-static bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without the
+ * cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
-    for (bool grow = false; !cf__ring_has_room(executor, count); grow = true) {
-        const size_t old = executor->capacity;
-        /* The first time perhaps only without the dead; they may lie in deques, though. */
-        if (cf__load_relaxed(&executor->dead) <= old / 2) grow = true;
-        size_t capacity = old > 0 ? old : 64, bytes;
-        while (grow && capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
-        cf__unlock(&executor->tail_lock);
-        cf_future **ring = cf__size(capacity, sizeof *ring, 0, &bytes) ? cf__alloc(bytes) : NULL;
-        cf__lock(&executor->tail_lock);
-        if (ring == NULL) return false;
-        cf_future **surplus = ring;
-        if (executor->capacity == old) {
-            surplus = executor->ring;
-            cf__lock(&executor->lock);
-            cf__ring_move(executor, ring, capacity);
-            cf__unlock(&executor->lock);
-        }
-        cf__unlock(&executor->tail_lock);
-        cf__free((void *)surplus);
-        cf__lock(&executor->tail_lock);
-    }
+    cf_future **const old = executor->ring;
+    size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
+    cf__lock(&executor->lock);
+    cf__ring_move(executor, old, executor->capacity);
+    cf__unlock(&executor->lock);
+    const size_t needed = cf__ring_length(executor) + count;
+    while (capacity - capacity / 4 < needed) capacity *= 2;
+    if (capacity == executor->capacity) return true;
+    cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
+    if (ring == NULL) return cf__ring_has_room(executor, count);
+    cf__lock(&executor->lock);
+    cf__ring_move(executor, ring, capacity);
+    cf__unlock(&executor->lock);
+    cf__free((void *)old);
     return true;
+}
+
+static void cf__lock_both(cf_executor *executor)
+{
+    cf__lock(&executor->tail_lock);
+    cf__lock(&executor->lock);
+}
+
+static void cf__unlock_both(cf_executor *executor)
+{
+    cf__unlock(&executor->lock);
+    cf__unlock(&executor->tail_lock);
+}
+
+/* ---- how full it is: under the lock ---- */
+
+static size_t cf__pending(cf_executor *executor)
+{
+    size_t pending = cf__ring_length(executor);
+    for (size_t i = 0; i < executor->started; i++)
+        pending += cf__deque_length(executor->workers[i]);
+    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    return dead < pending ? pending - dead : 0;
+}
+
+static size_t cf__free_workers(cf_executor *executor)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < executor->started; i++)
+        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
+    return count;
+}
+
+static bool cf__may_start(cf_executor *executor)
+{
+    return executor->started < executor->max_workers && !executor->starting &&
+           cf__load_relaxed(&executor->closing) == 0;
+}
+
+/* Do queue_limit tasks wait for which no worker is there and none can be started? */
+static bool cf__is_full(cf_executor *executor)
+{
+    size_t room = executor->options.queue_limit + cf__free_workers(executor) + executor->asleep_count;
+    if (!executor->starved) room += executor->max_workers - executor->started;
+    return cf__pending(executor) >= room;
+}
+
+/* Lets the lock go. If one more task fits, one of the submitters that wait for that may go on. */
+static void cf__unlock_space(cf_executor *executor)
+{
+    const bool space = executor->blocked > 0 && !cf__is_full(executor);
+    if (space) cf__bump(&executor->space);
+    cf__unlock(&executor->lock);
+    if (space) cf__unpark_one(&executor->space);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -2696,23 +3641,12 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__cell *const cell = &future->cell;
     cf_task_fn *const fn = cell->call.fn;
     cf_task task;
-    task.executor = cf__executor_of(future);
-    task.marks = &future->refs;
-    task.stop = NULL;
-    task.deadline = CF__NEVER;
+    cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
     task.arg = cell->data;
     task.arg_size = cell->size;
-    task.worker = self->index;
-    task.message = NULL;
-    task.into = NULL;
-    task.big_room = NULL;
-    task.data = task.local;
-    task.size = 0;
-    task.free_data = NULL;
-    task.refused = CF_OK;
     if ((cell->traits & CF__OPTIONS) != 0) {
-        const cf__call_options options = cf__cell_options(cell);
-        if (options.timeout > 0) task.deadline = cf__deadline(options.timeout);
+        const cf_duration timeout = cf__cell_options(cell).timeout;
+        if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
     cf__store_relaxed(&future->runner, (uintptr_t)self); /* read by the deadlock check, a hint there */
     self->depth++;
@@ -2752,11 +3686,17 @@ static _Thread_local cf__visit *cf__visits; /* of this thread, innermost first *
 
 static void cf__executor_free(cf_executor *executor, cf__worker *last);
 
+/* Under the lock: nobody is inside. */
+static bool cf__is_left(const cf_executor *executor)
+{
+    return executor->alive == 0 && executor->visitors == 0 && !executor->starting;
+}
+
 /* Under the lock, which it lets go. Who takes the last step out of a closed executor tells. */
 static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 {
-    const bool last = executor->visitors == 0 && executor->alive == 0 &&
-                      (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
+    const bool last =
+        cf__is_left(executor) && (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
     const bool orphaned = last && executor->orphaned;
     if (orphaned) executor->orphaned = false;
     if (last) cf__bump(&executor->left);
@@ -2793,49 +3733,42 @@ static bool cf__is_inside(const cf_executor *executor)
     return false;
 }
 
-/* A caller runs a task itself: inline executor, CF_FULL_CALLER_RUNS. It is a visitor already. */
-static void cf__run_in_caller(cf_executor *executor, cf_future *future)
+/* Whoever submits runs the task itself: inline executor, full queue. It is a visitor already. */
+static void cf__run_here(cf_executor *executor, cf_future *future)
 {
-    cf__runner here, *const outer = cf__self;
-    if (outer == NULL) {
-        memset(&here, 0, sizeof here);
-        here.index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
-        cf__self = &here;
+    cf__runner here, *const outer = cf__self, *const self = outer != NULL ? outer : &here;
+    cf__worker *const worker = cf__self_worker(executor);
+    cf__store_relaxed(&future->word, CF__RUNNING);
+    if (worker != NULL) {
+        cf__run_nested(self, worker, future);
+        return;
     }
-    cf__runner *const self = cf__self;
+    memset(&here, 0, sizeof here);
+    cf__self = self;
     const size_t index = self->index;
-    cf__lock(&executor->lock);
-    executor->caller_started++;
-    cf__unlock(&executor->lock);
-    if (self->heap != &executor->heap)
-        self->index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
+    self->index = executor->max_workers;
+    (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
-    const bool failed = future->cell.status != CF_OK;
-    cf__lock(&executor->lock);
-    executor->caller_finished++;
-    if (failed) executor->caller_failed++;
-    cf__unlock(&executor->lock);
     cf__complete(future);
     cf__self = outer;
 }
 
 /* ---- cancel ---- */
 
-/* It is ours to end: it never ran. Somebody else still holds its queue entry. */
-static void cf__cancel_settling(cf_executor *executor, cf_future *future)
+/* It is ours to end: it never ran. Takes one reference. */
+static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
-    (void)cf_future_retain(future);
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
-    cf__cell_fail(&future->cell, CF_CANCELLED);
+    cf__cell_fail(&future->cell, status);
     cf__lock(&executor->lock);
-    executor->cancelled++;
-    const bool blocked = executor->blocked > 0;
-    if (blocked) cf__bump(&executor->space);
-    cf__unlock(&executor->lock);
-    if (blocked) cf__unpark_all(&executor->space);
-    cf__run_callbacks(future, cf__settle(future));
-    cf_future_release(future);
+    if (status == CF_CANCELLED) executor->cancelled++;
+    else if (status == CF_SYSTEM) executor->refused++; /* if late */
+    else executor->withdrawn++;
+    cf__unlock_space(executor);
+    cf__complete(future);
 }
 
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
@@ -2844,7 +3777,7 @@ static bool cf__await_cancelled(cf_future *future)
     if (cf__load_relaxed(&future->runner) == (uintptr_t)&cf__self) return true; /* from free_arg */
     uintptr_t seen = cf__load_acquire(&future->word);
     for (; (seen & CF__STATE) == CF__SETTLING; seen = cf__load_acquire(&future->word))
-        (void)cf__park_on(future, seen, CF__NEVER);
+        (void)cf__park_on(&future->word, seen, CF__NEVER);
     return (seen & CF__STATE) == CF__DONE && future->cell.status == CF_CANCELLED;
 }
 
@@ -2866,10 +3799,11 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
-    bool cancelled = executor->processes != NULL ? executor->processes->claim(executor, future)
-                                                 : cf__move(future, CF__PENDING, CF__SETTLING);
+    const cf__processes *const processes = cf__processes_of(executor);
+    bool cancelled = processes != NULL ? processes->claim(executor, future)
+                                       : cf__move(future, CF__PENDING, CF__SETTLING);
     if (cancelled) {
-        cf__cancel_settling(executor, future);
+        cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
     } else {
         (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
         if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
@@ -2946,14 +3880,10 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
 /* Can nothing of this pool move? */
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
-    if (executor->manager != NULL) return cf__reach(executor->manager, todo);
-    if (executor->kind != CF__THREAD_POOL) return false;
-    bool stuck = true;
+    if (cf__processes_of(executor) != NULL) return cf__reach(executor->manager, todo);
     cf__lock(&executor->lock);
-    if (executor->starting || executor->started == 0) stuck = false;
-    if (executor->started < executor->max_workers && !executor->starved &&
-        cf__load_relaxed(&executor->closing) == 0)
-        stuck = false;
+    bool stuck = executor->started > 0 && !executor->starting &&
+                 (executor->starved || !cf__may_start(executor));
     for (size_t i = 0; stuck && i < executor->started; i++)
         stuck = cf__reach(&executor->workers[i]->runner, todo);
     cf__unlock(&executor->lock);
@@ -2967,7 +3897,8 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
     if (future->home == NULL || cf__is_foreign(future)) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
-    if (cf__executor_of(future)->manager != NULL) return cf__reach_pool(cf__executor_of(future), todo);
+    if (cf__processes_of(cf__executor_of(future)) != NULL)
+        return cf__reach_pool(cf__executor_of(future), todo);
     const uintptr_t runner = cf__load_relaxed(&future->runner);
     cf__runner *waiting = cf__waiting;
     while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
@@ -2977,10 +3908,10 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
 /* Everything that could let this runner go on waits too. */
 static bool cf__is_held(cf__runner *runner, cf__runner **todo)
 {
-    if (runner->stand_in != NULL) return cf__reach(runner->stand_in, todo);
-    if (runner->pool != NULL) return cf__reach_pool(runner->pool, todo);
-    if (runner->awaited != NULL) return cf__reach_future(runner->awaited, todo);
-    cf__set *const set = runner->set;
+    if (runner->kind == CF__A_STAND_IN) return cf__reach(runner->awaited, todo);
+    if (runner->kind == CF__A_POOL) return cf__reach_pool(runner->awaited, todo);
+    if (runner->kind == CF__A_FUTURE) return cf__reach_future(runner->awaited, todo);
+    cf__set *const set = runner->awaited;
     if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return false;
     for (cf__member *member = set->members; member != NULL; member = member->next)
         if (!cf__reach_future(member->waiter.future, todo)) return false;
@@ -3001,34 +3932,34 @@ static bool cf__is_stuck(cf__runner *root)
     return stuck;
 }
 
-static void cf__wait_end(cf__runner *self)
+static void cf__wait_end(void)
 {
+    cf__runner *const self = cf__self;
+    if (self == NULL) return;
     cf__lock(&cf__graph_lock);
-    *(self->previous != NULL ? &self->previous->next : &cf__waiting) = self->next;
-    if (self->next != NULL) self->next->previous = self->previous;
+    cf__runner **link = &cf__waiting;
+    while (*link != self) link = &(*link)->next;
+    *link = self->next;
     self->waiting = false;
     cf__store_relaxed(&self->denied, 0);
     cf__unlock(&cf__graph_lock);
-    self->awaited = NULL;
-    self->set = NULL;
-    self->pool = NULL;
-    self->stand_in = NULL;
 }
 
-/* What is awaited stands in the runner already. False: it would be a deadlock, do not wait. */
-static bool cf__wait_begin(cf__runner *self, int64_t deadline)
+/* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
+static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
 {
+    cf__runner *const self = cf__self;
+    if (self == NULL) return true;
     cf__lock(&cf__graph_lock);
-    cf__store_relaxed(&self->denied, 0);
     self->waiting = true;
     self->finite = deadline != CF__NEVER;
-    self->previous = NULL;
+    self->kind = kind;
+    self->awaited = awaited;
     self->next = cf__waiting;
-    if (self->next != NULL) self->next->previous = self;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
     cf__unlock(&cf__graph_lock);
-    if (stuck) cf__wait_end(self);
+    if (stuck) cf__wait_end();
     return !stuck;
 }
 
@@ -3040,61 +3971,91 @@ static void cf__deny(cf_future *future)
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
         if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->awaited != NULL) cf__unpark_all(&runner->awaited->word);
-        if (runner->set != NULL) cf__unpark_all(&runner->set->group.ready);
+        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
+        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
     }
     cf__unlock(&cf__graph_lock);
 }
 
-static bool cf__is_denied(void)
-{
-    return cf__self != NULL && cf__load_relaxed(&cf__self->denied) != 0;
-}
-
-/* ---- one future ---- */
+/* ---- blocking: until (word & mask) is at least that ---- */
 
 /* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_executor *executor)
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
-    if (executor != NULL && executor->processes != NULL) {
-        executor->processes->spin(executor, word, mask, until, true);
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
         return;
     }
-    if (executor == NULL || executor->cpus < 2 ||
+    if (executor->cpus < 2 ||
         cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
         for (int i = 0; i < 32; i++) {
-            if ((cf__load_acquire(word) & mask) == until) return;
+            if ((cf__load_acquire(word) & mask) >= least) return;
             cf__pause();
         }
     } while (cf__now() < end);
 }
 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-static uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+CF__COLD uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
-    if (waited < (int64_t)CF__SPIN_MOST) return spin * 2 < CF__SPIN_MOST ? spin * 2 : CF__SPIN_MOST;
-    return spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
 }
 
-/* What ends it: the future's settling, or the deadline. */
-static cf_status cf__block_on(cf_future *future, int64_t deadline)
+/* Parks until then, or until the deadline, or until the wait is denied. */
+static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
+                                int64_t deadline)
 {
+    for (cf_status status = CF_OK;;) {
+        const uintptr_t seen = cf__load_acquire(word);
+        if ((seen & mask) >= least) return CF_OK;
+        if (status != CF_OK) return status;
+        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
+        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
+    }
+}
+
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
+{
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
-    cf__spin_for(&future->word, CF__STATE, CF__DONE, executor);
-    uintptr_t seen = cf__load_acquire(&future->word);
-    if ((seen & CF__STATE) == CF__DONE) return CF_OK;
-    bool in_time = true;
-    for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
-        in_time = cf__park_on(future, seen, deadline) && !cf__is_denied();
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    if (!cf__wait_begin(kind, awaited, deadline))
+        return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+    const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
+    cf__wait_end();
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return (seen & CF__STATE) == CF__DONE ? CF_OK : cf__is_denied() ? CF_DEADLOCK : CF_TIMEOUT;
+    return status;
 }
+
+/* Parks while the word, one of the pool's, is `seen`. */
+static cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, deadline);
+    cf__wait_end();
+    return in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -3146,11 +4107,12 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.runner.stack_room = self->stack_room;
     there.worker = worker;
     there.future = future;
-    self->stand_in = &there.runner;
-    (void)cf__wait_begin(self, CF__NEVER); /* the stand-in does not wait yet, so it is no deadlock */
-    const bool started = cf__thread_start(&thread, cf__stand_in_main, &there, executor->stack_size);
+    /* The stand-in does not wait yet, so it is no deadlock. */
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    const bool started =
+        cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
-    cf__wait_end(self);
+    cf__wait_end();
     return started ? CF_OK : CF_SYSTEM;
 }
 
@@ -3178,18 +4140,12 @@ static cf_status cf__await(cf_future *future, int64_t deadline)
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
-    cf__runner *const self = cf__self;
-    if (self == NULL) return cf__block_on(future, deadline);
-    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-    cf_status status = cf__help(self, future);
-    if (status != CF_OK || cf__is_done(future)) return status;
-    if (future->home != NULL) cf__spin_for(&future->word, CF__STATE, CF__DONE, cf__executor_of(future));
-    if (cf__is_done(future)) return CF_OK;
-    self->awaited = future;
-    if (!cf__wait_begin(self, deadline)) return cf__is_done(future) ? CF_OK : CF_DEADLOCK;
-    status = cf__block_on(future, deadline);
-    cf__wait_end(self);
-    return status;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__help(cf__self, future);
+        if (status != CF_OK || cf__is_done(future)) return status;
+    }
+    return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
@@ -3234,7 +4190,7 @@ static void cf__set_collect(cf__set *set)
     uintptr_t seen = cf__load_relaxed(&set->group.ready);
     if ((seen & CF__NODE) == 0) return;
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
-    cf__waiter *oldest = NULL;
+    cf__waiter *oldest = NULL; /* arrivals are the newest first */
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
         next = node->next;
         node->next = oldest;
@@ -3246,6 +4202,14 @@ static void cf__set_collect(cf__set *set)
     }
 }
 
+static void cf__set_link(cf__set *set, cf__member *member)
+{
+    member->next = NULL;
+    member->previous = set->last;
+    *(set->last != NULL ? &set->last->next : &set->members) = member;
+    set->last = member;
+}
+
 /* The member's memory is the caller's and stays until it is delivered or the set is closed. */
 static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, size_t index)
 {
@@ -3254,10 +4218,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     member->waiter.user = &set->group;
     member->index = index;
     member->arrived = false;
-    member->next = NULL;
-    member->previous = set->last;
-    *(set->last != NULL ? &set->last->next : &set->members) = member;
-    set->last = member;
+    cf__set_link(set, member);
     if (set->unclaimed == NULL) set->unclaimed = member;
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
@@ -3285,101 +4246,57 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
-/* In a task: runs one pending future of the own pool. False: there is none. */
-static bool cf__set_help(cf__set *set, cf__runner *self, cf_status *status)
+/* In a task: runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
 {
+    cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
         if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
-        *status = cf__help(self, future);
-        if (*status != CF_OK || cf__is_done(future)) return true;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
     }
-    return false;
-}
-
-/* What ends it: an arrival, or the deadline. */
-static cf_status cf__set_block(cf__set *set, int64_t deadline)
-{
-    cf_future *const first = set->members->waiter.future;
-    uintptr_t seen = cf__load_acquire(&set->group.ready);
-    if ((seen & CF__NODE) == 0 && first->home != NULL) {
-        cf_executor *const executor = cf__executor_of(first);
-        if (executor->processes != NULL) {
-            executor->processes->spin(executor, &set->group.ready, CF__NODE, 0, false);
-            seen = cf__load_acquire(&set->group.ready);
-        } else if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
-            const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-            while ((seen & CF__NODE) == 0 && cf__now() < end) {
-                cf__pause();
-                seen = cf__load_acquire(&set->group.ready);
-            }
-        }
-    }
-    for (; (seen & CF__NODE) == 0; seen = cf__load_acquire(&set->group.ready)) {
-        const uintptr_t parked = seen | CF__GROUP_PARKED;
-        if (seen != parked && !cf__cas(&set->group.ready, &seen, parked)) continue;
-        CFUTURES_TEST_POINT(5);
-        const bool in_time = cf__park(&set->group.ready, parked, deadline);
-        if (in_time && !cf__is_denied()) continue;
-        if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return CF_OK;
-        return in_time ? CF_DEADLOCK : CF_TIMEOUT;
-    }
-    return CF_OK;
+    return status;
 }
 
 /* CF_OK: something may have arrived. */
-static cf_status cf__set_wait_in_task(cf__set *set, cf__runner *self, int64_t deadline)
+static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
-    cf_status status = CF_OK;
-    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-    if (cf__set_help(set, self, &status)) return status;
-    self->set = set;
-    if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
-    status = cf__set_block(set, deadline);
-    cf__wait_end(self);
-    return status;
+    if (set->members == NULL) return CF_END;
+    if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__set_help(set, cf__self);
+        if (status != CF_OK) return status;
+    }
+    return cf__block_for(CF__A_SET, set, deadline);
 }
 
 /* The next that ended, or NULL and why. */
 static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *status)
 {
-    cf__runner *const self = cf__self;
-    *status = CF_OK;
-    for (;;) {
+    for (*status = CF_OK; *status == CF_OK; *status = cf__set_wait(set, deadline)) {
         cf__member *const member = cf__set_take(set);
         if (member != NULL) return member;
-        if (set->members == NULL) *status = CF_END;
-        else if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) *status = CF_FORKED;
-        else if (deadline == 0) *status = CF_TIMEOUT;
-        else if (self == NULL) *status = cf__set_block(set, deadline);
-        else *status = cf__set_wait_in_task(set, self, deadline);
-        if (*status != CF_OK) return NULL;
     }
+    return NULL;
 }
 
 /* After this nobody touches the set or its members any more. What ends the wait for nodes that are on
  * their way: their settling thread's next few instructions. */
 static void cf__set_close(cf__set *set)
 {
-    size_t under_way = 0;
     cf__set_collect(set);
     for (cf__member *member = set->members; member != NULL; member = member->next)
-        if (!member->arrived && !cf__detach(member->waiter.future, &member->waiter)) under_way++;
-    while (under_way > 0) {
-        const uintptr_t seen = cf__load_acquire(&set->group.ready);
-        if ((seen & CF__NODE) == 0) {
-            cf__pause();
-            uintptr_t expected = seen;
-            const uintptr_t parked = seen | CF__GROUP_PARKED;
-            if (seen == parked || cf__cas(&set->group.ready, &expected, parked))
-                (void)cf__park(&set->group.ready, parked, CF__NEVER);
-            continue;
+        if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
+    for (cf__member *member = set->members; member != NULL; member = member->next) {
+        while (!member->arrived) {
+            (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
+            cf__set_collect(set);
         }
-        cf__waiter **const before = set->taken_end;
-        cf__set_collect(set);
-        for (cf__waiter *node = *before; node != NULL; node = node->next) under_way--;
     }
-    if (set->group.signal.fd < 0) return;
+    if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
     cf__unlock(&set->group.signal_lock);
     cf__signal_close(&set->group.signal);
@@ -3391,20 +4308,6 @@ typedef struct cf__seen {
     cf_future *const **slots; /* a place that was cleared since holds NULL, which matches nothing */
     size_t             mask, used;
 } cf__seen;
-
-static bool cf__seen_init(cf__seen *seen, size_t count)
-{
-    size_t slots = 16, bytes;
-    while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
-    seen->slots = cf__size(slots, sizeof *seen->slots, 0, &bytes) ? cf__alloc(bytes) : NULL;
-    if (seen->slots == NULL) return false;
-    memset((void *)seen->slots, 0, bytes);
-    seen->mask = slots - 1;
-    seen->used = 0;
-    return true;
-}
-
-static void cf__seen_free(cf__seen *seen) { cf__free((void *)seen->slots); }
 
 /* False: another place holds the same future. The table is never more than half full. */
 static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
@@ -3418,122 +4321,45 @@ static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
     return true;
 }
 
-/* Room for one more. */
-static bool cf__seen_reserve(cf__seen *seen)
+/* Room for one more, or at once for `count` in all, those that are still there included. */
+static bool cf__seen_reserve(cf__seen *seen, size_t count)
 {
-    if (seen->used < seen->mask / 2) return true;
-    cf__seen bigger;
-    size_t live = 0;
-    for (size_t i = 0; i <= seen->mask; i++)
-        if (seen->slots[i] != NULL && *seen->slots[i] != NULL) live++;
-    if (!cf__seen_init(&bigger, 2 * live + 16)) return false;
-    for (size_t i = 0; i <= seen->mask; i++)
+    if (seen->slots != NULL && seen->used <= seen->mask / 2) return true;
+    size_t slots = 32;
+    while (slots / 2 < count) slots *= 2; /* no overflow: as many pointers exist */
+    const size_t bytes = cf__size(0, slots, sizeof *seen->slots);
+    cf__seen bigger = {cf__alloc(bytes), slots - 1, 0};
+    if (bigger.slots == NULL) return false;
+    memset((void *)bigger.slots, 0, bytes);
+    for (size_t i = 0; i <= seen->mask && seen->slots != NULL; i++)
         if (seen->slots[i] != NULL && *seen->slots[i] != NULL)
             (void)cf__seen_add(&bigger, seen->slots[i]);
-    cf__seen_free(seen);
+    cf__free((void *)seen->slots);
     *seen = bigger;
     return true;
 }
 
-/* ---- wait ---- */
-
-/* Is entry i the first of its future? Without memory for the table: compared with all before it. */
-static bool cf__is_first(cf__seen *seen, cf_future *const *futures, size_t i)
-{
-    if (seen->slots != NULL) return cf__seen_add(seen, &futures[i]);
-    size_t first = 0;
-    while (futures[first] != futures[i]) first++;
-    return first == i;
-}
-
+/* How many distinct ones are done: each that is met gets this count's ticket, where its runner stood. */
 static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
 {
-    cf__seen seen = {NULL, 0, 0};
-    if (count > 16) (void)cf__seen_init(&seen, count);
+    static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
     size_t result = 0;
+    cf__lock(&cf__count_lock);
+    ticket += 2;
     for (size_t i = 0; i < count; i++) {
         const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
         if (done != NULL) done[i] = is_done;
-        if (is_done && cf__is_first(&seen, futures, i)) result++;
+        if (!is_done || cf__load_relaxed(&futures[i]->runner) == ticket) continue;
+        cf__store_relaxed(&futures[i]->runner, ticket);
+        result++;
     }
-    cf__seen_free(&seen);
+    cf__unlock(&cf__count_lock);
     return result;
-}
-
-static bool cf__has_failed(cf_future *future)
-{
-    return cf__is_done(future) && future->cell.status != CF_OK && future->cell.status != CF_CANCELLED;
 }
 
 static bool cf__satisfies(cf_future *future, cf_return_when when)
 {
-    return when == CF_FIRST_COMPLETED ? cf__is_done(future) : cf__has_failed(future);
-}
-
-/* Without memory for the nodes: look every millisecond. What ends it: the event, or the deadline. */
-static void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
-                             int64_t deadline)
-{
-    for (bool in_time = true; in_time;) {
-        size_t pending = 0;
-        for (size_t i = 0; i < count; i++) {
-            if (futures[i] == NULL) continue;
-            if (cf__satisfies(futures[i], when)) return;
-            if (!cf__is_done(futures[i])) pending++;
-        }
-        if (pending == 0) return;
-        const int64_t next = cf__deadline(CF_MILLISECOND);
-        cf__word idle = 0;
-        while (cf__park(&idle, 0, next < deadline ? next : deadline)) {}
-        in_time = deadline == CF__NEVER || cf__now() < deadline;
-    }
-}
-
-static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
-                         int64_t deadline)
-{
-    cf__member few[16], *members = few;
-    size_t bytes, used = 0;
-    for (size_t i = 0; i < count; i++)
-        if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
-    if (deadline == 0) return;
-    if (count > sizeof few / sizeof *few) {
-        members = cf__size(count, sizeof *members, 0, &bytes) ? cf__alloc_nodes(bytes) : NULL;
-        if (members == NULL) {
-            cf__wait_polling(futures, count, when, deadline);
-            return;
-        }
-    }
-    cf__set set;
-    cf__set_init(&set);
-    for (size_t i = 0; i < count; i++) /* duplicates get nodes of their own: no harm here */
-        if (futures[i] != NULL) cf__set_add(&set, &members[used++], futures[i], i);
-    cf_status status = CF_OK;
-    while (status == CF_OK) {
-        const cf__member *const member = cf__set_next(&set, deadline, &status);
-        if (member != NULL && cf__satisfies(member->waiter.future, when)) break;
-    }
-    cf__set_close(&set);
-    if (members != few) cf__free_node(members);
-}
-
-CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
-                            cf_duration timeout, bool *done)
-{
-    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
-    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
-    const int64_t deadline = cf__deadline(timeout);
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-    } else {
-        cf_status status = CF_OK;
-        /* In a task, first all that it can run itself: others may wait for one of those. */
-        for (size_t i = 0; i < count && cf__self != NULL && status == CF_OK && !cf__is_past(deadline); i++)
-            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
-            if (futures[i] != NULL) status = cf__await(futures[i], deadline);
-    }
-    return cf__count_done(futures, count, done);
+    return cf__is_done(future) && (when == CF_FIRST_COMPLETED || cf__has_failed(future));
 }
 
 /* ---- as_completed ---- */
@@ -3557,7 +4383,7 @@ struct cf_as_completed_iter {
 static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
-    if (set->group.signal.fd < 0) return;
+    if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
     const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
@@ -3582,9 +4408,8 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
 static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
 {
     if (iter->batches != NULL && iter->batches->used < iter->batches->capacity) return true;
-    size_t bytes;
     cf__batch *const batch =
-        cf__size(count, sizeof *batch->members, sizeof *batch, &bytes) ? cf__alloc_nodes(bytes) : NULL;
+        cf__alloc_nodes(cf__size(sizeof *batch, count, sizeof *batch->members));
     if (batch == NULL) return false;
     batch->next = iter->batches;
     batch->capacity = count;
@@ -3598,7 +4423,8 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
     if (iter == NULL) return CF_INVALID;
     if (future != NULL) {
         const size_t more = iter->indices < 16 ? 16 : iter->indices;
-        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen)) return CF_NO_MEMORY;
+        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen, 2 * iter->remaining))
+            return CF_NO_MEMORY;
         cf__member *const member = &iter->batches->members[iter->batches->used];
         member->waiter.future = future;
         if (cf__seen_add(&iter->seen, &member->waiter.future)) {
@@ -3612,20 +4438,24 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
     return CF_OK;
 }
 
-CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
-                                                   cf_duration timeout)
+static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t count, int64_t deadline)
 {
-    if (futures == NULL && count > 0) return NULL;
     cf_as_completed_iter *const iter = cf__alloc(sizeof *iter);
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
-    iter->deadline = cf__deadline(timeout);
-    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_init(&iter->seen, count);
+    iter->deadline = deadline;
+    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
     for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
     if (done) return iter;
     cf_as_completed_close(iter);
     return NULL;
+}
+
+CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
+                                                   cf_duration timeout)
+{
+    return futures != NULL || count == 0 ? cf__iter_new(futures, count, cf__deadline(timeout)) : NULL;
 }
 
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
@@ -3656,8 +4486,63 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
         next = batch->next;
         cf__free_node(batch);
     }
-    cf__seen_free(&iter->seen);
+    cf__free((void *)iter->seen.slots);
     cf__free(iter);
+}
+
+/* ---- wait ---- */
+
+/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline. */
+CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
+                               int64_t deadline)
+{
+    cf_status status = CF_TIMEOUT;
+    for (int64_t until = -1; until < deadline && (status == CF_OK || status == CF_TIMEOUT);) {
+        cf_future *pending = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (futures[i] == NULL) continue;
+            if (cf__satisfies(futures[i], when)) return;
+            if (!cf__is_done(futures[i])) pending = futures[i];
+        }
+        if (pending == NULL) return;
+        until = cf__deadline(CF_MILLISECOND);
+        if (until > deadline) until = deadline;
+        status = cf__await(pending, until);
+    }
+}
+
+static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
+                         int64_t deadline)
+{
+    cf_as_completed_iter *const iter = cf__iter_new(futures, count, deadline);
+    if (iter == NULL) {
+        cf__wait_polling(futures, count, when, deadline);
+        return;
+    }
+    cf_future *future;
+    do future = cf_as_completed_next(iter, NULL, NULL);
+    while (future != NULL && !cf__satisfies(future, when));
+    cf_as_completed_close(iter);
+}
+
+CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
+                            cf_duration timeout, bool *done)
+{
+    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
+    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
+    const int64_t deadline = cf__deadline(timeout);
+    cf_status status = CF_OK;
+    if (when != CF_ALL_COMPLETED) {
+        cf__wait_any(futures, count, when, deadline);
+        return cf__count_done(futures, count, done);
+    }
+    /* In a task, first all that it can run itself: others may wait for one of those. */
+    if (cf__self != NULL)
+        for (size_t i = 0; i < count && status == CF_OK && !cf__is_past(deadline); i++)
+            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
+    for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
+        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+    return cf__count_done(futures, count, done);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3686,100 +4571,85 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 
 typedef struct cf__nudge {
     cf__worker *wake;
-    bool        start; /* `starting` is ours, and so is a visit: see cf__start_workers */
+    bool        start; /* `starting` is ours: see cf__start_workers */
 } cf__nudge;
 
-static size_t cf__pending(cf_executor *executor) /* under the lock */
+/* Under the lock: one more, or one less. */
+static void cf__count_awake(cf_executor *executor, uintptr_t change)
 {
-    size_t pending = cf__ring_length(executor);
-    for (size_t i = 0; i < executor->started; i++)
-        pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
-    return dead < pending ? pending - dead : 0;
+    const uintptr_t awake = cf__load_relaxed(&executor->awake) + change;
+    cf__store_relaxed(&executor->awake, awake);
+    cf__store_relaxed(&executor->heap.quiet, awake == 0);
 }
 
-static size_t cf__free_workers(cf_executor *executor) /* under the lock */
+/* Under the lock: the last that lay down. */
+static cf__worker *cf__rise_locked(cf_executor *executor)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < executor->started; i++)
-        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
-    return count;
-}
-
-/* Under the lock. */
-static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
-{
-    *(worker->previous != NULL ? &worker->previous->next : &executor->asleep) = worker->next;
-    if (worker->next != NULL) worker->next->previous = worker->previous;
+    cf__worker *const worker = executor->asleep;
+    executor->asleep = worker->next;
     executor->asleep_count--;
-    cf__bump(&executor->awake);
-    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__count_awake(executor, 1);
     cf__store_release(&worker->state, CF__FREE);
-}
-
-static bool cf__may_start(cf_executor *executor) /* under the lock */
-{
-    return executor->started < executor->max_workers && !executor->starting &&
-           cf__load_relaxed(&executor->closing) == 0;
+    return worker;
 }
 
 /* Under the lock. */
-static void cf__set_hungry(cf_executor *executor)
+static bool cf__set_hungry(cf_executor *executor)
 {
     const bool hungry =
         executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
+    return hungry;
 }
 
-/* Under the lock; what it says is done by cf__act after the lock. */
+/* Under the lock; what it says is done after the lock. */
 static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
-    cf__set_hungry(executor);
-    if (executor->asleep_count == 0 && !cf__may_start(executor)) return nudge;
+    if (!cf__set_hungry(executor)) return nudge;
     const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-    const size_t sleepers = executor->asleep_count;
-    if (pending > idle && sleepers > 0 && executor->waking == 0) {
-        nudge.wake = executor->asleep;
-        cf__rise_locked(executor, nudge.wake);
+    if (pending > idle + executor->asleep_count && cf__may_start(executor))
+        nudge.start = executor->starting = true;
+    if (pending > idle && executor->asleep != NULL) {
+        nudge.wake = cf__rise_locked(executor);
         executor->waking++;
     }
-    if (pending > idle + sleepers && cf__may_start(executor)) {
-        nudge.start = executor->starting = true;
-        executor->visitors++; /* until it is started */
-    }
-    cf__set_hungry(executor);
+    (void)cf__set_hungry(executor);
     return nudge;
 }
 
 static bool cf__start_workers(cf_executor *executor);
 
-/* False: there is no worker and none could be started, so all that was queued ended with CF_SYSTEM. */
-static bool cf__act(cf_executor *executor, cf__nudge nudge)
+/* Under the lock, which it lets go. False: there is no worker and none could be started, so all that
+ * was queued ended with CF_SYSTEM. */
+static bool cf__balance_unlock(cf_executor *executor)
 {
+    const cf__nudge nudge = cf__balance(executor);
+    cf__unlock_space(executor);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
 }
 
-static bool cf__rebalance(cf_executor *executor)
-{
-    cf__lock(&executor->lock);
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    return cf__act(executor, nudge);
-}
-
 /* ---- taking tasks out unrun ---- */
+
+/* From one of the first `count` workers, beginning with that one. */
+static cf_future *cf__steal_any(cf_executor *executor, size_t first, size_t count)
+{
+    cf_future *future = NULL;
+    for (size_t i = 0; future == NULL && i < count; i++) {
+        cf__worker *const victim = executor->workers[(first + i) % count];
+        while (future == NULL && cf__deque_length(victim) > 0) future = cf__deque_steal(victim);
+    }
+    return future;
+}
 
 /* The next entry from anywhere; NULL: there is none. */
 static cf_future *cf__take_any(cf_executor *executor)
 {
-    if (executor->processes != NULL) return executor->processes->take(executor);
+    if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
     cf_future *future = cf__ring_pop(executor);
-    for (size_t i = 0; future == NULL && i < executor->started; i++)
-        while (future == NULL && cf__deque_length(executor->workers[i]) > 0)
-            future = cf__deque_steal(executor->workers[i]);
+    if (future == NULL) future = cf__steal_any(executor, 0, executor->started);
     cf__unlock(&executor->lock);
     return future;
 }
@@ -3789,42 +4659,21 @@ static cf_future *cf__take_any(cf_executor *executor)
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) {
-            cf__drop_tombstone(executor, future);
-        } else if (status == CF_CANCELLED) {
-            cf__cancel_settling(executor, future);
-            cf_future_release(future);
-        } else {
-            cf__store_relaxed(&future->runner, (uintptr_t)&cf__self);
-            cf__cell_fail(&future->cell, status);
-            cf__lock(&executor->lock);
-            if (status == CF_SYSTEM) executor->refused++; /* if late */
-            else executor->withdrawn++;
-            cf__unlock(&executor->lock);
-            cf__complete(future);
-        }
+        if (cf__move(future, CF__PENDING, CF__SETTLING)) cf__end_unrun(executor, future, status);
+        else cf__drop_tombstone(executor, future);
     }
 }
 
 /* ---- worker ---- */
 
-/* A task was taken out of a bounded queue: one submitter may go on. Under the lock. */
-static bool cf__make_space(cf_executor *executor)
-{
-    if (executor->blocked == 0) return false;
-    cf__bump(&executor->space);
-    return true;
-}
-
 /* How many more tasks to take at once: only while they are so short that nobody can tell. */
 static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
 {
     const int64_t now = cf__now();
-    if (worker->pace_from != 0 && worker->paced > 0)
-        worker->pace = (uintptr_t)((now - worker->pace_from) / (int64_t)worker->paced) + 1;
+    const bool brief = now - worker->pace_from < 1000 * (int64_t)worker->paced;
     worker->pace_from = now;
     worker->paced = 0;
-    if (worker->pace == 0 || worker->pace > 1000 || executor->queue_limit > 0) return 0;
+    if (!brief || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
     /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
      * hands, and there is more to take at once. */
@@ -3842,53 +4691,32 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
     size_t more = cf__batch_size(executor, worker);
     cf__lock(&executor->lock);
     cf_future *const future = cf__ring_pop(executor);
-    cf__nudge nudge = {NULL, false};
-    bool space = false;
-    if (future != NULL) {
-        cf__prefetch(future);
-        const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-        uintptr_t end = bottom;
-        for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
-            cf__prefetch(next);
-            cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
-        }
-        if (end != bottom) {
-            worker->batch_end = end;
-            cf__store_seq_cst(&worker->bottom, end);
-        }
-        cf__store_relaxed(&worker->state, CF__BUSY);
-        space = cf__make_space(executor);
-        nudge = cf__balance(executor);
+    if (future == NULL) {
+        cf__unlock(&executor->lock);
+        return NULL;
     }
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
-    (void)cf__act(executor, nudge);
+    cf__prefetch(future);
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    uintptr_t end = bottom;
+    for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
+        cf__prefetch(next);
+        cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
+    }
+    if (end != bottom) {
+        worker->batch_end = end;
+        cf__store_seq_cst(&worker->bottom, end);
+    }
+    cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(executor);
     return future;
 }
 
 /* It has a task that does not come from the ring. */
 static void cf__worker_engage(cf__worker *worker)
 {
-    cf_executor *const executor = worker->executor;
-    cf__lock(&executor->lock);
+    cf__lock(&worker->executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
-}
-
-static cf_future *cf__worker_steal(cf__worker *worker)
-{
-    cf_executor *const executor = worker->executor;
-    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++) { /* a new worker may not belong to the crew yet */
-        cf__worker *const victim = executor->workers[(worker->index + i) % crew];
-        while (victim != worker && cf__deque_length(victim) > 0) {
-            cf_future *const future = cf__deque_steal(victim);
-            if (future != NULL) return future;
-        }
-    }
-    return NULL;
+    (void)cf__balance_unlock(worker->executor);
 }
 
 /* Is there anything to find? */
@@ -3897,20 +4725,19 @@ static bool cf__looks_busy(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     if (cf__ring_length(executor) > 0) return true;
     const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++) {
-        cf__worker *const other = executor->workers[i];
-        const uintptr_t top = cf__load_acquire(&other->top);
-        if ((intptr_t)(cf__load_seq_cst(&other->bottom) - top) > 0) return true;
-    }
-    return cf__deque_length(worker) > 0;
+    for (size_t i = 0; i < crew; i++)
+        if (cf__deque_length(executor->workers[i]) > 0) return true;
+    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
 }
 
 /* A task that it finds; then it is busy. Others' batches are older than what is in the ring. */
 static cf_future *cf__worker_search(cf__worker *worker)
 {
+    cf_executor *const executor = worker->executor;
     if (!cf__looks_busy(worker)) return NULL;
-    const bool children = cf__deque_length(worker) > 0;
-    cf_future *found = children ? NULL : cf__worker_steal(worker);
+    cf_future *found = NULL;
+    if (cf__deque_length(worker) == 0)
+        found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
     if (found == NULL) {
         cf_future *const fetched = cf__worker_fetch(worker);
         if (fetched != NULL) return fetched;
@@ -3945,15 +4772,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -3970,9 +4795,7 @@ static void cf__worker_sleep(cf__worker *worker)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
     cf__lock(&executor->lock);
     executor->waking--;
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
+    (void)cf__balance_unlock(executor);
     /* Spinning on would have paid where work came this soon. */
     worker->spin = cf__spin_learn(worker->spin, cf__now() - from);
 }
@@ -3980,40 +4803,30 @@ static void cf__worker_sleep(cf__worker *worker)
 /* Under the lock. */
 static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
 {
-    worker->previous = NULL;
     worker->next = executor->asleep;
-    if (worker->next != NULL) worker->next->previous = worker;
     executor->asleep = worker;
     executor->asleep_count++;
-    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    cf__store_relaxed(&executor->heap.quiet, cf__load_relaxed(&executor->awake) == 0);
+    cf__count_awake(executor, 0 - (uintptr_t)1);
     cf__store_relaxed(&worker->state, CF__ASLEEP);
-    cf__set_hungry(executor); /* [idle] before the last look */
+    (void)cf__set_hungry(executor); /* [idle] before the last look */
 }
 
 /* Nothing to do. False: it never will have, leave. */
 static bool cf__worker_rest(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
-    bool work, ends, space;
     cf__spares_give(&worker->runner, worker->runner.spares);
-    worker->pace = 0;
-    worker->pace_from = 0;
+    worker->paced = 0;
     cf__lock(&executor->lock);
-    ends = cf__load_relaxed(&executor->closing) != 0;
-    if (!ends) cf__lie_down_locked(executor, worker);
-    work = cf__looks_busy(worker);
-    if (work && !ends) {
-        cf__rise_locked(executor, worker);
-        cf__set_hungry(executor);
-    } else if (!work && ends) {
-        cf__store_relaxed(&worker->state, CF__BUSY); /* takes nothing any more */
+    cf__lie_down_locked(executor, worker);
+    const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
+    if (!asleep) {
+        (void)cf__rise_locked(executor);
+        (void)cf__set_hungry(executor);
     }
-    space = cf__make_space(executor);
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
-    if (!work && !ends) cf__worker_sleep(worker);
-    return work || !ends;
+    cf__unlock_space(executor); /* since a worker is free now */
+    if (asleep) cf__worker_sleep(worker);
+    return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
 /* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is up
@@ -4063,20 +4876,16 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
-        cf__worker *const worker = executor->asleep;
-        cf__rise_locked(executor, worker);
         executor->waking++;
-        cf__unpark_one(&worker->state); /* under the lock: once it runs it may end, and be freed */
+        cf__unpark_one(&cf__rise_locked(executor)->state);
     }
-    cf__set_hungry(executor);
+    (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -4085,7 +4894,8 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__self = &worker->runner;
     worker->runner.stack = cf__stack_here();
     cf__thread_name(executor->name, worker->index);
-    if (executor->initializer == NULL || executor->initializer(executor->worker_arg) == 0) return true;
+    const cf_pool_options *const options = &executor->options;
+    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) return true;
     cf__close_door(executor, CF__BROKEN);
     cf__withdraw(executor, CF_BROKEN);
     return false;
@@ -4107,13 +4917,14 @@ static cf__thread_result cf__worker_main(void *arg)
     cf_executor *const executor = worker->executor;
     if (cf__worker_begin(worker)) {
         cf__worker_loop(worker);
-        if (executor->finalizer != NULL) executor->finalizer(executor->worker_arg);
+        if (executor->options.finalizer != NULL)
+            executor->options.finalizer(executor->options.worker_arg);
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
     cf__lock(&executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
-    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
+    cf__count_awake(executor, 0 - (uintptr_t)1);
     executor->alive--;
     cf__leave_unlock(executor, worker);
     return (cf__thread_result)0;
@@ -4121,11 +4932,11 @@ static cf__thread_result cf__worker_main(void *arg)
 
 /* ---- starting threads ---- */
 
-/* A new worker, counted from now on. False: the system refused, nothing has changed. */
-static bool cf__start_one(cf_executor *executor)
+/* One more worker, counted from now on. NULL: out of memory. */
+static cf__worker *cf__worker_new(cf_executor *executor)
 {
     cf__worker *const worker = cf__alloc_lines(sizeof *worker);
-    if (worker == NULL) return false;
+    if (worker == NULL) return NULL;
     memset(worker, 0, sizeof *worker);
     worker->executor = executor;
     worker->spin = CF__SPIN_MOST;
@@ -4136,44 +4947,48 @@ static bool cf__start_one(cf_executor *executor)
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
-    cf__bump(&executor->awake);
-    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__count_awake(executor, 1);
     cf__unlock(&executor->lock);
-    const bool done = cf__thread_start(&worker->thread, cf__worker_main, worker, executor->stack_size);
-    cf__lock(&executor->lock);
-    if (done) {
-        cf__store_release(&executor->crew, executor->started); /* now it will not go away again */
-    } else {
-        executor->started--;
-        executor->alive--;
-        cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    }
-    cf__unlock(&executor->lock);
-    if (!done) cf__free_lines(worker);
-    return done;
+    return worker;
 }
 
-/* `starting` is ours, and a visit has begun. Without any worker, what is queued could never run: it ends
- * with CF_SYSTEM. */
+/* The newest could not be started. */
+static void cf__worker_forget_locked(cf__worker *worker)
+{
+    worker->executor->started--;
+    worker->executor->alive--;
+    cf__count_awake(worker->executor, 0 - (uintptr_t)1);
+}
+
+/* `starting` is ours. False: without any worker, what was queued could never run, and has ended with
+ * CF_SYSTEM. */
 static bool cf__start_workers(cf_executor *executor)
 {
-    bool nobody = false;
-    cf__visit visit = {executor, cf__visits};
-    cf__visits = &visit;
-    for (cf__nudge nudge = {NULL, true}; nudge.start;) {
-        const bool done = cf__start_one(executor);
-        nudge.start = false;
+    cf__visit visit;
+    cf__nudge nudge = {NULL, false};
+    bool nobody;
+    do {
+        cf__worker *const worker = cf__worker_new(executor);
+        const bool done = worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker,
+                                                             executor->options.stack_size);
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
+        nudge.start = false;
+        if (done) {
+            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
+            nudge = cf__balance(executor);
+        } else {
+            if (worker != NULL) cf__worker_forget_locked(worker);
+            (void)cf__set_hungry(executor); /* the next submit tries again */
+        }
         nobody = executor->alive == 0 && !done;
-        if (done) nudge = cf__balance(executor);
-        else cf__set_hungry(executor); /* the next submit tries again */
-        if (nudge.start) executor->visitors--; /* one visit is enough */
+        if (!nudge.start) cf__visit_begin(&visit, executor);
         cf__unlock(&executor->lock);
         if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-        if (nobody) cf__withdraw(executor, CF_SYSTEM);
-    }
+        if (!done) cf__free_lines(worker);
+    } while (nudge.start);
+    if (nobody) cf__withdraw(executor, CF_SYSTEM);
     cf__visit_end(&visit);
     return !nobody;
 }
@@ -4187,68 +5002,46 @@ static cf_status cf__refusal(cf_executor *executor)
 }
 
 /* Ends a future that nobody else knows yet; the caller's reference stays. */
-static cf_future *cf__refuse(cf_future *future, cf_status status)
+static void cf__refuse(cf_future *future, cf_status status)
 {
     cf__cell_fail(&future->cell, status);
     cf__store_relaxed(&future->refs, CF__REF);
     cf__store_release(&future->word, CF__DONE);
-    return future;
 }
 
-/* Under the lock: do queue_limit tasks wait for which no worker is there and none can be started? */
-static bool cf__is_full(cf_executor *executor)
+/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here, or
+ * there is room. What ends the wait: a task was taken or cancelled (space), or the executor closes. */
+static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
-    size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
-    if (!executor->starved) room += executor->max_workers - executor->started;
-    return cf__pending(executor) >= room;
-}
-
-/* Called and returns with both locks held. CF_OK: there is room. What ends the wait: a task was taken or
- * cancelled (space), or the executor closes or breaks. */
-static cf_status cf__await_space(cf_executor *executor)
-{
-    cf__runner *const self = cf__self;
-    cf_status status = CF_OK;
+    const cf_on_full on_full = executor->options.on_full;
+    cf_status status = cf__refusal(executor);
     executor->blocked++;
     while (status == CF_OK && cf__is_full(executor)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
-        cf__unlock(&executor->lock);
-        cf__unlock(&executor->tail_lock);
-        if (self != NULL) self->pool = executor;
-        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
-            status = CF_DEADLOCK;
-        } else {
-            (void)cf__park(&executor->space, seen, CF__NEVER);
-            if (self != NULL) cf__wait_end(self);
+        *run_here = on_full == CF_FULL_CALLER_RUNS ||
+                    (on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
+        if (*run_here) break;
+        if (on_full == CF_FULL_REJECT) {
+            status = CF_QUEUE_FULL;
+            break;
         }
-        cf__lock(&executor->tail_lock);
-        cf__lock(&executor->lock);
-        if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
+        cf__unlock_both(executor);
+        status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
+        cf__lock_both(executor);
+        const cf_status refused = cf__refusal(executor);
+        if (refused != CF_OK) status = refused;
     }
     executor->blocked--;
     return status;
 }
 
-/* Under both locks: what to do with one more task. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
-{
-    const cf_status refused = cf__refusal(executor);
-    if (refused != CF_OK || !cf__is_full(executor)) return refused;
-    *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
-                (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
-    if (*run_here) return CF_OK;
-    return executor->on_full == CF_FULL_BLOCK ? cf__await_space(executor) : CF_QUEUE_FULL;
-}
-
 /* Under tail_lock. */
 static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf_status refused = cf__refusal(executor);
-    if (refused == CF_OK && !cf__ring_has_room(executor, count)) {
-        if (!cf__ring_reserve(executor, count)) return CF_NO_MEMORY;
-        refused = cf__refusal(executor); /* again, since the lock was let go */
-    }
+    const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
+    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+        return CF_NO_MEMORY;
     cf__ring_push(executor, futures, count);
     executor->submitted += count;
     return CF_OK;
@@ -4265,262 +5058,207 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it is
      * the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
-    return cf__rebalance(executor) ? CF_OK : CF_SYSTEM;
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
-/* The same with a limit: one at a time, and under both locks. It may block, and outlast a shutdown. */
-static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future, bool *run_here)
+/* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
+static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
-    cf__nudge nudge = {NULL, false};
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    executor->visitors++;
-    cf_status status = cf__admit(executor, run_here);
-    if (status == CF_OK) {
-        cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-        if (*run_here) executor->submitted++;
-        else status = cf__append(executor, &future, 1);
+    cf__visit visit;
+    bool run_here = false;
+    cf__lock_both(executor);
+    cf__visit_begin(&visit, executor);
+    cf_status status = cf__admit(executor, &run_here);
+    cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
+    if (run_here) executor->submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &future, 1);
+    cf__unlock(&executor->tail_lock);
+    if (run_here) {
+        cf__run_here(executor, future);
+    } else {
         cf__lock(&executor->lock);
-        nudge = cf__balance(executor);
+        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
     }
-    if (executor->blocked > 0 && !cf__is_full(executor)) {
-        cf__bump(&executor->space);
-        cf__unpark_one(&executor->space);
-    }
-    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-    if (!*run_here) executor->visitors--; /* else see cf__run_submitted */
-    cf__unlock(&executor->tail_lock);
-    cf__leave_unlock(executor, NULL);
-    return !nudge.start || cf__start_workers(executor) ? status : CF_SYSTEM;
-}
-
-/* The caller runs it: the inline executor, or a full queue. A visit has begun when it was admitted. */
-static void cf__run_submitted(cf_executor *executor, cf_future *future)
-{
-    cf__worker *const worker = cf__self_worker(executor);
-    cf__visit visit = {executor, cf__visits};
-    cf__visits = &visit;
-    cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) cf__run_nested(cf__self, worker, future);
-    else cf__run_in_caller(executor, future);
     cf__visit_end(&visit);
-}
-
-/* The inline executor takes everything until it is closed. */
-static cf_status cf__admit_inline(cf_executor *executor)
-{
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    const cf_status status = cf__refusal(executor);
-    if (status == CF_OK) {
-        executor->submitted++;
-        executor->visitors++;
-    }
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
     return status;
 }
 
 /* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
-    if (executor->processes != NULL) {
-        const cf_status refused = executor->processes->submit(executor, future);
-        if (refused != CF_OK) (void)cf__refuse(future, refused);
-        return refused;
-    }
     cf__worker *const worker = cf__self_worker(executor);
-    if (worker != NULL && executor->queue_limit == 0 && cf__load_acquire(&executor->closing) == 0 &&
-        cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
-        if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__rebalance(executor); /* [idle] */
-        return CF_OK;
-    }
-    bool run_here = executor->kind == CF__INLINE_EXECUTOR;
     cf_status status = CF_OK;
-    if (run_here) status = cf__admit_inline(executor);
-    else if (executor->queue_limit > 0) status = cf__enqueue_bounded(executor, future, &run_here);
-    else status = cf__enqueue(executor, &future, 1);
-    if (status != CF_OK && status != CF_SYSTEM) (void)cf__refuse(future, status);
-    else if (run_here) cf__run_submitted(executor, future);
+    if (cf__processes_of(executor) != NULL) {
+        status = executor->processes->submit(executor, &future, 1);
+    } else if (executor->bounded) {
+        status = cf__enqueue_bounded(executor, future);
+    } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
+               cf__deque_push(worker, future)) {
+        cf__bump(&worker->submitted);
+        if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
+        cf__lock(&executor->lock);
+        (void)cf__balance_unlock(executor);
+    } else {
+        status = cf__enqueue(executor, &future, 1);
+    }
+    if (status != CF_OK && status != CF_SYSTEM) cf__refuse(future, status);
     return status;
 }
 
-/* The call goes into the cell. False: no memory for the argument's copy. */
-static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_t arg_size,
-                          const cf__call_options *options)
+/* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit lasts.
+ * False: no memory for the copy, it is refused. */
+static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf_submit_options *options, bool lend)
 {
-    const size_t room = options != NULL ? CF__INLINE_WITH_OPTIONS : CF__INLINE;
+    cf__cell *const cell = &future->cell;
+    size_t room = CF__INLINE;
+    cf__future_init(future, 2);
     cell->call.fn = fn;
     cell->size = arg_size;
     if (options != NULL) {
         cell->traits = CF__OPTIONS;
         memcpy(cell->local + CF__INLINE_WITH_OPTIONS, options, sizeof *options);
+        room = CF__INLINE_WITH_OPTIONS;
     }
     if (arg_size == 0) {
         cell->data = (void *)(uintptr_t)arg;
     } else if (arg_size <= room) {
         cf__copy(cell->local, arg, arg_size);
+    } else if (lend && arg_size > CF__BIG) {
+        cell->data = (void *)(uintptr_t)arg;
+        cell->traits |= CF__ARG_LENT;
     } else {
-        cell->data = cf__alloc(arg_size);
-        if (cell->data == NULL) return false;
+        cell->data = cf__copy_of(arg, arg_size);
         cell->traits |= CF__ARG_COPY;
-        memcpy(cell->data, arg, arg_size);
+        if (cell->data == NULL) {
+            cf__refuse(future, CF_NO_MEMORY);
+            return false;
+        }
     }
     return true;
 }
 
-/* No executor, or no memory: the argument goes, and a static future says why. */
-static cf_future *cf__refuse_static(const void *arg, cf_free_fn *free_arg, cf_status status)
+/* Can such a task be submitted at all? */
+static cf_status cf__check(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (free_arg != NULL) free_arg((void *)(uintptr_t)arg);
-    return cf__static_future(status);
+    if (executor == NULL || fn == NULL) return CF_INVALID;
+    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
+    const cf__processes *const processes = cf__processes_of(executor);
+    return processes == NULL || processes->accepts(executor, fn, arg) ? CF_OK : CF_INVALID;
 }
 
-/* CF_OK, or why it was refused; *future is there either way. */
-static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf__call_options *options, cf_future **future)
+/* CF_OK, or why it is refused; *future is there either way. */
+static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                 size_t arg_size, const cf_submit_options *options, bool lend,
+                                 cf_future **future)
 {
-    cf_free_fn *const free_arg = options != NULL ? options->free_arg : NULL;
-    cf_status status = CF_OK;
-    if (executor == NULL || fn == NULL) status = CF_INVALID;
-    else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
-    else if (executor->processes != NULL && !executor->processes->accepts(executor, fn, arg))
-        status = CF_INVALID;
+    cf_status status = cf__check(executor, fn, arg);
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
     if (*future == NULL) {
         if (status == CF_OK) status = cf__refusal(executor); /* closed: by a map that outlives it */
         if (status == CF_OK) status = CF_NO_MEMORY;
-        *future = cf__refuse_static(arg, free_arg, status);
+        if (options != NULL && options->free_arg != NULL) options->free_arg((void *)(uintptr_t)arg);
+        *future = cf__static_future(status);
         return status;
     }
-    cf__future_init(*future, 2);
-    if (cf__cell_call(&(*future)->cell, fn, arg, arg_size, options))
-        return cf__schedule(executor, *future);
-    (void)cf__refuse(*future, CF_NO_MEMORY);
-    return CF_NO_MEMORY;
+    return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
+}
+
+/* The same, and queues it. */
+static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf_submit_options *options, cf_future **future)
+{
+    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
+    return refused != CF_OK ? refused : cf__schedule(executor, *future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
                                                 const void *arg, size_t arg_size,
                                                 const cf_submit_options *options)
 {
-    const cf__call_options call = {options != NULL ? options->free_arg : NULL,
-                                   options != NULL && options->timeout > 0 ? options->timeout : 0};
-    const bool has_options = call.free_arg != NULL || call.timeout != 0;
-    if (arg_size > 0 && (call.free_arg != NULL || arg == NULL)) return cf__static_future(CF_INVALID);
     cf_future *future;
-    (void)cf__submit(executor, fn, arg, arg_size, has_options ? &call : NULL, &future);
+    if (arg_size > 0 && (arg == NULL || (options != NULL && options->free_arg != NULL)))
+        return cf__static_future(CF_INVALID);
+    (void)cf__submit(executor, fn, arg, arg_size, options, &future);
     return future;
 }
 
 CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                            size_t arg_size)
 {
-    if (arg_size > 0 && arg == NULL) return cf__static_future(CF_INVALID);
-    cf_future *future;
-    (void)cf__submit(executor, fn, arg, arg_size, NULL, &future);
-    return future;
+    return cf_executor_submit_with(executor, fn, arg, arg_size, NULL);
 }
 
 /* items[i]; without a size every item is `items` itself, which may be NULL. */
-static const char *cf__item(const char *items, size_t i, size_t item_size)
+static void *cf__item(const char *items, size_t i, size_t item_size)
 {
-    return item_size > 0 ? items + i * item_size : items;
+    return (void *)(uintptr_t)(item_size > 0 ? items + i * item_size : items);
 }
 
-static cf_status cf__submit_each(cf_executor *executor, cf_task_fn *fn, const char *items,
-                                 size_t count, size_t item_size, cf_future **futures)
+/* count * size bytes, which are there. */
+static bool cf__is_array(const void *array, size_t count, size_t size)
 {
-    cf_status first = CF_OK;
-    for (size_t i = 0; i < count; i++) {
-        const cf_status status =
-            cf__submit(executor, fn, cf__item(items, i, item_size), item_size, NULL, &futures[i]);
-        if (first == CF_OK) first = status;
-    }
-    return first;
+    const size_t bytes = cf__size(0, count, size);
+    return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
-/* Makes the futures; from the first that lacks memory on they are refused. Returns how many are whole. */
-static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *items, size_t count,
-                            size_t item_size, cf_future **futures)
+/* Returns the first refusal. */
+static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
 {
-    size_t taken, made = 0;
-    cf_future *chain = cf__heap_take(&executor->heap, count, &taken);
+    cf_status status = CF_OK;
+    const cf__processes *const processes = cf__processes_of(executor);
+    const bool singly = executor->bounded;
+    if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
+    else if (!singly) status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; i < count; i++) {
-        cf_future *const future = chain;
-        futures[i] = future != NULL ? future : cf__static_future(CF_NO_MEMORY);
-        if (future == NULL) continue;
-        chain = future->cell.data;
-        if (chain != NULL) cf__prefetch(chain);
-        cf__future_init(future, 2);
-        const bool whole = cf__cell_call(
-            &future->cell, fn, cf__item(items, i, item_size), item_size, NULL);
-        if (whole && made == i) made = i + 1;
-        else (void)cf__refuse(future, CF_NO_MEMORY);
+        if (singly) {
+            const cf_status refused = cf__schedule(executor, futures[i]);
+            if (status == CF_OK) status = refused;
+        } else if (status != CF_OK && status != CF_SYSTEM) {
+            cf__refuse(futures[i], status);
+        }
     }
-    return made;
+    return status;
 }
 
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures)
 {
-    size_t bytes;
-    if (futures == NULL || !cf__size(count, sizeof *futures, 0, &bytes)) return CF_INVALID;
-    cf_status status = CF_OK;
-    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &bytes) ||
-        (items == NULL && bytes > 0))
-        status = CF_INVALID;
-    else if (cf__is_foreign_heap(&executor->heap))
-        status = CF_FORKED;
-    if (status != CF_OK) {
-        for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
-        return status;
-    }
-    if (executor->kind != CF__THREAD_POOL || executor->queue_limit > 0)
-        return cf__submit_each(executor, fn, items, count, item_size, futures);
-    const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
-    if (made > 0) status = cf__enqueue(executor, futures, made);
-    if (status != CF_OK && status != CF_SYSTEM)
-        for (size_t i = 0; i < made; i++) (void)cf__refuse(futures[i], status);
-    return status == CF_OK && made < count ? CF_NO_MEMORY : status;
+    if (futures == NULL || cf__size(0, count, sizeof *futures) == SIZE_MAX) return CF_INVALID;
+    cf_status status = cf__is_array(items, count, item_size) ? CF_OK : CF_INVALID;
+    size_t made = 0; /* those before it are whole */
+    for (; made < count && status == CF_OK; made++)
+        status = cf__future_make(executor, fn, cf__item(items, made, item_size), item_size, NULL,
+                                 false, &futures[made]);
+    for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
+    if (status != CF_OK && made > 0) made--; /* that one is refused already */
+    const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
+    return refused != CF_OK ? refused : status;
 }
 
 /* ---- shutdown ---- */
 
-static bool cf__has_left(cf_executor *executor, uintptr_t *seen)
-{
-    cf__lock(&executor->lock);
-    *seen = cf__load_relaxed(&executor->left);
-    const bool left = executor->alive == 0 && executor->visitors == 0;
-    cf__unlock(&executor->lock);
-    return left;
-}
-
 /* What ends the wait: the last worker and the last visitor left, or the deadline. */
 static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 {
-    cf__runner *const self = cf__self;
-    uintptr_t seen;
-    if (cf__has_left(executor, &seen)) return CF_OK;
-    if (deadline == 0) return CF_TIMEOUT;
-    if (self != NULL) {
-        self->pool = executor;
-        if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
+    for (cf_status status = CF_OK;;) {
+        cf__lock(&executor->lock);
+        const uintptr_t seen = cf__load_relaxed(&executor->left);
+        const bool left = cf__is_left(executor);
+        cf__unlock(&executor->lock);
+        if (left || status != CF_OK) return left ? CF_OK : status;
+        status = cf__await_pool(executor, &executor->left, seen, deadline);
     }
-    bool in_time = true;
-    while (!cf__has_left(executor, &seen) && in_time)
-        in_time = cf__park(&executor->left, seen, deadline);
-    if (self != NULL) cf__wait_end(self);
-    return cf__has_left(executor, &seen) ? CF_OK : CF_TIMEOUT;
 }
 
 /* All threads have said their last word; what ends each join is the end of the thread. */
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
     cf__lock(&executor->join_lock);
-    if (executor->processes != NULL && !executor->joined) executor->processes->join(executor);
+    if (cf__processes_of(executor) != NULL && !executor->joined) executor->processes->join(executor);
     for (size_t i = 0; i < executor->started && !executor->joined; i++) {
         cf__worker *const worker = executor->workers[i];
         if (worker == last) cf__thread_detach(worker->thread);
@@ -4534,7 +5272,7 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
-    if (executor->processes != NULL) executor->processes->end(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
@@ -4553,7 +5291,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
     if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
-    if (executor->processes != NULL) executor->processes->closing(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
     if (status == CF_OK) cf__join_workers(executor, NULL);
@@ -4572,7 +5310,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     }
     if (status == CF_DEADLOCK) {
         cf__lock(&executor->lock);
-        executor->orphaned = executor->alive > 0 || executor->visitors > 0;
+        executor->orphaned = !cf__is_left(executor);
         if (!executor->orphaned) status = CF_OK;
         cf__unlock(&executor->lock);
     }
@@ -4581,31 +5319,28 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 /* ---- make ---- */
 
-static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind kind, size_t workers)
+/* The options have passed. NULL: out of memory. */
+static cf_executor *cf__executor_new(const cf_pool_options *options)
 {
-    size_t bytes;
+    const size_t workers = options->max_workers;
     cf_executor *const executor = cf__alloc_lines(sizeof *executor);
     if (executor == NULL) return NULL;
     memset(executor, 0, sizeof *executor);
-    executor->workers = cf__size(workers, sizeof *executor->workers, 0, &bytes) ? cf__alloc(bytes) : NULL;
+    executor->workers = cf__alloc(cf__size(0, workers, sizeof *executor->workers));
     if (executor->workers == NULL) {
         cf__free_lines(executor);
         return NULL;
     }
-    executor->kind = kind;
+    executor->options = *options;
     executor->max_workers = workers;
-    executor->queue_limit = options->queue_limit;
-    executor->on_full = options->on_full;
-    executor->initializer = options->initializer;
-    executor->finalizer = options->finalizer;
-    executor->worker_arg = options->worker_arg;
-    executor->stack_size = options->stack_size;
+    executor->bounded = workers == 0 || options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    (void)snprintf(executor->name, sizeof executor->name, "%s", options->name != NULL ? options->name : "cf");
-    executor->heap.on_unread_error = options->on_unread_error;
-    executor->heap.user = options->user;
+    (void)snprintf(executor->name, sizeof executor->name, "%s",
+                   options->name != NULL ? options->name : "cf");
+    executor->heap.whole = executor;
+    executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
     cf__watch_forks();
     executor->heap.forks = cf__load_relaxed(&cf__forks);
@@ -4638,8 +5373,7 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
     cf_status why = cf__thread_options(&own);
-    cf_executor *const executor =
-        why == CF_OK ? cf__executor_new(&own, CF__THREAD_POOL, own.max_workers) : NULL;
+    cf_executor *const executor = why == CF_OK ? cf__executor_new(&own) : NULL;
     if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
     if (status != NULL) *status = why;
     return executor;
@@ -4647,9 +5381,8 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
 
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 {
-    cf_pool_options own;
-    memset(&own, 0, sizeof own);
-    cf_executor *const executor = cf__executor_new(&own, CF__INLINE_EXECUTOR, 1);
+    static const cf_pool_options options = {.on_full = CF_FULL_CALLER_RUNS};
+    cf_executor *const executor = cf__executor_new(&options);
     if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
     return executor;
 }
@@ -4658,12 +5391,12 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
-    uint64_t started = executor->caller_started;
     out->workers = executor->alive;
     out->submitted = executor->submitted - executor->refused;
-    out->finished = executor->caller_finished;
-    out->failed = executor->caller_failed;
+    out->finished = cf__load_relaxed(&executor->caller_finished);
+    out->failed = cf__load_relaxed(&executor->caller_failed);
     out->cancelled = executor->cancelled;
+    uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
         out->finished += cf__load_relaxed(&worker->finished); /* before started: never more than it */
@@ -4688,12 +5421,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    if (executor->processes != NULL) executor->processes->stats(executor, out);
+    cf__lock_both(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -4710,11 +5441,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
  * --------------------------------------------------------------------------------------------- */
 
 typedef struct cf__chunk {
-    cf__member  member;   /* in an unordered map's set */
+    cf__member  member;   /* first: in the iterator's set */
     cf__word    owners;
     cf_future  *future;   /* iterator: its reference; goes with the chunk */
     cf_task_fn *fn;
-    struct cf__chunk *next, *previous; /* iterator: those that are not yet current */
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
@@ -4730,16 +5460,18 @@ struct cf_map_iter {
     int64_t        deadline;
     char          *copy;    /* of an array that is not yet submitted whole */
     const char    *items;
-    size_t         item_size, count;
+    size_t         item_size;
+    size_t         count;   /* at most */
     size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
     bool           exhausted, ended;
     bool           holds;   /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
-    cf__set        set;      /* unordered */
-    cf__chunk     *chunks, *last;
+    cf__set        set;      /* chunks that are not yet current; only an unordered map waits for any */
     cf__chunk     *current;  /* delivers its items */
+    /* of the item just delivered or failed */
     size_t         index;
-    cf_status      status;   /* of the item just delivered or failed */
+    cf_status      status;
+    cf__cell      *cell;     /* NULL: there is none */
 };
 
 /* ---- one item of a map ---- */
@@ -4748,20 +5480,10 @@ struct cf_map_iter {
 static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size, cf__cell *cell)
 {
     cf_task task;
-    task.executor = outer->executor;
-    task.marks = outer->marks;
+    cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
     task.stop = outer->stop;
-    task.deadline = CF__NEVER;
     task.arg = item;
     task.arg_size = item_size;
-    task.worker = outer->worker;
-    task.message = NULL;
-    task.into = NULL;
-    task.big_room = NULL;
-    task.data = task.local;
-    task.size = 0;
-    task.free_data = NULL;
-    task.refused = CF_OK;
     const int code = fn(&task, item);
     cf__task_finish(&task, code, cell);
 }
@@ -4772,18 +5494,18 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
-    if (heap == NULL || heap->on_unread_error == NULL) return;
-    const cf_status whole = (cf_status)chunk->future->cell.status;
+    if (heap == NULL || heap->options->on_unread_error == NULL) return;
+    const signed char whole = chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
+        const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
-        cf__future_init(&item, 1);
         item.home = NULL;
-        if (whole == CF_OK) item.cell = chunk->cells[i];
-        else item.cell.status = (signed char)whole;
-        if (whole == CF_OK && item.cell.data == chunk->cells[i].local) item.cell.data = item.cell.local;
+        cf__future_init(&item, 1);
         cf__store_relaxed(&item.word, CF__DONE);
-        if (item.cell.status < 0 && item.cell.status != CF_CANCELLED)
-            heap->on_unread_error(&item, heap->user);
+        item.cell.status = whole;
+        if (whole == CF_OK) item.cell = *cell;
+        if (item.cell.data == cell->local) item.cell.data = item.cell.local;
+        if (cf__has_failed(&item)) heap->options->on_unread_error(&item, heap->options->user);
     }
 }
 
@@ -4801,22 +5523,16 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
 {
     const size_t align = _Alignof(max_align_t);
     const size_t stride = (iter->item_size + align - 1) / align * align;
-    size_t cells, bytes;
-    if (!cf__size(count, sizeof(cf__cell), sizeof(cf__chunk), &cells) ||
-        !cf__size(count, stride, cells, &bytes))
-        return NULL;
-    cf__chunk *const chunk = cf__alloc_nodes(bytes);
+    const size_t cells = cf__size(sizeof(cf__chunk), count, sizeof(cf__cell));
+    cf__chunk *const chunk = cf__alloc_nodes(cf__size(cells, count, stride));
     if (chunk == NULL) return NULL;
-    memset(chunk, 0, cells);
+    memset(chunk, 0, sizeof *chunk);
     chunk->fn = iter->fn;
     chunk->first = iter->pulled;
     chunk->stride = stride;
     chunk->item_size = iter->item_size;
     chunk->items = stride > 0 ? (char *)chunk + cells : (char *)(uintptr_t)iter->items;
-    for (size_t i = 0; i < count; i++) {
-        chunk->cells[i].status = CF_CANCELLED;
-        chunk->cells[i].data = chunk->cells[i].local;
-    }
+    for (size_t i = 0; i < count; i++) cf__cell_init(&chunk->cells[i]);
     return chunk;
 }
 
@@ -4825,34 +5541,25 @@ static int cf__chunk_main(cf_task *task, void *arg)
 {
     cf__chunk *const chunk = arg;
     for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
-        cf__item_run(task, chunk->fn, (void *)(uintptr_t)cf__item(chunk->items, i, chunk->stride),
-                     chunk->item_size, &chunk->cells[i]);
+        cf__item_run(task, chunk->fn, cf__item(chunk->items, i, chunk->stride), chunk->item_size,
+                     &chunk->cells[i]);
     return 0;
 }
 
 /* ---- iterator ---- */
 
+/* One more item, within the count. False: the generator has no more. */
 static bool cf__map_pull(cf_map_iter *iter, void *item)
 {
-    if (iter->options.next_item != NULL) {
-        if (iter->count != 0 && iter->pulled == iter->count) return false;
-        return iter->options.next_item(item, iter->options.user);
-    }
-    if (iter->pulled == iter->count) return false;
-    if (iter->item_size > 0)
-        memcpy(item, iter->items + iter->pulled * iter->item_size, iter->item_size);
+    const size_t size = iter->item_size;
+    if (iter->options.next_item != NULL) return iter->options.next_item(item, iter->options.user);
+    if (size > 0) memcpy(item, cf__item(iter->items, iter->pulled, size), size);
     return true;
-}
-
-static void cf__map_unlink(cf_map_iter *iter, cf__chunk *chunk)
-{
-    *(chunk->previous != NULL ? &chunk->previous->next : &iter->chunks) = chunk->next;
-    *(chunk->next != NULL ? &chunk->next->previous : &iter->last) = chunk->previous;
 }
 
 static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
 {
-    const cf__call_options options = {cf__chunk_release, 0};
+    const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
     cf__store_relaxed(&chunk->owners, 2); /* the task's is given back by its free_arg, whatever happens */
     const cf_status refused = cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
@@ -4863,18 +5570,16 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
         chunk->count = 1;
     }
     iter->outstanding += chunk->count;
-    chunk->previous = iter->last;
-    *(iter->last != NULL ? &iter->last->next : &iter->chunks) = chunk;
-    iter->last = chunk;
+    chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
+    else cf__set_link(&iter->set, &chunk->member);
 }
 
 /* How many items the next chunk takes. */
 static size_t cf__map_room(const cf_map_iter *iter)
 {
     size_t size = iter->options.chunksize;
-    if (iter->options.next_item == NULL || iter->count != 0)
-        if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
+    if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
     const size_t buffer = iter->options.buffersize;
     return buffer == 0 || iter->outstanding + size <= buffer ? size : 0;
 }
@@ -4889,7 +5594,7 @@ static void cf__map_fill(cf_map_iter *iter)
             return;
         }
         while (chunk->count < room &&
-               cf__map_pull(iter, (void *)(uintptr_t)cf__item(chunk->items, chunk->count, chunk->stride))) {
+               cf__map_pull(iter, cf__item(chunk->items, chunk->count, chunk->stride))) {
             chunk->count++;
             iter->pulled++;
         }
@@ -4899,13 +5604,9 @@ static void cf__map_fill(cf_map_iter *iter)
     }
 }
 
-static cf_status cf__map_check(const cf_map_iter *iter, const void *items)
+static bool cf__are_items(const cf_map_options *options, const void *items, size_t count, size_t size)
 {
-    size_t bytes;
-    if (iter->executor == NULL || iter->fn == NULL) return CF_INVALID;
-    if (iter->options.next_item != NULL) return items == NULL ? CF_OK : CF_INVALID;
-    if (!cf__size(iter->count, iter->item_size, 0, &bytes)) return CF_INVALID;
-    return bytes > 0 && items == NULL ? CF_INVALID : CF_OK;
+    return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
 }
 
 /* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
@@ -4913,12 +5614,11 @@ static bool cf__map_keep(cf_map_iter *iter)
 {
     const size_t bytes = iter->count * iter->item_size;
     if (iter->options.next_item != NULL || iter->options.buffersize == 0 || bytes == 0) return true;
-    iter->copy = cf__alloc(bytes);
-    if (iter->copy == NULL) return false;
-    memcpy(iter->copy, iter->items, bytes);
-    iter->items = iter->copy;
-    return true;
+    iter->items = iter->copy = cf__copy_of(iter->items, bytes);
+    return iter->copy != NULL;
 }
+
+static const cf_map_options cf__no_map_options;
 
 CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
                                           size_t count, size_t item_size,
@@ -4937,10 +5637,12 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
     iter->item_size = item_size;
     if (options != NULL) iter->options = *options;
     cf_map_options *const own = &iter->options;
+    if (own->next_item != NULL && count == 0) iter->count = SIZE_MAX;
     if (own->chunksize == 0) own->chunksize = 1;
     if (own->buffersize != 0 && own->chunksize > own->buffersize) own->chunksize = own->buffersize;
     iter->deadline = own->timeout != 0 ? cf__deadline(own->timeout) : CF__NEVER;
-    if (cf__map_check(iter, items) == CF_OK && cf__map_keep(iter)) {
+    if (executor != NULL && fn != NULL && cf__are_items(own, items, count, item_size) &&
+        cf__map_keep(iter)) {
         cf__map_fill(iter);
         if (iter->shortage == CF_OK) return iter;
     }
@@ -4951,8 +5653,9 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
 static void cf__map_cancel(cf_map_iter *iter)
 {
     iter->ended = true;
-    for (cf__chunk *chunk = iter->chunks; chunk != NULL; chunk = chunk->next)
-        (void)cf_future_cancel(chunk->future);
+    iter->shortage = CF_OK;
+    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+        (void)cf_future_cancel(((cf__chunk *)member)->future);
     if (iter->current != NULL) (void)cf_future_cancel(iter->current->future);
 }
 
@@ -4960,29 +5663,25 @@ static void cf__map_cancel(cf_map_iter *iter)
 static cf_status cf__map_advance(cf_map_iter *iter)
 {
     cf_status status = CF_OK;
-    cf__chunk *chunk = iter->chunks;
-    if (chunk == NULL) return CF_END;
+    cf__member *member = iter->set.members;
+    if (member == NULL) return CF_END;
     if (iter->options.unordered) {
-        cf__member *const member = cf__set_next(&iter->set, iter->deadline, &status);
-        chunk = (cf__chunk *)member;
+        member = cf__set_next(&iter->set, iter->deadline, &status);
     } else {
-        status = cf__await(chunk->future, iter->deadline);
+        status = cf__await(((cf__chunk *)member)->future, iter->deadline);
+        if (status == CF_OK) cf__set_unlink(&iter->set, member);
     }
-    if (status != CF_OK) return status;
-    cf__map_unlink(iter, chunk);
-    iter->current = chunk;
-    return CF_OK;
+    if (status == CF_OK) iter->current = (cf__chunk *)member;
+    return status;
 }
 
 /* The item that was delivered last goes, and with its last item the chunk. */
 static void cf__map_drop(cf_map_iter *iter)
 {
     cf__chunk *const chunk = iter->current;
-    if (chunk == NULL) return;
-    cf__cell *const cell = &chunk->cells[chunk->delivered - 1];
-    cf__cell_clear(cell);
-    memset(cell, 0, sizeof *cell);
-    if (chunk->delivered < chunk->count) return;
+    if (iter->cell != NULL) cf__cell_clear(iter->cell);
+    iter->cell = NULL;
+    if (chunk == NULL || chunk->delivered < chunk->count) return;
     iter->current = NULL;
     cf__chunk_release(chunk);
 }
@@ -4990,69 +5689,62 @@ static void cf__map_drop(cf_map_iter *iter)
 static cf_status cf__map_finish(cf_map_iter *iter, cf_status why)
 {
     if (why == CF_TIMEOUT) cf__map_cancel(iter);
-    if (why == CF_END && iter->shortage != CF_OK) {
-        why = iter->shortage;
-        iter->index = iter->pulled;
-    }
-    if (why == CF_END || iter->shortage != CF_OK) iter->ended = true;
+    if (why != CF_END) return why;
+    iter->ended = true;
+    if (iter->shortage == CF_OK) return CF_END;
+    iter->index = iter->pulled;
+    why = iter->shortage;
     iter->shortage = CF_OK;
+    return why;
+}
+
+/* To the next item. Returns its status, or why there is none. */
+static cf_status cf__map_step(cf_map_iter *iter)
+{
+    cf__map_drop(iter);
+    cf_status why = CF_OK;
+    if (iter->ended) why = CF_END;
+    else if (iter->current == NULL) why = cf__map_advance(iter);
+    if (why != CF_OK) return cf__map_finish(iter, why);
+    cf__chunk *const chunk = iter->current;
+    const size_t i = chunk->delivered++;
+    iter->index = chunk->first + i;
+    iter->outstanding--;
+    why = (cf_status)chunk->future->cell.status;
+    if (why == CF_OK) {
+        iter->cell = &chunk->cells[i];
+        why = (cf_status)iter->cell->status;
+    }
+    if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
+    else cf__map_fill(iter);
     return why;
 }
 
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
 {
-    cf_status why = iter == NULL ? CF_INVALID : CF_OK;
-    if (iter != NULL) {
-        cf__map_drop(iter);
-        if (iter->ended) why = CF_END;
-        else if (iter->current == NULL) why = cf__map_advance(iter);
-        if (why != CF_OK && !iter->ended) why = cf__map_finish(iter, why);
-        iter->status = why;
-    }
+    const cf_status why = iter != NULL ? cf__map_step(iter) : CF_INVALID;
+    if (iter != NULL) iter->status = why;
     if (status != NULL) *status = why;
-    if (why != CF_OK) return NULL;
-    cf__chunk *const chunk = iter->current;
-    const cf__cell *const cell = &chunk->cells[chunk->delivered];
-    iter->index = chunk->first + chunk->delivered++;
-    iter->outstanding--;
-    why = (cf_status)chunk->future->cell.status;
-    if (why == CF_OK) why = (cf_status)cell->status;
-    iter->status = why;
-    if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
-    else cf__map_fill(iter);
-    if (status != NULL) *status = why;
-    return why == CF_OK ? cell->data : NULL;
-}
-
-/* The cell of the item just delivered or failed; NULL: there is none. */
-static const cf__cell *cf__map_cell(const cf_map_iter *iter)
-{
-    if (iter == NULL || iter->current == NULL || iter->current->delivered == 0 ||
-        iter->current->future->cell.status != CF_OK || iter->status == CF_END)
-        return NULL;
-    return &iter->current->cells[iter->current->delivered - 1];
+    return why == CF_OK ? iter->cell->data : NULL;
 }
 
 CFUTURES_API size_t cf_map_index(const cf_map_iter *iter) { return iter != NULL ? iter->index : 0; }
 
 CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter)
 {
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL && iter->status == CF_OK ? cell->size : 0;
+    return iter != NULL && iter->cell != NULL ? iter->cell->size : 0; /* of a failed one: 0 */
 }
 
 CFUTURES_API int cf_map_error_code(const cf_map_iter *iter)
 {
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL && iter->status != CF_OK ? cell->code : 0;
+    return iter != NULL && iter->cell != NULL ? iter->cell->code : 0;
 }
 
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter)
 {
     if (iter == NULL) return cf_strerror(CF_INVALID);
-    if (iter->status == CF_OK || iter->status == CF_END) return "";
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL ? cf__cell_message(cell) : cf_strerror(iter->status);
+    if (iter->cell != NULL) return cf__cell_message(iter->cell);
+    return iter->status >= 0 ? "" : cf_strerror(iter->status);
 }
 
 CFUTURES_API void cf_map_close(cf_map_iter *iter)
@@ -5060,9 +5752,9 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
     if (iter == NULL) return;
     cf__map_cancel(iter);
     cf__set_close(&iter->set);
-    for (cf__chunk *chunk = iter->chunks, *next; chunk != NULL; chunk = next) {
-        next = chunk->next;
-        cf__chunk_release(chunk);
+    for (cf__member *member = iter->set.members, *next; member != NULL; member = next) {
+        next = member->next;
+        cf__chunk_release(member);
     }
     if (iter->current != NULL) cf__chunk_release(iter->current);
     cf__free(iter->copy);
@@ -5075,19 +5767,22 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
 #define CF__HALF (sizeof(uintptr_t) * CHAR_BIT / 2)
 #define CF__HALF_MAX (((uintptr_t)1 << CF__HALF) - 1)
 
-typedef struct cf__range {
+/* One of the tasks, and what it has to do. */
+typedef struct cf__part {
     _Alignas(CF__LINE) cf__word ends; /* low half: next unit; high half: behind the last */
-} cf__range;
+    cf_future *future; /* caller */
+    cf__member member; /* caller */
+} cf__part;
 
 typedef struct cf__sweep {
     /* frozen */
     cf_executor *executor;
     cf_task_fn  *fn;
     const char  *items;
-    char        *results;
+    char        *results; /* not NULL */
     size_t       item_size, result_size, count;
-    size_t       unit;  /* items taken at once */
-    size_t       parts;
+    size_t       unit, units; /* items taken at once; how many times */
+    size_t       part_count;
     bool         stop_on_error;
     int64_t      deadline;
     /* free-standing */
@@ -5096,85 +5791,86 @@ typedef struct cf__sweep {
     cf__word complete; /* whoever came had nothing left to take, and all are out again */
     cf__word lock;     /* guards: */
     size_t    failed;
-    size_t    skipped; /* the first item that was left out of a unit; count: none */
+    size_t    skipped; /* the first item that was left out; count: none */
     cf_status status;
-    _Alignas(CF__LINE) cf__range ranges[];
+    cf__part  parts[];
 } cf__sweep;
 
 static uintptr_t cf__ends(uintptr_t low, uintptr_t high) { return low | high << CF__HALF; }
 static uintptr_t cf__low(uintptr_t ends) { return ends & CF__HALF_MAX; }
 static uintptr_t cf__high(uintptr_t ends) { return ends >> CF__HALF; }
 
-static void cf__sweep_zero(cf__sweep *sweep, size_t first, size_t end)
+static size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
 {
-    if (sweep->result_size > 0 && end > first)
-        memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
+    return unit < sweep->units ? (size_t)unit * sweep->unit : sweep->count;
 }
 
-static void cf__sweep_fail(cf__sweep *sweep, size_t index, cf_status status)
+/* These items fail; CF_OK: they are left out, for a reason that cf__sweep_finish knows. */
+CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_status status)
 {
-    cf__sweep_zero(sweep, index, index + 1);
+    memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
     cf__lock(&sweep->lock);
-    if (sweep->status == CF_OK || index < sweep->failed) {
-        sweep->failed = index;
+    if (status == CF_OK) {
+        if (first < sweep->skipped) sweep->skipped = first;
+    } else if (sweep->status == CF_OK || first < sweep->failed) {
+        sweep->failed = first;
         sweep->status = status;
     }
     cf__unlock(&sweep->lock);
-    if (sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
-}
-
-/* Items of a unit that a stop leaves undone. */
-static void cf__sweep_skip(cf__sweep *sweep, size_t first, size_t end)
-{
-    cf__sweep_zero(sweep, first, end);
-    cf__lock(&sweep->lock);
-    if (first < sweep->skipped) sweep->skipped = first;
-    cf__unlock(&sweep->lock);
+    if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
 static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
-    char nothing[1];
-    char *const into = sweep->result_size > 0 ? sweep->results + index * sweep->result_size : nothing;
+    char *const into = sweep->results + index * sweep->result_size;
     cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->into = into;
-    task->data = into;
+    task->data = task->into = into;
     task->size = 0;
-    const int code = sweep->fn(task, sweep->item_size > 0 ? item : (void *)(uintptr_t)sweep->items);
+    const int code = sweep->fn(task, item);
     if (task->message != NULL) {
         cf__free(task->message);
         task->message = NULL;
     }
     if (code != 0 || task->refused != CF_OK) {
-        cf__sweep_fail(sweep, index, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
+        cf__sweep_fail(sweep, index, index + 1, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset(into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
-/* A unit from the front of the own range. False: it is empty. */
-static bool cf__range_take(cf__range *range, uintptr_t *unit)
+static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    uintptr_t ends = cf__load_relaxed(&range->ends);
+    const size_t end = cf__unit_begin(sweep, unit + 1);
+    size_t i = cf__unit_begin(sweep, unit);
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) cf__sweep_item(sweep, task, i, item);
+    if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
+    if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
+        cf__store_release(&sweep->stop, 1);
+}
+
+/* A unit from the front of the own range. False: it is empty. */
+static bool cf__part_take(cf__part *part, uintptr_t *unit)
+{
+    uintptr_t ends = cf__load_relaxed(&part->ends);
     while (cf__low(ends) < cf__high(ends)) {
         *unit = cf__low(ends);
-        if (cf__cas(&range->ends, &ends, ends + 1)) return true;
+        if (cf__cas(&part->ends, &ends, ends + 1)) return true;
     }
     return false;
 }
 
 /* Half of another's, into the own empty range. */
-static bool cf__range_steal(cf__sweep *sweep, size_t part)
+static bool cf__part_steal(cf__sweep *sweep, size_t own)
 {
-    for (size_t i = 1; i < sweep->parts; i++) {
-        cf__word *const victim = &sweep->ranges[(part + i) % sweep->parts].ends;
+    for (size_t i = 1; i < sweep->part_count; i++) {
+        cf__word *const victim = &sweep->parts[(own + i) % sweep->part_count].ends;
         uintptr_t ends = cf__load_acquire(victim);
         while (cf__low(ends) < cf__high(ends)) {
-            const uintptr_t middle = cf__low(ends) + (cf__high(ends) - cf__low(ends)) / 2;
             const uintptr_t high = cf__high(ends);
+            const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
-            cf__store_release(&sweep->ranges[part].ends, cf__ends(middle, high));
+            cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
             return true;
         }
     }
@@ -5182,37 +5878,29 @@ static bool cf__range_steal(cf__sweep *sweep, size_t part)
 }
 
 /* One of the tasks. It may come late, and find nothing left. */
-static int cf__sweep_main(cf_task *outer, void *arg)
+static int cf__sweep_main(cf_task *task, void *arg)
 {
     cf__sweep *const sweep = arg;
     _Alignas(max_align_t) char small[64];
-    cf_task task = *outer;
-    task.stop = &sweep->stop;
-    task.arg_size = sweep->item_size;
-    task.room = sweep->result_size;
-    task.arg = small;
+    void *const copy = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
+    void *const item = sweep->item_size > 0 ? copy : (void *)(uintptr_t)sweep->items;
+    task->stop = &sweep->stop;
+    task->arg = item;
+    task->arg_size = sweep->item_size;
+    task->room = sweep->result_size;
     (void)cf__fetch_add(&sweep->inside, 1);
-    const size_t part = (size_t)cf__fetch_add(&sweep->next_part, 1);
-    void *const item = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
-    uintptr_t unit;
-    while (item != NULL && cf__load_relaxed(&sweep->stop) == 0) {
-        if (!cf__range_take(&sweep->ranges[part], &unit)) {
-            if (cf__range_steal(sweep, part)) continue;
-            break;
-        }
-        const size_t first = (size_t)unit * sweep->unit;
-        const size_t end = sweep->count - first > sweep->unit ? first + sweep->unit : sweep->count;
-        size_t i = first;
-        for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-            cf__sweep_item(sweep, &task, i, item);
-        if (i < end) cf__sweep_skip(sweep, i, end);
-        if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
-            cf__store_release(&sweep->stop, 1);
+    const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
+    while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
+        uintptr_t unit;
+        if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
+        else if (!cf__part_steal(sweep, own)) break;
     }
-    if (item != small) cf__free(item);
-    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && item != NULL)
+    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->complete, 1);
-    if (item == NULL) outer->refused = CF_NO_MEMORY;
+    if (copy != small) cf__free(copy);
+    task->into = NULL;
+    cf__task_stage(task, task->local, 0, NULL);
+    task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
 }
 
@@ -5221,119 +5909,91 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
 {
     cf_task task;
     cf__word marks = 0;
-    memset(&task, 0, sizeof task);
-    task.executor = sweep->executor;
-    task.marks = &marks;
-    task.deadline = CF__NEVER;
-    task.worker = index;
-    task.data = task.local;
+    cf__task_begin(&task, sweep->executor, &marks, index);
     (void)cf__sweep_main(&task, sweep);
 }
 
 /* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
  * second wait: each running task's current item; if that waits for us, its wait is made to fail. */
-static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__member *members, size_t count)
+static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
 {
     cf_status status = CF_OK;
     cf__set set;
     cf__set_init(&set);
-    for (size_t i = 0; i < count; i++) cf__set_add(&set, &members[i], futures[i], i);
+    for (size_t i = 0; i < tasks; i++)
+        cf__set_add(&set, &sweep->parts[i].member, sweep->parts[i].future, i);
     while (status == CF_OK && cf__load_acquire(&sweep->complete) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
     cf__store_release(&sweep->stop, 1);
-    for (size_t i = 0; i < count; i++) {
-        (void)cf_future_cancel(futures[i]);
-        while (cf__await(futures[i], CF__NEVER) == CF_DEADLOCK && !cf__is_done(futures[i])) {
-            cf__deny(futures[i]);
-            (void)cf__block_on(futures[i], cf__deadline(CF_MILLISECOND));
+    for (size_t i = 0; i < tasks; i++) {
+        cf_future *const future = sweep->parts[i].future;
+        (void)cf_future_cancel(future);
+        while (cf__await(future, CF__NEVER) == CF_DEADLOCK && !cf__is_done(future)) {
+            cf__deny(future);
+            (void)cf__await(future, cf__deadline(CF_MILLISECOND));
         }
-        cf__look(futures[i]);
+        cf__look(future);
     }
     return status == CF_END ? CF_OK : status;
 }
 
 /* What was left undone is zeros, and fails like the wait, or like the tasks. */
-static void cf__sweep_finish(cf__sweep *sweep, cf_future **futures, size_t count, cf_status status)
+static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
 {
-    size_t undone = sweep->skipped;
-    for (size_t i = 0; i < sweep->parts; i++) {
-        const uintptr_t ends = cf__load_relaxed(&sweep->ranges[i].ends);
-        if (cf__low(ends) >= cf__high(ends)) continue;
-        const size_t first = (size_t)cf__low(ends) * sweep->unit;
-        const size_t end = (size_t)cf__high(ends) > sweep->count / sweep->unit
-                               ? sweep->count : (size_t)cf__high(ends) * sweep->unit;
-        cf__sweep_zero(sweep, first, end);
-        if (first < undone) undone = first;
+    for (size_t i = 0; i < sweep->part_count; i++) {
+        const uintptr_t ends = cf__load_relaxed(&sweep->parts[i].ends);
+        if (cf__low(ends) < cf__high(ends))
+            cf__sweep_fail(sweep, cf__unit_begin(sweep, cf__low(ends)),
+                           cf__unit_begin(sweep, cf__high(ends)), CF_OK);
     }
-    if (undone == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    for (size_t i = 0; i < count && status == CF_OK; i++)
-        if (futures[i]->cell.status != CF_OK) status = (cf_status)futures[i]->cell.status;
-    if (status == CF_OK) status = CF_TIMEOUT; /* a task saw the deadline first */
-    sweep->failed = sweep->status == CF_OK || undone < sweep->failed ? undone : sweep->failed;
-    sweep->status = status;
+    for (size_t i = 0; i < tasks; i++) {
+        if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
+        cf_future_release(sweep->parts[i].future);
+    }
+    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
+    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
+/* Cuts the items up. NULL: out of memory. */
 static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *options, size_t count)
 {
-    const size_t chunk = options->chunksize > 0 ? options->chunksize : 1;
     const size_t most = count / CF__HALF_MAX + 1;
-    const size_t unit = chunk > most ? chunk : most;
-    const size_t units = count / unit + (count % unit != 0);
-    const size_t parts = executor->max_workers < units ? executor->max_workers : units;
-    size_t bytes;
-    cf__sweep *const sweep = cf__size(parts, sizeof(cf__range), sizeof *sweep, &bytes)
-                                 ? cf__alloc_lines(bytes) : NULL;
+    const size_t unit = options->chunksize > most ? options->chunksize : most;
+    const size_t units = (count - 1) / unit + 1;
+    const size_t workers = executor->max_workers + (executor->max_workers == 0); /* the caller */
+    const size_t parts = workers < units ? workers : units;
+    const size_t bytes = cf__size(sizeof(cf__sweep), parts, sizeof(cf__part));
+    cf__sweep *const sweep = cf__alloc_lines(bytes);
     if (sweep == NULL) return NULL;
     memset(sweep, 0, bytes);
     sweep->executor = executor;
     sweep->count = sweep->skipped = count;
     sweep->unit = unit;
-    sweep->parts = parts;
+    sweep->units = units;
+    sweep->part_count = parts;
     sweep->stop_on_error = options->stop_on_error;
     sweep->deadline = options->timeout != 0 ? cf__deadline(options->timeout) : CF__NEVER;
     for (size_t i = 0, low = 0; i < parts; i++) {
         const size_t high = low + units / parts + (i < units % parts);
-        cf__store_relaxed(&sweep->ranges[i].ends, cf__ends(low, high));
+        cf__store_relaxed(&sweep->parts[i].ends, cf__ends(low, high));
         low = high;
     }
     return sweep;
 }
 
 /* Submits the tasks and waits for them. */
-static cf_status cf__sweep_do(cf__sweep *sweep, size_t *failed)
+static cf_status cf__sweep_run(cf__sweep *sweep, size_t *failed)
 {
-    size_t bytes;
     cf__worker *const self = cf__self_worker(sweep->executor);
-    const size_t count = sweep->parts - (self != NULL ? 1 : 0);
-    cf__member *members = NULL;
-    if (cf__size(sweep->parts, sizeof *members + sizeof(cf_future *), 0, &bytes))
-        members = cf__alloc_nodes(bytes);
-    if (members == NULL) return CF_NO_MEMORY;
-    cf_future **const futures = (cf_future **)(void *)(members + sweep->parts);
-    if (count > 0)
-        (void)cf_executor_submit_many(sweep->executor, cf__sweep_main, sweep, count, 0, futures);
+    const size_t tasks = sweep->part_count - (self != NULL);
+    for (size_t i = 0; i < tasks; i++)
+        (void)cf__submit(sweep->executor, cf__sweep_main, sweep, 0, NULL, &sweep->parts[i].future);
     if (self != NULL) cf__sweep_here(sweep, self->index);
-    const cf_status status = cf__sweep_await(sweep, futures, members, count);
-    cf__sweep_finish(sweep, futures, count, status);
-    for (size_t i = 0; i < count; i++) cf_future_release(futures[i]);
-    cf__free_node(members);
-    if (sweep->status != CF_OK && failed != NULL) *failed = sweep->failed;
-    return sweep->status;
-}
-
-static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void *items,
-                               size_t item_size, void *results, size_t result_size, size_t count,
-                               const cf_map_options *options, size_t *failed)
-{
-    cf__sweep *const sweep = cf__sweep_new(executor, options, count);
-    if (sweep == NULL) return CF_NO_MEMORY;
-    sweep->fn = fn;
-    sweep->items = items;
-    sweep->item_size = item_size;
-    sweep->results = results;
-    sweep->result_size = result_size;
-    const cf_status status = cf__sweep_do(sweep, failed);
+    cf__sweep_finish(sweep, tasks, cf__sweep_await(sweep, tasks));
+    const cf_status status = sweep->status;
+    if (status != CF_OK && failed != NULL) *failed = sweep->failed;
     cf__free_lines(sweep);
     return status;
 }
@@ -5341,7 +6001,7 @@ static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void
 /* The whole of a generator's items, at most *count. NULL: out of memory. */
 static char *cf__pull_all(const cf_map_options *options, size_t item_size, size_t *count)
 {
-    char *const items = cf__alloc(*count * item_size);
+    char *const items = cf__alloc(cf__size(0, *count, item_size));
     size_t pulled = 0;
     while (items != NULL && pulled < *count &&
            options->next_item(items + pulled * item_size, options->user))
@@ -5355,26 +6015,33 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
                                              size_t result_size, size_t count,
                                              const cf_map_options *options, size_t *failed)
 {
-    size_t in, out;
-    cf_map_options own;
-    memset(&own, 0, sizeof own);
-    if (options != NULL) own = *options;
-    const bool pulls = own.next_item != NULL;
-    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &in) ||
-        !cf__size(count, result_size, 0, &out) || (pulls ? items != NULL : items == NULL && in > 0) ||
-        (results == NULL && out > 0))
+    if (options == NULL) options = &cf__no_map_options;
+    cf_status status = cf__check(executor, fn, NULL);
+    if (status != CF_OK) return status;
+    if (!cf__are_items(options, items, count, item_size) || !cf__is_array(results, count, result_size))
         return CF_INVALID;
-    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
-    char *const pulled = pulls ? cf__pull_all(&own, item_size, &count) : NULL;
-    if (pulls && pulled == NULL) return CF_NO_MEMORY;
-    if (pulls && out > 0) memset(results, 0, out);
-    const void *const all = pulls ? pulled : items;
-    cf_status status = CF_OK;
-    if (count > 0 && executor->processes != NULL)
-        status = executor->processes->map_array(executor, fn, all, item_size, results, result_size,
-                                                count, &own, failed);
-    else if (count > 0)
-        status = cf__sweep_run(executor, fn, all, item_size, results, result_size, count, &own, failed);
+    char *pulled = NULL;
+    if (options->next_item != NULL) {
+        if (result_size > 0) memset(results, 0, count * result_size);
+        pulled = cf__pull_all(options, item_size, &count);
+        if (pulled == NULL) return CF_NO_MEMORY;
+        items = pulled;
+    }
+    if (count > 0 && cf__processes_of(executor) != NULL) {
+        status = executor->processes->map_array(executor, fn, items, item_size, results, result_size,
+                                                count, options, failed);
+    } else if (count > 0) {
+        cf__sweep *const sweep = cf__sweep_new(executor, options, count);
+        status = CF_NO_MEMORY;
+        if (sweep != NULL) {
+            sweep->fn = fn;
+            sweep->items = items;
+            sweep->item_size = item_size;
+            sweep->results = result_size > 0 ? results : sweep;
+            sweep->result_size = result_size;
+            status = cf__sweep_run(sweep, failed);
+        }
+    }
     cf__free(pulled);
     return status;
 }
@@ -5397,8 +6064,10 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * makes it kill all workers and leave; a worker ends with the zygote, or on end-of-file.
  *
  * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap, and
- * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back. A complete
- * outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back, the newest
+ * first: for a cancel, for a worker that has nothing to do, from one that is dead. A complete outcome wins
+ * over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
  * No process ever waits for a lock that another process may hold. What a worker writes is not trusted:
  * it is read once, and checked.
  *
@@ -5417,11 +6086,16 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define MSG_NOSIGNAL 0 /* the socket has SO_NOSIGPIPE there */
 #endif
 
-#define CF__SLOTS     16 /* of a desk; a power of two */
+#define CF__SLOTS     ((size_t)64) /* of a desk; a power of two */
 #define CF__SLOT_ROOM ((size_t)CF__BIG)
+#define CF__DEPTH_LEAST ((size_t)2)
+#define CF__TRAYS     2
 #define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
 #define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
+#define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
+#define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
 /* ---- shared memory ---- */
@@ -5439,7 +6113,8 @@ typedef struct cf__slot {
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
     uintptr_t arg_size;    /* bytes of argument, or of all items */
-    uintptr_t mapped;      /* capacity of the mapping that holds them; 0: they are in `bytes` */
+    uintptr_t mapped;      /* size of the tray that holds them; 0: they are in `bytes` */
+    uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
     int64_t   timeout;
@@ -5449,13 +6124,17 @@ typedef struct cf__slot {
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
 } cf__slot;
 
+#define CF__LOAN_FREE ((uintptr_t)0)
+#define CF__LOAN_LENT ((uintptr_t)1)
+#define CF__LOAN_LOST ((uintptr_t)2)
+
 #define CF__DESK_UP     ((uintptr_t)1)
 #define CF__DESK_FAILED ((uintptr_t)2)
 
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
-    cf__word loans[CF__LOANS]; /* worker: 1, lent. Host: 0, given back */
+    cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
     _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
@@ -5496,15 +6175,6 @@ static uintptr_t cf__function_in(uintptr_t fn) { return fn + (uintptr_t)&cf_proc
 
 /* ---- descriptors ---- */
 
-/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
-static int cf__fd_high(int fd)
-{
-    if (fd < 0 || fd > 2) return fd;
-    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    (void)close(fd);
-    return high;
-}
-
 static void cf__fd_close(int *fd)
 {
     const int saved = errno;
@@ -5536,9 +6206,9 @@ static bool cf__channel_open(int ends[2])
     return false;
 }
 
-/* Sends size bytes, with a descriptor unless fd is -1. False: the peer is gone, or (flags
- * MSG_DONTWAIT) it would block. Messages are far smaller than any socket's buffer: all or nothing. */
-static bool cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
+/* Sends size bytes, with a descriptor unless fd is -1. 0, or errno's value; EAGAIN only with flags
+ * MSG_DONTWAIT. Messages are far smaller than any socket's buffer: all or nothing. */
+static int cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
 {
     union {
         struct cmsghdr header;
@@ -5562,8 +6232,27 @@ static bool cf__channel_send(int channel, const void *data, size_t size, int fd,
     ssize_t sent;
     do sent = sendmsg(channel, &message, MSG_NOSIGNAL | flags);
     while (sent < 0 && errno == EINTR);
+    const int error = sent < 0 ? errno : 0;
     errno = saved;
-    return sent == (ssize_t)size;
+    return error;
+}
+
+static bool cf__is_gone(int error)
+{
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
+}
+
+/* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for good. */
+static bool cf__channel_insist(int channel, const void *data, size_t size, int fd)
+{
+    const struct timespec pause = {0, CF_MILLISECOND};
+    int error = 0;
+    for (int i = 0; i < CF__INSIST; i++) {
+        error = cf__channel_send(channel, data, size, fd, 0);
+        if (error == 0 || cf__is_gone(error)) break;
+        (void)nanosleep(&pause, NULL);
+    }
+    return error == 0;
 }
 
 /* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
@@ -5674,15 +6363,29 @@ typedef struct cf__loan {
     int    fd;   /* not yet sent; -1: the host has it */
 } cf__loan;
 
+/* A mapping for the argument of one task at a time. The host replaces it by a bigger one. */
+typedef struct cf__tray {
+    void  *base;
+    size_t size; /* 0: none */
+    uintptr_t version; /* how many were sent, or received */
+    int    fd;   /* worker: received, not yet mapped. -1: none */
+    const cf_future *user; /* host: the task at the desk that needs it; NULL: none */
+} cf__tray;
+
+static void cf__tray_drop(cf__tray *tray)
+{
+    if (tray->size > 0) (void)munmap(tray->base, tray->size);
+    tray->base = NULL;
+    tray->size = 0;
+}
+
 /* The process is one worker, or it is none and this is all zeros. */
 static struct cf__child {
     cf__share *share;
     cf__desk  *desk;
     size_t     index;
     int        channel;
-    int        arg_fd; /* received, not yet mapped; -1: none */
-    void      *arg;
-    size_t     arg_size;
+    cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
     cf__loan   loans[CF__LOANS_ALL];
@@ -5701,20 +6404,26 @@ static void cf__child_ring(void)
 {
     if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
         cf__exchange(&cf__child.desk->bell, 1) == 0 &&
-        !cf__channel_send(cf__child.channel, "", 1, -1, 0))
+        !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
 
-/* A byte from the host, perhaps with a mapping for arguments. Blocks until there is one, or the host
- * ends. */
+/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the host's
+ * end. */
 static void cf__child_listen(void)
 {
-    char byte;
+    unsigned char number;
     int fd;
-    if (cf__channel_receive(cf__child.channel, &byte, 1, &fd, 0) <= 0) cf__child_vanish();
-    if (fd < 0) return;
-    cf__fd_close(&cf__child.arg_fd);
-    cf__child.arg_fd = fd;
+    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
+    if (number >= CF__TRAYS) {
+        cf__fd_close(&fd);
+        return;
+    }
+    cf__tray *const tray = &cf__child.trays[number];
+    cf__tray_drop(tray);
+    cf__fd_close(&tray->fd);
+    tray->fd = fd; /* -1: no descriptor was left for it */
+    tray->version++;
 }
 
 static void cf__child_unloan(size_t number)
@@ -5731,14 +6440,16 @@ static int cf__child_loan(size_t size)
     const size_t capacity = cf__memory_size(size);
     size_t free = CF__LOANS, best = CF__LOANS;
     for (size_t i = 0; i < CF__LOANS; i++) {
-        if (cf__load_acquire(&cf__child.desk->loans[i]) != 0) continue;
+        const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
+        if (state == CF__LOAN_LENT) continue;
+        if (state == CF__LOAN_LOST) cf__child_unloan(i);
         free = i;
         if (cf__child.loans[i].size >= size &&
             (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
             best = i;
     }
     if (best < CF__LOANS) {
-        cf__store_relaxed(&cf__child.desk->loans[best], 1);
+        cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
         return (int)best;
     }
     if (capacity > CF__KEEP) free = CF__LOANS;
@@ -5753,7 +6464,7 @@ static int cf__child_loan(size_t size)
         cf__fd_close(&loan->fd);
         return -1;
     }
-    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], 1);
+    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], CF__LOAN_LENT);
     return (int)free;
 }
 
@@ -5785,7 +6496,8 @@ static void cf__child_show(cf__slot *slot, int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
     const unsigned char name = (unsigned char)number;
-    if (loan->fd >= 0 && !cf__channel_send(cf__child.channel, &name, 1, loan->fd, 0)) cf__child_vanish();
+    if (loan->fd >= 0 && !cf__channel_insist(cf__child.channel, &name, 1, loan->fd))
+        cf__child_vanish();
     cf__fd_close(&loan->fd);
     cf__store_release(&slot->place, (uintptr_t)number + 1);
 }
@@ -5934,34 +6646,32 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the mapping that the host has sent. */
+/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it cannot be
+ * mapped. */
 static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
         return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
-    if (cf__child.arg_size != slot->mapped) {
-        if (cf__child.arg != NULL) (void)munmap(cf__child.arg, cf__child.arg_size);
-        cf__child.arg = NULL;
-        while (cf__child.arg_fd < 0) cf__child_listen(); /* it was sent before the slot was READY */
-        cf__child.arg_size = slot->mapped;
-        cf__child.arg = cf__memory_map(cf__child.arg_fd, cf__child.arg_size);
-        cf__fd_close(&cf__child.arg_fd);
-        if (cf__child.arg == NULL) _exit(1);
+    cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
+    while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
+    if (tray->fd >= 0) {
+        tray->base = cf__memory_map(tray->fd, slot->mapped);
+        tray->size = tray->base != NULL ? slot->mapped : 0;
+        cf__fd_close(&tray->fd);
     }
-    return cf__child.arg;
+    CFUTURES_TEST_RECEIVED(tray->base, tray->size);
+    return tray->base;
 }
 
 static void cf__child_run(cf__slot *slot)
 {
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
-    if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
+    if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
+    else if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
-    if (slot->mapped > CF__KEEP) {
-        (void)munmap(cf__child.arg, cf__child.arg_size);
-        cf__child.arg = NULL;
-        cf__child.arg_size = 0;
-    }
+    if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     cf__child_ring();
 }
@@ -6017,7 +6727,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
-    cf__child.arg_fd = -1;
+    for (size_t i = 0; i < CF__TRAYS; i++) cf__child.trays[i].fd = -1;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
     for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
     /* What is not its own it cannot damage, whatever the tasks do. */
@@ -6065,18 +6775,45 @@ typedef struct cf__zygote {
     cf__share *share;
     cf__kid   *kids;
     int        channel;
-    int        tick[2]; /* SIGCHLD becomes a byte */
+    int        tick; /* readable after SIGCHLD */
 } cf__zygote;
 
-static int cf__zygote_tick;
+/* SIGCHLD becomes a readable descriptor; -1: none could be had. */
+#ifdef __linux__
+static int cf__zygote_tick(void)
+{
+    sigset_t child;
+    (void)sigemptyset(&child);
+    (void)sigaddset(&child, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &child, NULL);
+    return cf__fd_high(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+#else
+static int cf__zygote_bell;
 
 static void cf__zygote_on_child(int signal)
 {
     const int saved = errno;
     (void)signal;
-    if (write(cf__zygote_tick, "", 1) < 0) errno = saved; /* full: it will look anyway */
+    if (write(cf__zygote_bell, "", 1) < 0) errno = saved; /* full: it will look anyway */
     errno = saved;
 }
+
+static int cf__zygote_tick(void)
+{
+    struct sigaction action;
+    int ends[2];
+    if (!cf__channel_open(ends)) return -1;
+    for (int i = 0; i < 2; i++) (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    cf__zygote_bell = ends[1];
+    memset(&action, 0, sizeof action);
+    (void)sigemptyset(&action.sa_mask);
+    action.sa_handler = cf__zygote_on_child;
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    (void)sigaction(SIGCHLD, &action, NULL);
+    return ends[0];
+}
+#endif
 
 /* All dispositions default; the zygote and its workers leave SIGINT to the host. */
 static void cf__zygote_signals(void)
@@ -6097,10 +6834,8 @@ static void cf__zygote_guard(void)
     memset(&action, 0, sizeof action);
     (void)sigemptyset(&action.sa_mask);
     action.sa_handler = SIG_IGN;
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) (void)sigaction(ignored[i], &action, NULL);
-    action.sa_handler = cf__zygote_on_child;
-    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
-    (void)sigaction(SIGCHLD, &action, NULL);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        (void)sigaction(ignored[i], &action, NULL);
 }
 
 /* Standard input is the null device; output that was closed goes there, lest it hit another file. */
@@ -6127,14 +6862,14 @@ static void cf__zygote_end(cf__zygote *zygote)
 static void cf__zygote_report(cf__zygote *zygote, size_t lane, int pid, int status)
 {
     const cf__report report = {(uint32_t)lane, zygote->kids[lane].generation, pid, status};
-    if (!cf__channel_send(zygote->channel, &report, sizeof report, -1, 0)) cf__zygote_end(zygote);
+    if (!cf__channel_insist(zygote->channel, &report, sizeof report, -1)) cf__zygote_end(zygote);
 }
 
 static void cf__zygote_reap(cf__zygote *zygote)
 {
-    char ticks[64];
+    char ticks[512];
     int status;
-    while (read(zygote->tick[0], ticks, sizeof ticks) > 0) {}
+    while (read(zygote->tick, ticks, sizeof ticks) > 0) {} /* one byte, or one siginfo, each */
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) { /* all children are its own */
         for (size_t i = 0; i < zygote->share->lanes; i++) {
             if (zygote->kids[i].pid != pid) continue;
@@ -6147,12 +6882,12 @@ static void cf__zygote_reap(cf__zygote *zygote)
 static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int channel)
 {
     cf__kid *const kid = &zygote->kids[order->lane];
-    sigset_t all, none;
+    sigset_t all, none, old;
     const pid_t self = getpid();
     kid->generation = order->generation;
     (void)sigfillset(&all);
     (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_BLOCK, &all, NULL);
+    (void)sigprocmask(SIG_BLOCK, &all, &old);
     const pid_t pid = channel >= 0 ? fork() : -1;
     if (pid == 0) {
 #ifdef __linux__
@@ -6160,14 +6895,16 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
 #endif
         if (getppid() != self) _exit(0);
         (void)close(zygote->channel);
-        (void)close(zygote->tick[0]);
-        (void)close(zygote->tick[1]);
+        (void)close(zygote->tick);
+#ifndef __linux__
+        (void)close(cf__zygote_bell);
+#endif
         cf__zygote_signals();
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         cf__child_main(zygote->share, order->lane, channel);
     }
     const int why = errno;
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid > 0) kid->pid = pid;
     else cf__zygote_report(zygote, order->lane, 0, why);
 }
@@ -6195,7 +6932,7 @@ static void cf__zygote_obey(cf__zygote *zygote)
 /* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
 static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
-    cf__zygote zygote = {share, kids, channel, {-1, -1}};
+    cf__zygote zygote = {share, kids, channel, -1};
     sigset_t none;
     (void)sigemptyset(&none);
     cf__self = NULL;
@@ -6204,18 +6941,22 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     cf__store_relaxed(&cf__graph_lock, 0);
     cf__zygote_signals();
     cf__zygote_stdio();
-    if (!cf__channel_open(zygote.tick)) _exit(1);
-    for (int i = 0; i < 2; i++) (void)fcntl(zygote.tick[i], F_SETFL, O_NONBLOCK);
-    cf__zygote_tick = zygote.tick[1];
     cf__zygote_guard();
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    zygote.tick = cf__zygote_tick();
+    if (zygote.tick < 0) _exit(1);
     cf__thread_name(share->name, share->lanes);
-    for (;;) {
-        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick[0], POLLIN, 0}};
-        if (poll(ready, 2, -1) < 0) continue; /* a signal */
+    for (int refused = 0; refused < CF__INSIST;) {
+        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick, POLLIN, 0}};
+        if (poll(ready, 2, -1) < 0) {
+            refused += errno != EINTR;
+            continue;
+        }
+        refused = 0;
         if (ready[1].revents != 0) cf__zygote_reap(&zygote);
         if (ready[0].revents != 0) cf__zygote_obey(&zygote);
     }
+    cf__zygote_end(&zygote);
 }
 
 /* ---- the host's side: mappings, lanes ---- */
@@ -6226,7 +6967,7 @@ typedef struct cf__mapping {
     void     *base;
     size_t    size;
     cf__word *loan;  /* cf__hubs_lock: where to say that it is given back; NULL: to nobody */
-    bool      held;  /* cf__hubs_lock: by a future */
+    bool      held;  /* cf__hubs_lock: by a future, or by who reads a chunk's records */
     uintptr_t forks; /* frozen */
 } cf__mapping;
 
@@ -6246,18 +6987,22 @@ typedef struct cf__lane {
     uint32_t     generation; /* of the process; so that no order hits its successor */
     bool         silent;  /* the channel has ended */
     bool         dead;    /* reported; `status` is how */
-    bool         loading; /* its newest task has to be loaded, see cf__hub_load */
+    bool         unloaded; /* somebody has to load its newest task, see cf__hub_load */
+    bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's */
+    bool         unrung;  /* a wake-up was refused, and is to be sent again */
+    bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
-    size_t       held;    /* slots that a pump still reads */
+    size_t       depth;   /* tasks at its desk, at most */
+    uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
     int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
     cf_status    verdict; /* how the task ends that dies with the process */
-    void        *arg;     /* the mapping for big arguments, and its size */
-    size_t       arg_size;
+    cf__tray     trays[CF__TRAYS];
+    cf__word     loads;   /* changes when a load has ended */
     cf_future   *tasks[CF__SLOTS];
     cf__mapping *mappings[CF__LOANS];
     cf__mapping *arrived[CF__SLOTS]; /* received, not yet spoken of; in order */
@@ -6281,14 +7026,18 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
-    int        wake[2];   /* to the manager */
+    cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
+    bool       fat;       /* some mapping may hold pages that nobody needs */
+    uint64_t   calm;      /* tasks that had finished when the manager went to sleep */
     size_t     pumping;
     cf_future **queue;
     size_t     capacity, first, queued; /* capacity: 0, or a power of two */
     size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
     unsigned   strikes;   /* bad starts, in a row */
+    unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
     cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
@@ -6308,12 +7057,10 @@ static void cf__mapping_free(cf__mapping *mapping)
     cf__free(mapping);
 }
 
-/* cf_future's free_result: the worker may use it again. Here, since it may outlive the pool. */
-static void cf__mapping_release(void *cell)
+/* What was held is so no more: the worker may use it again. Here, since it may outlive the pool. */
+static void cf__mapping_give_back(cf__mapping *mapping)
 {
-    cf__mapping *mapping;
     const int saved = errno;
-    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
@@ -6322,6 +7069,14 @@ static void cf__mapping_release(void *cell)
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
+}
+
+/* cf_future's free_result. */
+static void cf__mapping_release(void *cell)
+{
+    cf__mapping *mapping;
+    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
+    cf__mapping_give_back(mapping);
 }
 
 /* The lane uses it no more. */
@@ -6343,8 +7098,8 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__fd_close(&hub->channel);
-        cf__fd_close(&hub->wake[0]);
-        cf__fd_close(&hub->wake[1]);
+        cf__fd_close(&hub->wake.fd);
+        cf__fd_close(&hub->wake.writer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
     }
     cf__hubs = NULL;
@@ -6362,21 +7117,37 @@ static void cf__hubs_watch(void)
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
+    if (cf__self == &hub->runner) return; /* it looks at all that it does itself */
+    hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
-    (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
+    cf__signal_set(&hub->wake, 0, true);
 }
 
-static void cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
+/* A message was refused, though the peer is there: it will be sent again, but not for ever. */
+static void cf__hub_refused(cf__hub *hub)
+{
+    if (++hub->refusals > CF__INSIST) hub->lost = true;
+    cf__hub_wake(hub);
+}
+
+/* False: it could not be sent. */
+static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
 {
     const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes), lane->generation};
-    if (!hub->lost && !cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT))
-        hub->lost = kind == CF__ORDER_START; /* a kill is repeated */
+    const int error =
+        hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    else if (error != EAGAIN && !cf__is_gone(error)) cf__hub_refused(hub);
+    return error == 0 || cf__is_gone(error); /* then the end of the channel says the rest */
 }
 
 /* ---- the queue ---- */
 
-static bool cf__hub_has_room(const cf__hub *hub) { return hub->capacity - hub->queued > hub->ahead; }
+static bool cf__hub_has_room(const cf__hub *hub, size_t count)
+{
+    return hub->capacity - hub->queued - hub->ahead >= count;
+}
 
 static cf_future **cf__hub_place(cf__hub *hub, size_t position)
 {
@@ -6421,15 +7192,14 @@ static void cf__hub_sweep(cf__hub *hub)
 }
 
 /* Lets the lock go meanwhile. False: out of memory. */
-static bool cf__hub_reserve(cf__hub *hub)
+static bool cf__hub_reserve(cf__hub *hub, size_t count)
 {
     cf_executor *const executor = hub->executor;
-    if (!cf__hub_has_room(hub)) cf__hub_sweep(hub);
-    while (!cf__hub_has_room(hub)) {
+    if (!cf__hub_has_room(hub, count)) cf__hub_sweep(hub);
+    while (!cf__hub_has_room(hub, count)) {
         const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
-        size_t bytes;
         cf__unlock(&executor->lock);
-        cf_future **queue = cf__size(capacity, sizeof *queue, 0, &bytes) ? cf__alloc(bytes) : NULL;
+        cf_future **queue = cf__alloc(cf__size(0, capacity, sizeof *queue));
         cf__lock(&executor->lock);
         if (queue == NULL) return false;
         cf_future **surplus = queue;
@@ -6460,11 +7230,33 @@ static cf__slot *cf__lane_slot(cf__lane *lane, size_t position)
     return &lane->desk->slots[position % CF__SLOTS];
 }
 
+static size_t cf__lane_load(const cf__lane *lane) { return lane->tail - lane->head; }
+
 static bool cf__lane_is_idle(const cf__lane *lane)
 {
     return lane->phase == CF__LANE_UP && lane->head == lane->tail && lane->held == 0 &&
            !lane->silent && !lane->dead;
 }
+
+/* The tray of that task; of NULL: a free one, the biggest. NULL: there is none. */
+static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
+{
+    cf__tray *best = NULL;
+    for (cf__tray *tray = lane->trays; tray < lane->trays + CF__TRAYS; tray++)
+        if (tray->user == user && (best == NULL || tray->size > best->size)) best = tray;
+    return best;
+}
+
+/* The task needs its tray no more. spoilt: perhaps the worker could not map it, so it gets another. */
+static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
+{
+    cf__tray *const tray = cf__lane_tray(lane, user);
+    if (tray == NULL) return;
+    tray->user = NULL;
+    if (spoilt || tray->size > CF__KEEP) cf__tray_drop(tray);
+}
+
+static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
 
 static bool cf__is_chunk(const cf_future *future)
 {
@@ -6488,27 +7280,33 @@ static bool cf__fits_slot(const cf_future *future, size_t size)
     return size <= (cf__is_chunk(future) ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM);
 }
 
-/* Room for a big argument, in the worker too. Slow: not under the lock, the lane is held. */
-static cf_status cf__lane_map_arg(cf__lane *lane, size_t size)
+static bool cf__is_lent(const cf_future *future) { return (future->cell.traits & CF__ARG_LENT) != 0; }
+
+/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent: the
+ * worker is dead, or cannot be told for want of kernel memory. */
+static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, bool *sent)
 {
-    if (lane->arg_size >= size) return CF_OK;
+    *sent = true;
+    if (tray->size >= size) return CF_OK;
+    const unsigned char number = (unsigned char)(tray - lane->trays);
     const size_t capacity = cf__memory_size(size);
     if (capacity == 0) return CF_NO_MEMORY;
     const int saved = errno;
     int fd = cf__memory_open(capacity);
     void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
-    if (base != NULL) {
-        if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
-        lane->arg = base;
-        lane->arg_size = capacity;
-        (void)cf__channel_send(lane->channel, "", 1, fd, MSG_DONTWAIT); /* else it is dead */
-    }
+    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT) == 0;
     cf__fd_close(&fd);
+    if (base != NULL) {
+        cf__tray_drop(tray);
+        tray->base = base;
+        tray->size = capacity;
+        tray->version++;
+    }
     errno = saved;
     return base != NULL ? CF_OK : CF_SYSTEM;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t mapped, size_t size)
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
@@ -6517,7 +7315,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t map
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
     slot->arg_size = size;
-    slot->mapped = mapped;
+    slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
     slot->size = 0;
@@ -6532,37 +7330,170 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t map
     slot->stride = chunk->stride;
 }
 
-/* The worker may take it from now on. */
-static void cf__lane_publish(cf__lane *lane, cf__slot *slot)
+/* Wakes the worker if it sleeps. A channel that is full wakes it too. */
+static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
 {
-    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
-    if (cf__load_seq_cst(&lane->desk->asleep) != 0 && cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    const unsigned char wake_up = CF__WAKE_UP;
+    lane->unrung = false;
+    if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
+    const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return;
+    cf__store_seq_cst(&lane->desk->asleep, 1);
+    lane->unrung = true;
+    cf__hub_refused(hub);
 }
 
-/* A pending task goes to an idle lane, and runs when the worker takes it. A big one only takes its place: see cf__hub_load. */
+/* The worker may take it from now on. */
+static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
+{
+    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
+}
+
+/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes its
+ * place: see cf__hub_load. */
 static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
-    cf__slot *const slot = cf__lane_slot(lane, lane->tail);
+    const size_t position = lane->tail++;
     size_t size;
     const void *const payload = cf__payload(future, &size);
-    lane->tasks[lane->tail++ % CF__SLOTS] = future;
+    lane->tasks[position % CF__SLOTS] = future;
     lane->given++;
     hub->ahead++;
-    lane->verdict = CF_WORKER_LOST;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
-    if (lane->due != CF__NEVER) cf__hub_wake(hub);
+    if (cf__lane_load(lane) == 1) lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    if (timeout > 0) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
-        lane->held++;
-        lane->loading = true;
+        cf__lane_tray(lane, NULL)->user = future;
+        hub->fat = hub->fat || size > CF__FAT;
+        lane->loading = lane->unloaded = true;
         cf__hub_wake(hub);
         return;
     }
-    cf__slot_fill(slot, future, 0, size);
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf__slot_fill(slot, future, size);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
-    cf__lane_publish(lane, slot);
+    cf__lane_publish(hub, lane, slot);
+}
+
+/* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way. */
+static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
+{
+    uintptr_t seen = CF__SLOT_READY;
+    if (lane->head == lane->tail || lane->loading ||
+        !cf__cas_seq_cst(&cf__lane_slot(lane, lane->tail - 1)->word, &seen, CF__SLOT_FREE))
+        return NULL;
+    lane->tail--;
+    lane->given--;
+    hub->ahead--;
+    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
+    cf__lane_clear_tray(lane, future, false);
+    return future;
+}
+
+static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
+{
+    return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
+           cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
+           (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
+           (!big || cf__lane_tray(lane, NULL) != NULL);
+}
+
+/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that has
+ * least. A deadline starts when its task is given, and what is lent can lie in one place only: such tasks
+ * never go behind others. NULL: it has to wait. */
+static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
+{
+    cf__lane *best = NULL;
+    size_t size;
+    (void)cf__payload(future, &size);
+    const bool big = !cf__fits_slot(future, size);
+    bool ahead = !cf__is_lent(future) && cf__cell_options(&future->cell).timeout == 0;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        ahead = ahead && lane->phase >= CF__LANE_UP;
+        if (!cf__lane_takes(hub, lane, big)) continue;
+        if (lane->head == lane->tail) return lane;
+        if (best == NULL || cf__lane_load(lane) < cf__lane_load(best)) best = lane;
+    }
+    return ahead ? best : NULL;
+}
+
+/* Tasks that wait at desks behind others. */
+static size_t cf__hub_behind(const cf__hub *hub)
+{
+    size_t busy = 0;
+    for (size_t i = 0; i < hub->count; i++) busy += hub->lanes[i].head != hub->lanes[i].tail;
+    return hub->ahead - busy;
+}
+
+/* The queue is empty: a worker that has nothing to do gets half of what waits behind the others. */
+static void cf__hub_share_out(cf__hub *hub)
+{
+    cf__lane *most = NULL;
+    bool any_idle = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        any_idle = any_idle || cf__lane_is_idle(lane);
+        if (cf__lane_load(lane) > 1 && (most == NULL || cf__lane_load(lane) > cf__lane_load(most)))
+            most = lane;
+    }
+    if (!any_idle || most == NULL) return;
+    for (size_t n = cf__lane_load(most) / 2; n > 0; n--) {
+        cf_future *const future = cf__lane_take_back(hub, most);
+        if (future == NULL) return;
+        cf__hub_push_front(hub, future);
+    }
+}
+
+static void cf__hub_hand_out(cf__hub *hub)
+{
+    cf__hub_strip(hub);
+    while (hub->queued > 0) {
+        cf__lane *const lane = cf__hub_lane_for(hub, *cf__hub_place(hub, 0));
+        if (lane == NULL) return;
+        cf__lane_give(hub, lane, cf__hub_pop(hub));
+        cf__hub_strip(hub);
+    }
+}
+
+/* No worker is free for one more task, nor can be started, and the queue is full. */
+static bool cf__hub_is_full(cf__hub *hub)
+{
+    size_t room = hub->executor->options.queue_limit;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
+    return cf__hub_pending(hub) + cf__hub_behind(hub) >= room;
+}
+
+/* Tasks to workers, in order; then as many new workers as tasks are left over. */
+static void cf__hub_feed(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    const uintptr_t closing = cf__load_relaxed(&executor->closing);
+    if (closing != 0) cf__hub_wake(hub);
+    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
+    cf__hub_hand_out(hub);
+    if (hub->queued == 0 && hub->count > 1 && hub->ahead > 1) {
+        cf__hub_share_out(hub);
+        cf__hub_hand_out(hub);
+    }
+    if (executor->blocked > 0 && !cf__hub_is_full(hub)) {
+        cf__bump(&executor->space);
+        cf__unpark_all(&executor->space);
+    }
+    size_t coming = 0;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
+    const size_t waiting = cf__hub_pending(hub) + cf__hub_behind(hub);
+    for (size_t i = 0; i < hub->count && coming < waiting; i++) {
+        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
+        hub->lanes[i].phase = CF__LANE_WANTED;
+        coming++;
+        cf__hub_wake(hub);
+    }
 }
 
 /* ---- starting and ending workers ---- */
@@ -6577,20 +7508,34 @@ static void cf__hub_break(cf__hub *hub)
     cf__hub_wake(hub);
 }
 
-static void cf__lane_leave(cf__lane *lane)
+static void cf__lane_leave(cf__hub *hub, cf__lane *lane)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = CF__NEVER;
     cf__store_seq_cst(&lane->desk->leave, 1);
-    if (cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    cf__lane_ring(hub, lane);
 }
 
+/* What the worker has not begun goes back to the queue; but what was lent lies here until the burial. */
+static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
+{
+    while (lane->head != lane->tail && !cf__is_lent(lane->tasks[(lane->tail - 1) % CF__SLOTS])) {
+        cf_future *const future = cf__lane_take_back(hub, lane);
+        if (future == NULL) return;
+        cf__hub_push_front(hub, future);
+    }
+}
+
+#define CF__AGAIN (10 * CF_MILLISECOND) /* what was refused is tried again */
+
+/* So that it hits one task only. */
 static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
-    cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    cf__lane_recall(hub, lane);
+    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
+    cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
 
@@ -6609,6 +7554,16 @@ static void cf__hub_strike(cf__hub *hub, unsigned weight)
     hub->pause = cf__now() + CF_SECOND;
 }
 
+static void cf__desk_clear(cf__desk *desk)
+{
+    cf__store_relaxed(&desk->up, 0);
+    cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->asleep, 0);
+    cf__store_relaxed(&desk->leave, 0);
+    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], CF__LOAN_FREE);
+    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+}
+
 static void cf__lane_start(cf__hub *hub, cf__lane *lane)
 {
     int ends[2];
@@ -6616,23 +7571,24 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
         cf__hub_strike(hub, 12);
         return;
     }
-    cf__desk *const desk = lane->desk;
-    cf__store_relaxed(&desk->up, 0);
-    cf__store_relaxed(&desk->bell, 0);
-    cf__store_relaxed(&desk->asleep, 0);
-    cf__store_relaxed(&desk->leave, 0);
-    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], 0);
-    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+    lane->generation++;
+    cf__desk_clear(lane->desk); /* before the worker can see it */
+    const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
+    cf__fd_close(&ends[1]);
+    if (!ordered) {
+        cf__fd_close(&ends[0]);
+        cf__hub_strike(hub, 12);
+        return;
+    }
     if (lane->started++ > 0) hub->restarts++;
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
-    lane->generation++;
     lane->silent = lane->dead = lane->crashed = lane->unborn = false;
+    lane->unsent = lane->unrung = false;
     lane->head = lane->tail = lane->given = 0;
+    lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
     lane->verdict = CF_WORKER_LOST;
-    cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
-    cf__fd_close(&ends[1]);
 }
 
 static void cf__lane_clear(cf__lane *lane)
@@ -6643,43 +7599,16 @@ static void cf__lane_clear(cf__lane *lane)
     }
     for (size_t i = 0; i < lane->arrivals; i++) cf__mapping_abandon(lane->arrived[i]);
     lane->arrivals = 0;
-    if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
-    lane->arg = NULL;
-    lane->arg_size = 0;
+    for (size_t i = 0; i < CF__TRAYS; i++) {
+        cf__tray_drop(&lane->trays[i]);
+        lane->trays[i].user = NULL;
+        lane->trays[i].version = 0;
+    }
     cf__lock(&cf__hubs_lock); /* a fork of the host closes it too */
     cf__fd_close(&lane->channel);
     cf__unlock(&cf__hubs_lock);
     lane->phase = CF__LANE_EMPTY;
     lane->dead = lane->silent = false;
-}
-
-/* Tasks to idle workers, in order; then as many new workers as tasks are left over. */
-static void cf__hub_feed(cf__hub *hub)
-{
-    cf_executor *const executor = hub->executor;
-    const size_t before = hub->queued;
-    cf__hub_strip(hub);
-    const uintptr_t closing = cf__load_relaxed(&executor->closing);
-    if (closing != 0) cf__hub_wake(hub);
-    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
-    for (size_t i = 0; i < hub->count && hub->queued > 0; i++) {
-        if (!cf__lane_is_idle(&hub->lanes[i])) continue;
-        cf__lane_give(hub, &hub->lanes[i], cf__hub_pop(hub));
-        cf__hub_strip(hub);
-    }
-    if (before != hub->queued && executor->blocked > 0) {
-        cf__bump(&executor->space);
-        cf__unpark_all(&executor->space);
-    }
-    size_t coming = 0;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
-    for (size_t i = 0; i < hub->count && coming < cf__hub_pending(hub); i++) {
-        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
-        hub->lanes[i].phase = CF__LANE_WANTED;
-        coming++;
-        cf__hub_wake(hub);
-    }
 }
 
 /* ---- outcomes ---- */
@@ -6689,13 +7618,14 @@ typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    cf__mapping      *mapping; /* where they are; NULL: in the slot */
+    uintptr_t         place;   /* as the worker has said, once */
+    cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
     unsigned char     traits;
-    cf__call_options  options;
+    cf_submit_options  options;
 } cf__ended;
 
-#define CF__COLLECT 16 /* at once */
+#define CF__COLLECT 32 /* at once */
 
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
@@ -6729,29 +7659,28 @@ static void cf__lane_listen(cf__lane *lane)
     }
 }
 
-/* The mapping that the slot speaks of, in nobody's hands so far. NULL: there is none. */
+/* The mapping that the slot speaks of, held for the caller. NULL: there is none. */
 static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
 {
+    cf__mapping *mapping = NULL;
+    if (place == 0) return NULL;
     cf__lane_listen(lane);
     if (place - 1 < CF__LOANS) {
-        cf__mapping *const mapping = lane->mappings[place - 1];
-        cf__lock(&cf__hubs_lock);
-        const bool is_free = mapping != NULL && !mapping->held;
-        cf__unlock(&cf__hubs_lock);
-        return is_free ? mapping : NULL;
+        mapping = lane->mappings[place - 1];
+    } else if (lane->arrivals > 0) {
+        mapping = lane->arrived[0];
+        lane->arrivals--;
+        memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
+                lane->arrivals * sizeof *lane->arrived);
     }
-    if (lane->arrivals == 0) return NULL;
-    cf__mapping *const mapping = lane->arrived[0];
-    lane->arrivals--;
-    memmove((void *)lane->arrived, (void *)(lane->arrived + 1), lane->arrivals * sizeof *lane->arrived);
-    return mapping;
-}
-
-static void cf__mapping_hold(cf__mapping *mapping)
-{
+    if (mapping == NULL && place - 1 < CF__LOANS)
+        cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
+    if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
+    const bool was_held = mapping->held; /* no worker lends it twice */
     mapping->held = true;
     cf__unlock(&cf__hubs_lock);
+    return was_held ? NULL : mapping;
 }
 
 /* bytes of a message, which need not end with a zero. */
@@ -6762,6 +7691,7 @@ static void cf__cell_message_copy(cf__cell *cell, const void *bytes, size_t size
     memcpy(text, bytes, size);
     text[size] = '\0';
     cell->data = text;
+    cell->call.free_result = cf__free;
     cell->traits |= CF__MESSAGE;
 }
 
@@ -6770,8 +7700,7 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
 {
     cell->status = (signed char)status;
     if (status == CF_TASK_FAILED) {
-        cell->code = code != 0 ? code : 1;
-        cf__cell_returned(cell, cell->code);
+        cf__cell_end(cell, code != 0 ? code : 1);
         cf__cell_message_copy(cell, bytes, size);
     }
     if (status != CF_OK) return;
@@ -6782,7 +7711,7 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
             cell->status = CF_NO_MEMORY;
             return;
         }
-        cell->call.free_result = cf__free_block;
+        cell->call.free_result = cf__free;
     }
     if (size > 0) memcpy(cell->data, bytes, size);
     cell->size = size;
@@ -6813,9 +7742,10 @@ static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
 /* From a slot into the cell, whose argument is saved in *ended. */
 static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__cell *cell)
 {
+    const uintptr_t place = cf__load_acquire(&slot->place);
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     const int status = slot->status, code = slot->code;
     const size_t size = slot->size;
-    const uintptr_t place = cf__load_acquire(&slot->place);
     cf__cell_empty(cell);
     if (place == 0 || status != CF_OK) {
         if (!cf__status_is_sane(status) || size > CF__SLOT_ROOM) cf__lane_distrust(hub, lane, cell);
@@ -6826,10 +7756,11 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
     if (mapping == NULL) {
         cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
     } else if (size > mapping->size) {
-        if (place > CF__LOANS) cf__mapping_abandon(mapping);
+        cf__mapping_give_back(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
-        cf__mapping_hold(mapping);
+        CFUTURES_TEST_RECEIVED(mapping->base, size);
+        hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
         cell->size = size;
         cell->status = CF_OK;
@@ -6842,21 +7773,23 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
 /* The oldest task of the lane has ended. */
 static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 {
-    cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    cf_future *const future = lane->tasks[lane->head++ % CF__SLOTS];
+    const size_t position = lane->head++;
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
     cf__cell *const cell = &future->cell;
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
+    cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
-        const uintptr_t place = cf__load_acquire(&slot->place);
         ended->slot = slot;
-        ended->mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
-        lane->held++;
+        ended->place = cf__load_acquire(&slot->place);
+        ended->mapping = cf__lane_mapping(lane, ended->place);
+        lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
         ended->traits = cell->traits;
@@ -6865,26 +7798,22 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
         if (cell->status != CF_OK) hub->failed++;
         cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
-    if (lane->arg_size > CF__KEEP) {
-        (void)munmap(lane->arg, lane->arg_size);
-        lane->arg = NULL;
-        lane->arg_size = 0;
-    }
-    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->phase == CF__LANE_UP)
-        cf__lane_leave(lane);
+    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
+        lane->phase == CF__LANE_UP)
+        cf__lane_leave(hub, lane);
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, const cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
     const size_t first = beside ? cf__padded(items) : 0;
-    const bool elsewhere = cf__load_acquire(&slot->place) != 0;
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
-    size_t left = mapping != NULL ? mapping->size : elsewhere ? 0 : CF__SLOT_ROOM - first;
+    size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
     const size_t head = cf__padded(sizeof(cf__record));
+    CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
     for (size_t i = 0; i < progress && left >= head; i++) {
         cf__record record;
@@ -6911,12 +7840,10 @@ static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
 static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
 {
     cf_executor *const executor = hub->executor;
-    const uintptr_t place = cf__load_relaxed(&ended->slot->place);
     cf__lock(&executor->lock);
-    if (place > CF__LOANS && ended->mapping != NULL) cf__mapping_abandon(ended->mapping);
-    if (place > 0 && place <= CF__LOANS) cf__store_release(&ended->lane->desk->loans[place - 1], 0);
+    if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
     cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
-    ended->lane->held--;
+    ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     cf__hub_wake(hub);
     cf__unlock(&executor->lock);
 }
@@ -6947,7 +7874,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
         const int status = ended->slot->status;
-        cf__chunk_read(chunk, ended->slot, ended->mapping);
+        cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
         if (status != CF_OK) cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
@@ -6960,40 +7887,76 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     cf__hub_settle(hub, future);
 }
 
-/* Not under the lock. A big argument goes to where its worker reads it. */
+/* Lets the lock go meanwhile. A lent argument gets a copy of its own. False: out of memory. */
+static bool cf__hub_keep(cf__hub *hub, cf_future *future)
+{
+    cf__cell *const cell = &future->cell;
+    const void *const from = cell->data;
+    const size_t size = cell->size;
+    cf__unlock(&hub->executor->lock);
+    void *const copy = cf__alloc(size);
+    if (copy != NULL) memcpy(copy, from, size);
+    cf__lock(&hub->executor->lock);
+    if (copy == NULL || !cf__is_pending(future)) { /* cancelled: its cell is no more ours */
+        cf__free(copy);
+        return copy != NULL;
+    }
+    cell->data = copy;
+    cell->traits = (unsigned char)((cell->traits & ~CF__ARG_LENT) | CF__ARG_COPY);
+    return true;
+}
+
+/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker reads it;
+ * nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
-    cf_future *const future = lane->tasks[(lane->tail - 1) % CF__SLOTS];
+    const size_t position = lane->tail - 1;
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
+    cf__tray *const tray = cf__lane_tray(lane, future);
     size_t size;
+    bool sent;
     const void *const payload = cf__payload(future, &size);
-    const cf_status status = cf__lane_map_arg(lane, size);
-    if (status == CF_OK) memcpy(lane->arg, payload, size);
+    lane->unloaded = false;
+    cf__unlock(&executor->lock);
+    const cf_status status = cf__lane_provide(lane, tray, size, &sent);
+    if (status == CF_OK) memcpy(tray->base, payload, size);
     cf__lock(&executor->lock);
-    lane->held--;
-    if (status == CF_OK) {
-        cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
-        cf__slot_fill(slot, future, lane->arg_size, size);
+    if (cf__is_lent(future)) future->cell.data = tray->base;
+    lane->loading = false;
+    if (status == CF_OK && sent) {
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        cf__slot_fill(slot, future, size);
+        slot->mapped = tray->size;
+        slot->tray = (uintptr_t)(tray - lane->trays);
+        slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-        if (timeout > 0) lane->due = cf__deadline(timeout);
-        cf__lane_publish(lane, slot);
+        if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
+        cf__lane_publish(hub, lane, slot);
+    } else if (status == CF_OK) { /* it goes back when the lane is buried */
+        lane->unsent = true;
+        cf__lane_kill(hub, lane, SIGKILL);
     } else {
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
         lane->tail--;
+        lane->given--;
+        tray->user = NULL;
         hub->ahead--;
         hub->finished++;
         hub->failed++;
     }
+    cf__bump(&lane->loads);
+    cf__unpark_all(&lane->loads);
     cf__hub_wake(hub);
-    cf__unlock(&executor->lock);
     if (status == CF_OK) return;
+    cf__unlock(&executor->lock);
     cf__cell_fail(&future->cell, status);
     cf__hub_settle(hub, future);
+    cf__lock(&executor->lock);
 }
 
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
 {
-    if (lane->phase != CF__LANE_STARTING) return;
     const uintptr_t up = cf__load_acquire(&lane->desk->up);
     if (up == CF__DESK_UP) {
         lane->phase = CF__LANE_UP;
@@ -7015,10 +7978,21 @@ static bool cf__hub_has_news(cf__hub *hub)
 {
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        if (cf__lane_has_ended(lane) || lane->loading) return true;
+        if (cf__lane_has_ended(lane) || lane->unloaded) return true;
         if (lane->phase == CF__LANE_STARTING && cf__load_seq_cst(&lane->desk->up) != 0) return true;
     }
     return false;
+}
+
+/* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
+static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
+{
+    size_t count = 0;
+    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    if (count == 0) return 0;
+    if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
+    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    return count;
 }
 
 /* One round: collects what has ended, hands out what waits. True: there was something. */
@@ -7036,20 +8010,19 @@ static bool cf__hub_pump(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (cf__load_relaxed(&lane->desk->bell) != 0) (void)cf__exchange(&lane->desk->bell, 0);
-        cf__lane_look(hub, lane);
-        while (count < CF__COLLECT && cf__lane_has_ended(lane))
-            cf__lane_collect(hub, lane, &batch[count++]);
+        if (lane->phase == CF__LANE_STARTING) cf__lane_look(hub, lane);
+        count += cf__lane_harvest(hub, lane, batch + count, CF__COLLECT - count);
     }
     cf__hub_feed(hub);
-    for (size_t i = 0; i < hub->count && load == NULL; i++) {
-        if (!hub->lanes[i].loading) continue;
-        load = &hub->lanes[i];
-        load->loading = false;
-    }
+    for (size_t i = 0; i < hub->count && load == NULL; i++)
+        if (hub->lanes[i].unloaded) load = &hub->lanes[i];
     cf__unlock(&executor->lock);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
-    if (load != NULL) cf__hub_load(hub, load);
-    return count > 0 || load != NULL;
+    if (load == NULL) return count > 0;
+    cf__lock(&executor->lock);
+    if (load->unloaded) cf__hub_load(hub, load);
+    cf__unlock(&executor->lock);
+    return true;
 }
 
 /* ---- death ---- */
@@ -7085,7 +8058,10 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     cell->status = (signed char)lane->verdict;
     if (lane->verdict != CF_WORKER_LOST) return;
     int length;
-    if (WIFSIGNALED(lane->status)) {
+    if (lane->pid == 0) {
+        cell->code = SIGKILL;
+        length = snprintf(text, sizeof text, "the process that started all workers is gone, and they with it");
+    } else if (WIFSIGNALED(lane->status)) {
         const int signal = WTERMSIG(lane->status);
         cell->code = signal;
         length = snprintf(text, sizeof text, "worker %d was killed by signal %d (%s)", lane->pid,
@@ -7112,10 +8088,10 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__chunk *const chunk = future->cell.data;
     cf__lock(&executor->lock);
     const uintptr_t place = cf__load_acquire(&slot->place);
-    cf__mapping *const mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+    cf__mapping *const mapping = cf__lane_mapping(lane, place);
     cf__unlock(&executor->lock);
-    cf__chunk_read(chunk, slot, mapping);
-    if (mapping != NULL && place > CF__LOANS) cf__mapping_abandon(mapping);
+    cf__chunk_read(chunk, slot, place, mapping);
+    if (mapping != NULL) cf__mapping_give_back(mapping);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
@@ -7134,40 +8110,54 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__hub_settle(hub, future);
 }
 
+static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
+{
+    if (cf__is_chunk(future)) {
+        cf__chunk_lose(hub, lane, future, slot);
+    } else {
+        cf__cell_drop_arg(&future->cell);
+        cf__cell_lost(&future->cell, lane);
+        cf__hub_settle(hub, future);
+    }
+}
+
+/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes back. */
+static void cf__lane_return(cf__hub *hub, cf__lane *lane)
+{
+    cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
+    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
+    const bool unstarted = cf__load_acquire(&slot->word) == CF__SLOT_READY || lane->unsent;
+    lane->unsent = false;
+    const bool kept = !unstarted || !cf__is_lent(future) || cf__hub_keep(hub, future);
+    hub->ahead--;
+    if (unstarted && (kept || !cf__move(future, CF__PENDING, CF__RUNNING))) {
+        cf__hub_return(hub, future);
+        return;
+    }
+    (void)cf__move(future, CF__PENDING, CF__RUNNING);
+    hub->finished++;
+    if (unstarted) hub->failed++;
+    else hub->died++;
+    cf__unlock(&hub->executor->lock);
+    if (unstarted) {
+        cf__cell_fail(&future->cell, CF_NO_MEMORY);
+        cf__hub_settle(hub, future);
+    } else {
+        cf__task_lose(hub, lane, future, slot);
+    }
+    cf__lock(&hub->executor->lock);
+}
+
 /* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes back. */
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
-    cf_future *lost = NULL;
-    cf__slot *slot = NULL;
     cf__lock(&executor->lock);
     const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
     if (lane->phase == CF__LANE_UP) lane->crashed = true;
     lane->phase = CF__LANE_LEAVING;
     if (lane->crashed && hub->break_on_crash) cf__hub_break(hub);
-    while (lane->tail != lane->head) {
-        cf__slot *const last = cf__lane_slot(lane, lane->tail - 1);
-        cf_future *const future = lane->tasks[--lane->tail % CF__SLOTS];
-        hub->ahead--;
-        if (cf__load_acquire(&last->word) == CF__SLOT_READY) {
-            cf__hub_return(hub, future);
-        } else {
-            lost = future;
-            slot = last;
-            (void)cf__move(future, CF__PENDING, CF__RUNNING);
-            hub->finished++;
-            hub->died++;
-        }
-    }
-    cf__unlock(&executor->lock);
-    if (lost != NULL && cf__is_chunk(lost)) {
-        cf__chunk_lose(hub, lane, lost, slot);
-    } else if (lost != NULL) {
-        cf__cell_drop_arg(&lost->cell);
-        cf__cell_lost(&lost->cell, lane);
-        cf__hub_settle(hub, lost);
-    }
-    cf__lock(&executor->lock);
+    while (lane->tail != lane->head) cf__lane_return(hub, lane);
     const bool by_kill = lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
@@ -7215,13 +8205,15 @@ static void cf__manager_hear(cf__hub *hub)
 
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
+    if (lane->unrung) cf__lane_ring(hub, lane);
     if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
-        lane->due = 0;
+        if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
-        if (cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED) return;
+        cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
+        if (cf__lane_has_ended(lane)) return;
         lane->verdict = CF_TASK_TIMEOUT;
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
@@ -7246,7 +8238,7 @@ static bool cf__manager_tick(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
-        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(lane);
+        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
             if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
             if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
@@ -7294,8 +8286,8 @@ static bool cf__manager_bury(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         cf__lock(&hub->executor->lock);
-        const bool due = lane->dead && lane->held == 0 && !lane->loading && !cf__lane_has_ended(lane) &&
-                         lane->phase != CF__LANE_EMPTY;
+        const bool due = lane->dead && lane->held == 0 && !lane->loading &&
+                         !cf__lane_has_ended(lane) && lane->phase != CF__LANE_EMPTY;
         cf__unlock(&hub->executor->lock);
         if (due) cf__lane_bury(hub, lane);
         any = any || due;
@@ -7314,37 +8306,74 @@ static void cf__manager_withdraw(cf__hub *hub)
     else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
 }
 
+static void cf__memory_slim(void *base, size_t size)
+{
+#ifdef MADV_REMOVE
+    const int saved = errno;
+    if (size > CF__FAT) (void)madvise(base, size, MADV_REMOVE);
+    errno = saved;
+#else
+    (void)base;
+    (void)size;
+#endif
+}
+
+/* Nothing has happened for a second: the pages of big payloads go back to the system. */
+static void cf__hub_slim(cf__hub *hub)
+{
+    hub->fat = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        hub->fat = hub->fat || cf__lane_load(lane) > 0;
+        if (!cf__lane_is_idle(lane)) continue;
+        for (size_t k = 0; k < CF__TRAYS; k++) cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
+        for (size_t k = 0; k < CF__LOANS; k++) {
+            const cf__mapping *const mapping = lane->mappings[k];
+            cf__lock(&cf__hubs_lock);
+            const bool is_free = mapping != NULL && !mapping->held;
+            cf__unlock(&cf__hubs_lock);
+            if (is_free) cf__memory_slim(mapping->base, mapping->size);
+        }
+    }
+}
+
+#define CF__SLIM_AFTER (1 * CF_SECOND)
+
 /* Under the lock: how long the manager may sleep, in poll's milliseconds. */
 static int cf__manager_patience(cf__hub *hub)
 {
-    int64_t next = CF__NEVER;
+    int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
     for (size_t i = 0; i < hub->count; i++) {
         const cf__lane *const lane = &hub->lanes[i];
         const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
         const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
         if ((runs || dies) && lane->due < next) next = lane->due;
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
+        if (lane->unrung && !lane->dead) next = 0;
     }
     if (next == CF__NEVER) return -1;
-    const int64_t left = next - cf__now();
+    const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
 }
 
-/* Announces the sleep, then looks once more. -2: there is something to do. */
+/* Announces the sleep, then looks once more: what others did since the round began has stirred it, what
+ * they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf_executor *const executor = hub->executor;
     cf__lock(&executor->lock);
     hub->napping = true;
+    hub->calm = hub->finished;
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
     const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
-    bool work = hub->callbacks != NULL || (stuck && hub->queued > 0) || cf__hub_has_news(hub);
+    bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
+                cf__hub_has_news(hub);
     *count = 2;
-    hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
+    hub->polled[0] = (struct pollfd){hub->wake.fd, POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work || (lane->dead && lane->held == 0 && lane->phase != CF__LANE_EMPTY);
+        work = work || (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -7358,14 +8387,13 @@ static void cf__manager_nap(cf__hub *hub)
 {
     nfds_t count;
     const int patience = cf__manager_lie_down(hub, &count);
-    if (patience != -2) (void)poll(hub->polled, count, patience);
+    const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__lock(&hub->executor->lock);
+    if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
-    hub->napping = false;
+    hub->napping = hub->stirred = false;
     if (patience != -2) {
-        char bytes[64];
-        int fd;
-        while (cf__channel_receive(hub->wake[0], bytes, sizeof bytes, &fd, MSG_DONTWAIT) > 0) {}
+        cf__signal_set(&hub->wake, CF__NEVER, false);
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);
@@ -7396,6 +8424,7 @@ static cf__thread_result cf__manager_main(void *arg)
         if (cf__manager_bury(hub)) continue;
         cf__manager_withdraw(hub);
         if (cf__manager_tick(hub)) break;
+        CFUTURES_TEST_POINT(7);
         cf__manager_nap(hub);
     }
     cf__zygote_wait(hub);
@@ -7427,34 +8456,19 @@ static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *a
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
 
-/* Under the lock: no worker is free for one more task, nor can be started, and the queue is full. */
-static bool cf__hub_is_full(cf__hub *hub)
-{
-    size_t room = hub->executor->queue_limit;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
-    return cf__hub_pending(hub) >= room;
-}
-
 /* What ends the wait: a task was taken or cancelled (space), or the pool closes or breaks. */
 static cf_status cf__hub_admit(cf__hub *hub)
 {
     cf_executor *const executor = hub->executor;
     cf__runner *const self = cf__self;
     cf_status status = cf__refusal(executor);
-    if (status != CF_OK || executor->queue_limit == 0 || !cf__hub_is_full(hub)) return status;
-    if (executor->on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
+    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub)) return status;
+    if (executor->options.on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
     executor->blocked++;
     while (status == CF_OK && cf__hub_is_full(hub)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
         cf__unlock(&executor->lock);
-        if (self != NULL) self->pool = executor;
-        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
-            status = CF_DEADLOCK;
-        } else {
-            (void)cf__park(&executor->space, seen, CF__NEVER);
-            if (self != NULL) cf__wait_end(self);
-        }
+        status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
         cf__lock(&executor->lock);
         if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
     }
@@ -7462,18 +8476,38 @@ static cf_status cf__hub_admit(cf__hub *hub)
     return status;
 }
 
-static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
+/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go meanwhile. */
+static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, cf__lane **direct)
+{
+    for (*direct = NULL;;) {
+        const cf_status status = cf__hub_admit(hub);
+        if (status != CF_OK) return status;
+        if (!cf__hub_reserve(hub, count)) return CF_NO_MEMORY;
+        const cf_status refused = cf__refusal(hub->executor); /* again, since the lock was let go */
+        if (refused != CF_OK || !cf__is_lent(first)) return refused;
+        cf__hub_strip(hub);
+        if (hub->queued == 0) *direct = cf__hub_lane_for(hub, first);
+        if (*direct != NULL) return CF_OK;
+        if (!cf__hub_keep(hub, first)) return CF_NO_MEMORY;
+    }
+}
+
+static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf__hub *const hub = executor->hub;
+    cf__lane *direct;
     cf__lock(&executor->lock);
     executor->visitors++;
-    cf_status status = cf__hub_admit(hub);
-    if (status == CF_OK && !cf__hub_reserve(hub)) status = CF_NO_MEMORY;
-    if (status == CF_OK) status = cf__refusal(executor); /* the lock was let go */
+    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
-        cf__hub_push(hub, future);
-        hub->submitted++;
-        cf__hub_feed(hub);
+        hub->submitted += count;
+        for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
+        if (direct != NULL) {
+            cf__lane_give(hub, direct, cf__hub_pop(hub));
+            cf__hub_load(hub, direct); /* here, while the argument is there */
+        } else {
+            cf__hub_feed(hub);
+        }
     }
     executor->visitors--;
     cf__leave_unlock(executor, NULL);
@@ -7482,64 +8516,77 @@ static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
 
 static cf_future *cf__hub_take(cf_executor *executor)
 {
+    cf__hub *const hub = executor->hub;
     cf__lock(&executor->lock);
-    cf_future *const future = cf__hub_pop(executor->hub);
+    cf_future *future = cf__hub_pop(hub);
+    for (size_t i = 0; i < hub->count && future == NULL; i++)
+        future = cf__lane_take_back(hub, &hub->lanes[i]);
     cf__unlock(&executor->lock);
     return future;
 }
 
-/* The slot that holds the task; NULL: no worker has it. */
-static cf__slot *cf__hub_find(cf__hub *hub, cf_future *future, cf__lane **lane)
+/* The lane at whose desk the task is, and where. NULL: no worker has it. */
+static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 {
-    for (size_t i = 0; i < hub->count; i++) {
-        *lane = &hub->lanes[i];
-        for (size_t at = (*lane)->head; at != (*lane)->tail; at++)
-            if ((*lane)->tasks[at % CF__SLOTS] == future) return cf__lane_slot(*lane, at);
-    }
+    const uintptr_t at = cf__load_relaxed(&future->runner);
+    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count)) return NULL;
+    cf__lane *const lane = (cf__lane *)at;
+    for (*position = lane->head; *position != lane->tail; ++*position)
+        if (lane->tasks[*position % CF__SLOTS] == future) return lane;
     return NULL;
+}
+
+static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
+{
+    return lane->loading && position == lane->tail - 1;
 }
 
 /* cf__heap's has_started. */
 static bool cf__hub_has_started(cf_future *future)
 {
     cf_executor *const executor = cf__executor_of(future);
-    cf__lane *lane;
+    size_t position;
     if (cf__is_foreign(future)) return false;
     cf__lock(&executor->lock);
-    cf__slot *const slot =
-        executor->hub != NULL ? cf__hub_find(executor->hub, future, &lane) : NULL;
-    const bool started = slot != NULL && (lane->held > 0 || cf__load_acquire(&slot->word) != CF__SLOT_READY);
+    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
+    const bool started = lane != NULL && !cf__lane_is_loading(lane, position) &&
+                         cf__load_acquire(&cf__lane_slot(lane, position)->word) != CF__SLOT_READY;
     cf__unlock(&executor->lock);
     return started;
 }
 
-/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. A slot that
- * is being loaded counts as started. */
+/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What ends
+ * the wait: somebody has copied the argument. */
 static bool cf__hub_claim(cf_executor *executor, cf_future *future)
 {
-    cf__hub *const hub = executor->hub;
     cf__lane *lane;
+    size_t position = 0;
     cf__lock(&executor->lock);
-    cf__slot *const slot = hub != NULL ? cf__hub_find(hub, future, &lane) : NULL;
-    uintptr_t seen = CF__SLOT_READY;
-    if (slot != NULL && lane->held == 0 && cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) {
-        lane->tail--; /* it is the only one there */
-        lane->given--;
-        hub->ahead--;
-        cf__hub_push_front(hub, future);
-    } else if (slot != NULL) {
-        (void)cf__move(future, CF__PENDING, CF__RUNNING);
-        cf__store_relaxed(&slot->stop, CF__STOP);
+    cf__hub *const hub = executor->hub;
+    while ((lane = cf__hub_find(hub, future, &position)) != NULL && lane->loading) {
+        const uintptr_t seen = cf__load_relaxed(&lane->loads);
+        cf__unlock(&executor->lock);
+        (void)cf__park(&lane->loads, seen, CF__NEVER);
+        cf__lock(&executor->lock);
     }
-    const bool claimed = cf__move(future, CF__PENDING, CF__SETTLING);
-    if (hub != NULL && claimed) cf__hub_feed(hub);
+    for (cf_future *newest = NULL; lane != NULL && newest != future; cf__hub_push_front(hub, newest)) {
+        newest = cf__lane_take_back(hub, lane);
+        if (newest != NULL) continue;
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        cf__store_relaxed(&slot->stop, CF__STOP);
+        if (cf__load_acquire(&slot->word) != CF__SLOT_READY) (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        break;
+    }
+    const bool claimed =
+        cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
+    if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
 }
 
 /* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to wake
- * the manager, nor the manager the caller. Ends when (word & mask) is `value`, or is not. */
-static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is)
+ * the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
+static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     cf__hub *hub;
     cf__visit visit;
@@ -7554,7 +8601,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__unlock(&executor->lock);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     bool in_time = true;
-    for (unsigned i = 1; ((cf__load_acquire(word) & mask) == value) != is && in_time; i++) {
+    for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0) cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
@@ -7581,7 +8628,7 @@ static void cf__hub_stats(cf_executor *executor, cf_stats *out)
         const cf__lane *const lane = &hub->lanes[i];
         if (lane->phase != CF__LANE_EMPTY) out->workers++;
         if (cf__lane_is_idle(lane)) out->idle++;
-        out->running += lane->tail - lane->head;
+        out->running += lane->head != lane->tail;
     }
     const uint64_t gone = hub->finished + executor->cancelled + executor->withdrawn + out->running;
     out->submitted = hub->submitted;
@@ -7610,8 +8657,8 @@ static void cf__hub_free(cf__hub *hub)
         if (hub->next != NULL) hub->next->link = hub->link;
     }
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     cf__unlock(&cf__hubs_lock);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
@@ -7693,21 +8740,19 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) base = NULL;
     }
+    if (base == NULL) cf__fd_close(fd);
     hub->share = base;
     return base != NULL;
 }
 
 static bool cf__hub_alloc(cf__hub *hub)
 {
-    size_t lanes, kids, polled;
-    if (!cf__size(hub->count, sizeof *hub->lanes, 0, &lanes) ||
-        !cf__size(hub->count, sizeof *hub->kids, 0, &kids) ||
-        !cf__size(hub->count, CF__DESK_SIZE, CF__SHARE_SIZE, &polled) ||
-        !cf__size(hub->count + 2, sizeof *hub->polled, 0, &polled))
-        return false;
+    const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
+    const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
+    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
-    hub->polled = cf__alloc(polled);
+    hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
     if (hub->lanes != NULL) memset(hub->lanes, 0, lanes);
     if (hub->kids != NULL) memset(hub->kids, 0, kids);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) hub->lanes[i].channel = -1;
@@ -7754,8 +8799,8 @@ static void cf__zygote_exec(int channel, int memory)
 static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
 {
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     if (hub->spawn) cf__zygote_exec(theirs, memory);
     cf__zygote_main(hub->share, hub->kids, theirs);
 }
@@ -7764,7 +8809,7 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     int ends[2];
     sigset_t all, old;
-    if (!cf__channel_open(hub->wake)) return false;
+    if (!cf__signal_open(&hub->wake)) return false;
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
@@ -7792,7 +8837,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake[0] = hub->wake[1] = -1;
+    hub->channel = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -7826,6 +8871,7 @@ static cf_status cf__process_options(cf_pool_options *options)
         return CF_INVALID;
     if (options->start_method == CF_START_SPAWN &&
         (cf__load_acquire(&cf__process_main_called) == 0 ||
+         !cf__hub_accepts_code((uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
          !cf__hub_accepts_code((uintptr_t)options->initializer) ||
          !cf__hub_accepts_code((uintptr_t)options->finalizer)))
         return CF_INVALID;
@@ -7843,7 +8889,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
     cf_status why = cf__process_options(&own);
     cf_executor *executor = NULL;
     if (why == CF_OK) {
-        executor = cf__executor_new(&own, CF__PROCESS_POOL, own.max_workers);
+        executor = cf__executor_new(&own);
         if (executor == NULL) why = CF_NO_MEMORY;
     }
     if (executor != NULL) {
@@ -7863,7 +8909,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
 
 CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal)
 {
-    if (executor == NULL || executor->kind != CF__PROCESS_POOL ||
+    if (executor == NULL || executor->processes == NULL ||
         (signal != SIGTERM && signal != SIGKILL))
         return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
@@ -7909,8 +8955,8 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 /* ---------------------------------------------------------------------------------------------
  * history                                                                            >>history
  *
- * 0.1.0  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises, callbacks,
- *        wait, as_completed, map
+ * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
+ *        callbacks, wait, as_completed, map
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence
