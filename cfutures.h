@@ -1592,6 +1592,11 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #define CF__ATOMIC static inline
 #define CF__COLD   static
 #endif
+#ifdef __OPTIMIZE_SIZE__
+#define CF__SHARED static __attribute__((noinline)) /* -Os: once for all callers; else for speed */
+#else
+#define CF__SHARED static inline
+#endif
 
 typedef atomic_uintptr_t cf__word;
 
@@ -1703,11 +1708,25 @@ static inline void cf__pause(void)
 
 static inline void cf__prefetch(const void *address)
 {
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
     __builtin_prefetch(address, 1);
 #else
     (void)address;
 #endif
+}
+
+/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
+static inline void cf__copy(void *to, const void *from, size_t size)
+{
+    switch (size) {
+    case 0: break;
+#ifndef __OPTIMIZE_SIZE__
+    case 4: memcpy(to, from, 4); break;
+    case 8: memcpy(to, from, 8); break;
+    case 16: memmove(to, from, 16); break;
+#endif
+    default: memmove(to, from, size);
+    }
 }
 
 /* ---- clock ---- */
@@ -1737,6 +1756,11 @@ static int64_t cf__deadline(cf_duration timeout)
     if (timeout == 0) return 0;
     const int64_t now = cf__now();
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
+}
+
+static bool cf__is_past(int64_t deadline)
+{
+    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
 }
 
 /* ---- parking ---- */
@@ -1770,7 +1794,7 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     return in_time;
 }
 
-static void cf__unpark(cf__word *word, long count)
+CF__COLD void cf__unpark(cf__word *word, long count)
 {
     const int saved = errno;
     (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE, count, NULL, NULL, 0L);
@@ -1896,7 +1920,7 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const int saved = errno;
     struct cf__bucket *const bucket = cf__bucket_of(word);
-    const bool in_time = deadline == CF__NEVER || cf__now() < deadline;
+    const bool in_time = !cf__is_past(deadline);
     if (bucket == NULL) {
         cf__nap();
     } else if (in_time) {
@@ -2208,18 +2232,6 @@ static size_t cf__quota(const char *path, const char *period_path, size_t count)
     return (unsigned long long)cpus < count ? (size_t)cpus : count;
 }
 
-/* cgroup v2: the smallest cpu.max from our group up to the root. */
-static size_t cf__group_quota(const char *group, size_t count)
-{
-    char path[512];
-    (void)snprintf(path, sizeof path - 16, "/sys/fs/cgroup%.*s", (int)strcspn(group, "\n"), group);
-    for (char *end; (end = strrchr(path + 7, '/')) != NULL; *end = '\0') {
-        memcpy(path + strlen(path), "/cpu.max", 9);
-        count = cf__quota(path, NULL, count);
-    }
-    return count;
-}
-
 static size_t cf__affinity(void)
 {
     unsigned char mask[1024]; /* 8192 CPUs */
@@ -2229,15 +2241,24 @@ static size_t cf__affinity(void)
     return count > 0 ? count : 1;
 }
 
+/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands before,
+ * up to the root. */
 static size_t cf__cpus(void)
 {
-    char line[400];
+    char path[512], *const group = path + 14, *const line = group - 3;
     size_t count = cf__quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
                              "/sys/fs/cgroup/cpu/cpu.cfs_period_us", cf__affinity());
     FILE *const file = fopen("/proc/self/cgroup", "re");
     if (file == NULL) return count;
-    while (fgets(line, (int)sizeof line, file) != NULL)
-        if (strncmp(line, "0::", 3) == 0) count = cf__group_quota(line + 3, count);
+    while (fgets(line, 400, file) != NULL) {
+        if (strncmp(line, "0::", 3) != 0) continue;
+        memcpy(path, "/sys/fs/cgroup", 14);
+        for (char *end = strpbrk(group, "\n"); end != NULL && end >= group; end = strrchr(path, '/')) {
+            memcpy(end, "/cpu.max", 9);
+            count = cf__quota(path, NULL, count);
+            *end = '\0';
+        }
+    }
     (void)fclose(file);
     return count;
 }
@@ -2418,7 +2439,7 @@ typedef struct cf__group {
 
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
-#define CF__BLOCKS_KEPT  32 /* 1 MiB stays with an executor that has nothing to do */
+#define CF__BLOCKS_KEPT  32 /* so many, 1 MiB, may stay with an executor that has nothing to do */
 
 typedef struct cf__block {
     struct cf__block *next;
@@ -2485,15 +2506,6 @@ static void cf__blocks_free(cf__block *block)
     }
 }
 
-/* Under the lock. */
-static void cf__block_free_all_locked(cf__heap *heap, cf__block *block)
-{
-    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
-        block->futures[i].cell.data = heap->free;
-        heap->free = &block->futures[i];
-    }
-}
-
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
 {
@@ -2502,8 +2514,12 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     block->next = heap->blocks;
     heap->blocks = block;
     cf__bump(&heap->block_count);
-    for (size_t i = 0; i < CF__BLOCK_COUNT; i++) block->futures[i].home = heap;
-    cf__block_free_all_locked(heap, block);
+    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
+        cf_future *const future = &block->futures[i];
+        future->home = heap;
+        future->cell.data = heap->free;
+        heap->free = future;
+    }
     return true;
 }
 
@@ -2551,7 +2567,7 @@ static void cf__heap_close(cf__heap *heap)
 }
 
 /* The chain first..last comes back. */
-static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
+CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
 {
     uintptr_t top = cf__load_relaxed(&heap->returned);
     do last->cell.data = (void *)top;
@@ -2559,7 +2575,7 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
     cf__heap_count_back(heap, count);
 }
 
-/* Is all back but the executor and `held` futures, and too much of it? A hint, unless under the lock. */
+/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the lock. */
 static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
 {
     return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
@@ -2576,17 +2592,11 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         return false;
     cf__lock(&heap->lock);
     if (cf__heap_is_idle(heap, held)) {
-        cf__block **kept = &heap->blocks; /* the oldest: an allocator gives back at the young end */
-        for (uintptr_t i = cf__load_relaxed(&heap->block_count); i > CF__BLOCKS_KEPT; i--)
-            kept = &(*kept)->next;
         surplus = heap->blocks;
-        heap->blocks = *kept;
-        *kept = NULL;
+        heap->blocks = NULL;
         heap->free = NULL;
         cf__store_relaxed(&heap->returned, 0);
-        cf__store_relaxed(&heap->block_count, CF__BLOCKS_KEPT);
-        for (cf__block *block = heap->blocks; block != NULL; block = block->next)
-            cf__block_free_all_locked(heap, block);
+        cf__store_relaxed(&heap->block_count, 0);
     }
     cf__unlock(&heap->lock);
     cf__blocks_free(surplus);
@@ -2605,7 +2615,7 @@ static void cf__spares_give(cf__runner *self, size_t count)
     cf__heap_give(self->heap, first, last, count);
 }
 
-static cf_future *cf__future_take(cf__heap *heap)
+CF__SHARED cf_future *cf__future_take(cf__heap *heap)
 {
     cf__runner *const self = cf__self;
     size_t taken;
@@ -2688,7 +2698,7 @@ static void cf__cell_clear(cf__cell *cell)
 }
 
 /* It ran, and returned that. */
-static void cf__cell_end(cf__cell *cell, int code)
+CF__COLD void cf__cell_end(cf__cell *cell, int code)
 {
     cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
     cell->code = code;
@@ -2713,7 +2723,7 @@ static cf_future cf__static_futures[] = {
     CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
 
 /* Neither counted nor freed. */
-static bool cf__is_static(const cf_future *future)
+CF__SHARED bool cf__is_static(const cf_future *future)
 {
     return (uintptr_t)future - (uintptr_t)cf__static_futures < sizeof cf__static_futures;
 }
@@ -2748,6 +2758,19 @@ static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
     if (seen != parked && !cf__cas(word, &seen, parked)) return true;
     CFUTURES_TEST_POINT(1);
     return cf__park(word, parked, deadline);
+}
+
+/* Parks until (word & mask) is at least that, or until the deadline, or until the wait is denied. */
+static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
+                                int64_t deadline)
+{
+    for (cf_status status = CF_OK;;) {
+        const uintptr_t seen = cf__load_acquire(word);
+        if ((seen & mask) >= least) return CF_OK;
+        if (status != CF_OK) return status;
+        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
+        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
+    }
 }
 
 /* What ends the wait: the holder's few instructions. */
@@ -2869,6 +2892,13 @@ static bool cf__is_promise(const cf_future *future)
     return future->home == NULL && !cf__is_static(future);
 }
 
+/* The cell of a promise is ours to fill, or it is too late. */
+static bool cf__promise_claim(cf_future *future)
+{
+    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
+                                      cf__move(future, CF__RUNNING, CF__SETTLING));
+}
+
 CFUTURES_API cf_future *cf_future_retain(cf_future *future)
 {
     if (future != NULL && !cf__is_static(future)) {
@@ -2885,7 +2915,7 @@ static bool cf__last_look(cf_future *future)
 {
     cf__store_relaxed(&future->refs, CF__REF | (cf__load_relaxed(&future->refs) & CF__READ));
     if (!cf__is_done(future)) { /* a promise that was dropped */
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) (void)cf__move(future, CF__RUNNING, CF__SETTLING);
+        (void)cf__promise_claim(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
         cf__run_callbacks(future, cf__settle(future));
     } else {
@@ -2915,6 +2945,14 @@ CFUTURES_API void cf_future_release(cf_future *future)
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
+}
+
+/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release it. */
+static void cf__complete(cf_future *future)
+{
+    cf__waiter *const callbacks = cf__settle(future);
+    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
+    cf_future_release(future);
 }
 
 /* ---- questions ---- */
@@ -3033,21 +3071,6 @@ CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future)
     return future != NULL && cf__is_promise(future) && cf__move(future, CF__PENDING, CF__RUNNING);
 }
 
-/* The cell of a promise is ours to fill, or it is too late. */
-static bool cf__promise_claim(cf_future *future)
-{
-    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
-                                      cf__move(future, CF__RUNNING, CF__SETTLING));
-}
-
-/* The future may be released by whoever sees it done: keep it until its callbacks have run. */
-static void cf__promise_settle(cf_future *future)
-{
-    (void)cf_future_retain(future);
-    cf__run_callbacks(future, cf__settle(future));
-    cf_future_release(future);
-}
-
 /* With a result, or with a code and perhaps a message. */
 static cf_status cf__promise_end(cf_future *future, int code, const void *data, size_t size)
 {
@@ -3065,7 +3088,7 @@ static cf_status cf__promise_end(cf_future *future, int code, const void *data, 
     cell->data = room;
     cell->size = size;
     cell->call.free_result = free_room;
-    cf__promise_settle(future);
+    cf__complete(cf_future_retain(future));
     return CF_OK;
 }
 
@@ -3106,7 +3129,7 @@ static const struct {
     {"CF_?", "not a status of this library"}};
 _Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
 
-static size_t cf__status_place(cf_status status)
+CF__COLD size_t cf__status_place(cf_status status)
 {
     return status <= CF_END && status >= CF_FORKED ? (size_t)(CF_END - status)
                                                    : CF_END - CF_FORKED + 1;
@@ -3152,7 +3175,7 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-static void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
+CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
 {
     memset(task, 0, offsetof(cf_task, local));
     task->executor = executor;
@@ -3163,7 +3186,7 @@ static void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks
 }
 
 /* Something else, or nothing, takes the place of the result so far. */
-static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
+static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
 {
     if (task->free_data != NULL && task->data != data) task->free_data(task->data);
     task->data = data;
@@ -3171,54 +3194,43 @@ static void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *f
     task->free_data = free_data;
 }
 
-/* Room for size bytes; it does not overlap the result so far, unless that lies in the task itself. */
-static void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
+/* Room for the result; it does not overlap the one so far, unless that lies in the task itself. */
+static inline void *cf__task_room(cf_task *task, size_t size)
 {
-    *free_room = NULL;
-    if (task->into != NULL) {
-        task->refused = size <= task->room ? CF_OK : CF_INVALID;
-        return size <= task->room ? task->into : NULL;
-    }
+    cf_free_fn *free_room = NULL;
+    void *room = task->local;
     task->refused = CF_OK;
-    if (size <= CF__INLINE) return task->local;
-    *free_room = cf__free;
-    const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
-    void *const memory = big ? task->big_room(size, free_room) : cf__alloc(size);
-    if (memory == NULL) task->refused = CF_NO_MEMORY;
-    return memory;
-}
-
-/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
-static inline void cf__copy(void *to, const void *from, size_t size)
-{
-    switch (size) {
-    case 0: break;
-    case 4: memcpy(to, from, 4); break;
-    case 8: memcpy(to, from, 8); break;
-    case 16: memmove(to, from, 16); break;
-    default: memmove(to, from, size);
+    if (task->into != NULL) {
+        room = task->into;
+        if (size > task->room) task->refused = CF_INVALID;
+    } else if (size > CF__INLINE) {
+        const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
+        free_room = cf__free;
+        room = big ? task->big_room(size, &free_room) : cf__alloc(size);
+        if (room == NULL) task->refused = CF_NO_MEMORY;
     }
+    if (task->refused != CF_OK) return NULL;
+    cf__task_stage(task, room, size, free_room);
+    return room;
 }
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_return: call it in a task, with its own cf_task");
     CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
-    cf_free_fn *free_room;
-    void *const room = cf__task_room(task, size, &free_room);
-    if (room == NULL) return 1;
-    cf__copy(room, data, size);
-    cf__task_stage(task, room, size, free_room);
-    return 0;
+    void *const old = task->data; /* where data may lie */
+    cf_free_fn *const free_old = task->free_data;
+    task->free_data = NULL;
+    void *const room = cf__task_room(task, size);
+    if (room != NULL) cf__copy(room, data, size);
+    if (free_old != NULL) free_old(old);
+    return room == NULL;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: call it in a task, with its own cf_task");
-    cf_free_fn *free_room;
-    void *const room = cf__task_room(task, size, &free_room);
-    if (room != NULL) cf__task_stage(task, room, size, free_room);
-    return room;
+    return cf__task_room(task, size);
 }
 
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
@@ -3256,7 +3268,7 @@ CFUTURES_API bool cf_task_stop_requested(const cf_task *task)
 {
     return (cf__load_relaxed(task->marks) & CF__STOP) != 0 ||
            (task->stop != NULL && cf__load_relaxed(task->stop) != 0) ||
-           (task->deadline != CF__NEVER && cf__now() >= task->deadline);
+           cf__is_past(task->deadline);
 }
 
 CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
@@ -3277,7 +3289,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
 /* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
 static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
-    if (task->deadline != CF__NEVER && cf__now() >= task->deadline) task->refused = CF_TASK_TIMEOUT;
+    if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
     if (code != 0 || task->refused != CF_OK) {
         cf__task_failed(task, code, cell);
         return;
@@ -3656,14 +3668,6 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__task_finish(&task, code, cell);
 }
 
-/* Settles a future that ran, calls its callbacks, and drops the executor's reference. */
-static void cf__complete(cf_future *future)
-{
-    cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
-    cf_future_release(future);
-}
-
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
 static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
@@ -3707,7 +3711,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 }
 
 /* Under the lock. */
-static void cf__visit_begin(cf__visit *visit, cf_executor *executor)
+CF__COLD void cf__visit_begin(cf__visit *visit, cf_executor *executor)
 {
     executor->visitors++;
     visit->executor = executor;
@@ -3775,10 +3779,9 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
 static bool cf__await_cancelled(cf_future *future)
 {
     if (cf__load_relaxed(&future->runner) == (uintptr_t)&cf__self) return true; /* from free_arg */
-    uintptr_t seen = cf__load_acquire(&future->word);
-    for (; (seen & CF__STATE) == CF__SETTLING; seen = cf__load_acquire(&future->word))
-        (void)cf__park_on(&future->word, seen, CF__NEVER);
-    return (seen & CF__STATE) == CF__DONE && future->cell.status == CF_CANCELLED;
+    if (cf__state(future) == CF__SETTLING)
+        (void)cf__park_until(NULL, &future->word, CF__STATE, CF__DONE, CF__NEVER);
+    return cf__is_done(future) && future->cell.status == CF_CANCELLED;
 }
 
 CFUTURES_API bool cf_future_cancel(cf_future *future)
@@ -3789,7 +3792,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
         if (!cf__move(future, CF__PENDING, CF__SETTLING))
             return cf__state(future) != CF__RUNNING && cf__await_cancelled(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
-        cf__promise_settle(future);
+        cf__complete(cf_future_retain(future));
         return true;
     }
     cf_executor *const executor = cf__executor_of(future);
@@ -3853,11 +3856,6 @@ typedef struct cf__set {
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
 } cf__set;
-
-static bool cf__is_past(int64_t deadline)
-{
-    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
-}
 
 static bool cf__is_foreign(const cf_future *future)
 {
@@ -4005,19 +4003,6 @@ CF__COLD uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
 }
 
-/* Parks until then, or until the deadline, or until the wait is denied. */
-static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
-                                int64_t deadline)
-{
-    for (cf_status status = CF_OK;;) {
-        const uintptr_t seen = cf__load_acquire(word);
-        if ((seen & mask) >= least) return CF_OK;
-        if (status != CF_OK) return status;
-        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
-        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
-    }
-}
-
 /* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
 static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
 {
@@ -4046,7 +4031,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 }
 
 /* Parks while the word, one of the pool's, is `seen`. */
-static cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+CF__COLD cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
     if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
@@ -4161,9 +4146,10 @@ CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
 
 CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status)
 {
-    const cf_status ended = cf_future_wait(future, timeout);
-    if (status != NULL) *status = ended;
-    return ended == CF_OK ? future->cell.data : NULL;
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = cf_future_wait(future, timeout);
+    return *status == CF_OK ? future->cell.data : NULL;
 }
 
 /* ---- several futures ---- */
@@ -4202,7 +4188,7 @@ static void cf__set_collect(cf__set *set)
     }
 }
 
-static void cf__set_link(cf__set *set, cf__member *member)
+CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
 {
     member->next = NULL;
     member->previous = set->last;
@@ -4228,7 +4214,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     }
 }
 
-static void cf__set_unlink(cf__set *set, cf__member *member)
+CF__SHARED void cf__set_unlink(cf__set *set, cf__member *member)
 {
     if (set->unclaimed == member) set->unclaimed = member->next;
     *(member->previous != NULL ? &member->previous->next : &set->members) = member->next;
@@ -4461,10 +4447,12 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status)
 {
-    cf_status why = CF_INVALID;
-    cf__member *const member = iter != NULL ? cf__set_next(&iter->set, iter->deadline, &why) : NULL;
-    if (status != NULL) *status = why;
-    if (iter != NULL) cf__iter_signal(iter);
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
     cf_future *const future = member->waiter.future;
@@ -4497,7 +4485,7 @@ CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_retur
                                int64_t deadline)
 {
     cf_status status = CF_TIMEOUT;
-    for (int64_t until = -1; until < deadline && (status == CF_OK || status == CF_TIMEOUT);) {
+    for (int64_t until = 0; status == CF_OK || (status == CF_TIMEOUT && until != deadline);) {
         cf_future *pending = NULL;
         for (size_t i = 0; i < count; i++) {
             if (futures[i] == NULL) continue;
@@ -5319,26 +5307,26 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 /* ---- make ---- */
 
-/* The options have passed. NULL: out of memory. */
-static cf_executor *cf__executor_new(const cf_pool_options *options)
+/* The options have passed, so the status is CF_OK, or CF_NO_MEMORY. */
+static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *status)
 {
     const size_t workers = options->max_workers;
-    cf_executor *const executor = cf__alloc_lines(sizeof *executor);
-    if (executor == NULL) return NULL;
-    memset(executor, 0, sizeof *executor);
-    executor->workers = cf__alloc(cf__size(0, workers, sizeof *executor->workers));
-    if (executor->workers == NULL) {
-        cf__free_lines(executor);
+    cf__worker **const table = cf__alloc(cf__size(0, workers, sizeof *table));
+    cf_executor *const executor = table != NULL ? cf__alloc_lines(sizeof *executor) : NULL;
+    *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
+    if (executor == NULL) {
+        cf__free((void *)table);
         return NULL;
     }
+    memset(executor, 0, sizeof *executor);
+    executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
     executor->bounded = workers == 0 || options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    (void)snprintf(executor->name, sizeof executor->name, "%s",
-                   options->name != NULL ? options->name : "cf");
+    strncpy(executor->name, options->name != NULL ? options->name : "cf", sizeof executor->name - 1);
     executor->heap.whole = executor;
     executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
@@ -5369,22 +5357,22 @@ static cf_status cf__thread_options(cf_pool_options *options)
 
 CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status)
 {
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
-    cf_status why = cf__thread_options(&own);
-    cf_executor *const executor = why == CF_OK ? cf__executor_new(&own) : NULL;
-    if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
-    if (status != NULL) *status = why;
-    return executor;
+    *status = cf__thread_options(&own);
+    return *status == CF_OK ? cf__executor_new(&own, status) : NULL;
 }
 
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 {
-    static const cf_pool_options options = {.on_full = CF_FULL_CALLER_RUNS};
-    cf_executor *const executor = cf__executor_new(&options);
-    if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
-    return executor;
+    cf_status unwanted;
+    cf_pool_options own;
+    memset(&own, 0, sizeof own);
+    own.on_full = CF_FULL_CALLER_RUNS;
+    return cf__executor_new(&own, status != NULL ? status : &unwanted);
 }
 
 /* ---- stats ---- */
@@ -5456,22 +5444,22 @@ typedef struct cf__chunk {
 struct cf_map_iter {
     cf_executor   *executor;
     cf_task_fn    *fn;
-    cf_map_options options; /* defaults applied */
-    int64_t        deadline;
-    char          *copy;    /* of an array that is not yet submitted whole */
     const char    *items;
+    char          *copy;    /* of an array that is not yet submitted whole */
     size_t         item_size;
     size_t         count;   /* at most */
     size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
     bool           exhausted, ended;
-    bool           holds;   /* the executor's memory */
+    bool           holds;    /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
-    cf__set        set;      /* chunks that are not yet current; only an unordered map waits for any */
     cf__chunk     *current;  /* delivers its items */
     /* of the item just delivered or failed */
+    cf__cell      *cell;     /* NULL: there is none */
     size_t         index;
     cf_status      status;
-    cf__cell      *cell;     /* NULL: there is none */
+    int64_t        deadline;
+    cf_map_options options; /* defaults applied */
+    cf__set        set;     /* chunks that are not yet current; only an unordered map waits for any */
 };
 
 /* ---- one item of a map ---- */
@@ -5699,7 +5687,7 @@ static cf_status cf__map_finish(cf_map_iter *iter, cf_status why)
 }
 
 /* To the next item. Returns its status, or why there is none. */
-static cf_status cf__map_step(cf_map_iter *iter)
+CF__SHARED cf_status cf__map_step(cf_map_iter *iter)
 {
     cf__map_drop(iter);
     cf_status why = CF_OK;
@@ -5722,10 +5710,12 @@ static cf_status cf__map_step(cf_map_iter *iter)
 
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
 {
-    const cf_status why = iter != NULL ? cf__map_step(iter) : CF_INVALID;
-    if (iter != NULL) iter->status = why;
-    if (status != NULL) *status = why;
-    return why == CF_OK ? iter->cell->data : NULL;
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    *status = iter->status = cf__map_step(iter);
+    return *status == CF_OK ? iter->cell->data : NULL;
 }
 
 CFUTURES_API size_t cf_map_index(const cf_map_iter *iter) { return iter != NULL ? iter->index : 0; }
@@ -5787,9 +5777,8 @@ typedef struct cf__sweep {
     int64_t      deadline;
     /* free-standing */
     cf__word next_part, inside;
-    cf__word stop;     /* no more items */
-    cf__word complete; /* whoever came had nothing left to take, and all are out again */
-    cf__word lock;     /* guards: */
+    cf__word stop; /* no more items; also when whoever came found none, and all are out again */
+    cf__word lock; /* guards: */
     size_t    failed;
     size_t    skipped; /* the first item that was left out; count: none */
     cf_status status;
@@ -5800,7 +5789,7 @@ static uintptr_t cf__ends(uintptr_t low, uintptr_t high) { return low | high << 
 static uintptr_t cf__low(uintptr_t ends) { return ends & CF__HALF_MAX; }
 static uintptr_t cf__high(uintptr_t ends) { return ends >> CF__HALF; }
 
-static size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
+CF__SHARED size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
 {
     return unit < sweep->units ? (size_t)unit * sweep->unit : sweep->count;
 }
@@ -5820,7 +5809,7 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
     char *const into = sweep->results + index * sweep->result_size;
     cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
@@ -5845,8 +5834,7 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
     size_t i = cf__unit_begin(sweep, unit);
     for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) cf__sweep_item(sweep, task, i, item);
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
-    if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
-        cf__store_release(&sweep->stop, 1);
+    if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
 
 /* A unit from the front of the own range. False: it is empty. */
@@ -5896,7 +5884,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
         else if (!cf__part_steal(sweep, own)) break;
     }
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
-        cf__store_release(&sweep->complete, 1);
+        cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
     task->into = NULL;
     cf__task_stage(task, task->local, 0, NULL);
@@ -5922,7 +5910,7 @@ static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
     cf__set_init(&set);
     for (size_t i = 0; i < tasks; i++)
         cf__set_add(&set, &sweep->parts[i].member, sweep->parts[i].future, i);
-    while (status == CF_OK && cf__load_acquire(&sweep->complete) == 0)
+    while (status == CF_OK && cf__load_acquire(&sweep->stop) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
     cf__store_release(&sweep->stop, 1);
@@ -8888,10 +8876,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
     if (options != NULL) own = *options;
     cf_status why = cf__process_options(&own);
     cf_executor *executor = NULL;
-    if (why == CF_OK) {
-        executor = cf__executor_new(&own);
-        if (executor == NULL) why = CF_NO_MEMORY;
-    }
+    if (why == CF_OK) executor = cf__executor_new(&own, &why);
     if (executor != NULL) {
         executor->processes = &cf__process_backend;
         executor->heap.has_started = cf__hub_has_started;
