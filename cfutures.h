@@ -7265,8 +7265,7 @@ static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
     return best;
 }
 
-/* The task needs its tray no more. spoilt: perhaps the worker could not map it, so it gets another.
- * */
+/* The task needs its tray no more. spoilt: the worker may have failed to map it, and gets another. */
 static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
 {
     cf__tray *const tray = cf__lane_tray(lane, user);
@@ -7409,14 +7408,17 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     cf__lane_publish(hub, lane, slot);
 }
 
-/* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way.
- * */
+/* Somebody is copying the argument of the lane's newest task. */
+static bool cf__lane_is_copying(const cf__lane *lane) { return lane->loading && !lane->unloaded; }
+
+/* The desk's newest task, if it has not started. NULL: it has, or its argument is being copied. */
 static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 {
     uintptr_t seen = CF__SLOT_READY;
-    if (lane->head == lane->tail || lane->loading ||
-        !cf__cas_seq_cst(&cf__lane_slot(lane, lane->tail - 1)->word, &seen, CF__SLOT_FREE))
-        return NULL;
+    if (lane->head == lane->tail || cf__lane_is_copying(lane)) return NULL;
+    cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
+    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
+    lane->loading = lane->unloaded = false;
     lane->tail--;
     lane->given--;
     hub->ahead--;
@@ -8634,7 +8636,7 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     size_t position = 0;
     cf__lock(&executor->lock);
     cf__hub *const hub = executor->hub;
-    while ((lane = cf__hub_find(hub, future, &position)) != NULL && lane->loading) {
+    while ((lane = cf__hub_find(hub, future, &position)) != NULL && cf__lane_is_copying(lane)) {
         const uintptr_t seen = cf__load_relaxed(&lane->loads);
         cf__unlock(&executor->lock);
         (void)cf__park(&lane->loads, seen, CF__NEVER);
