@@ -6046,26 +6046,29 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *         lane i        <---- channel i: wake-ups, descriptors ------------->  its task loop
  *         lane i        <---- desk i: tasks and outcomes, shared memory ---->
  *
- * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays single-
- * threaded and is the parent of all workers: it forks them on demand, reaps them, reports how they ended,
- * and kills only what it has not reaped, so no signal ever hits a stranger. End-of-file from the host
- * makes it kill all workers and leave; a worker ends with the zygote, or on end-of-file.
+ * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays
+ * single-threaded and is the parent of all workers: it forks them on demand, reaps them, reports
+ * how they ended, and kills only what it has not reaped, so no signal ever hits a stranger.
+ * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote, or
+ * on end-of-file.
  *
- * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap, and
- * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back, the newest
- * first: for a cancel, for a worker that has nothing to do, from one that is dead. A complete outcome wins
- * over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap,
+ * and makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back,
+ * the newest first: for a cancel, for a worker that has nothing to do, from one that is dead. A
+ * complete outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one
+ * is lost.
  * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
- * No process ever waits for a lock that another process may hold. What a worker writes is not trusted:
- * it is read once, and checked.
+ * No process ever waits for a lock that another process may hold. What a worker writes is not
+ * trusted: it is read once, and checked.
  *
- * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The manager
- * runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards lanes and queue.
- * What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own, sent as descriptors.
+ * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The
+ * manager runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards
+ * lanes and queue. What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own,
+ * sent as descriptors.
  *
- * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then looks at
- * the slots; the other stores the slot's word, then looks whether the first sleeps. All four are
- * sequentially consistent.
+ * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
+ * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
+ * four are sequentially consistent.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
@@ -6097,6 +6100,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
@@ -6105,7 +6109,7 @@ typedef struct cf__slot {
     uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
-    int64_t   timeout;
+    int64_t   timeout, given;
     /* worker, before ENDED */
     uintptr_t size;
     int32_t   status, code;
@@ -6156,7 +6160,10 @@ typedef struct cf__record {
 
 #define CF__RECORD_ALIGN ((size_t)16)
 
-static size_t cf__padded(size_t size) { return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1); }
+static size_t cf__padded(size_t size)
+{
+    return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1);
+}
 
 static uintptr_t cf__function_out(uintptr_t fn) { return fn - (uintptr_t)&cf_process_main; }
 static uintptr_t cf__function_in(uintptr_t fn) { return fn + (uintptr_t)&cf_process_main; }
@@ -6230,7 +6237,8 @@ static bool cf__is_gone(int error)
     return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
 }
 
-/* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for good. */
+/* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for
+ * good. */
 static bool cf__channel_insist(int channel, const void *data, size_t size, int fd)
 {
     const struct timespec pause = {0, CF_MILLISECOND};
@@ -6276,15 +6284,18 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
     return got < 0 && !again ? 0 : got;
 }
 
-/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none. */
+/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none.
+ * */
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd = cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const int fd =
+        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
 #else
     static cf__word count;
     char name[48];
-    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(), (size_t)cf__fetch_add(&count, 1));
+    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
+                   (size_t)cf__fetch_add(&count, 1));
     const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
     if (fd >= 0) (void)shm_unlink(name);
 #endif
@@ -6309,7 +6320,8 @@ static void *cf__memory_map(int fd, size_t size)
 static size_t cf__memory_accept(int fd, void **base)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX) return 0;
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
+        return 0;
 #ifdef __linux__
     const int seals = fcntl(fd, 1034 /* F_GET_SEALS */);
     if (seals < 0 || (seals & 2) == 0) return 0;
@@ -6329,8 +6341,8 @@ static size_t cf__memory_size(size_t size)
     return rounded;
 }
 
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where yielding
- * means that strangers run for a whole time slice, it is left alone for a while. */
+/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
 static void cf__spin_yield(cf__word *crowded)
 {
     const uintptr_t skip = cf__load_relaxed(crowded);
@@ -6396,8 +6408,8 @@ static void cf__child_ring(void)
         cf__child_vanish();
 }
 
-/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the host's
- * end. */
+/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the
+ * host's end. */
 static void cf__child_listen(void)
 {
     unsigned char number;
@@ -6496,7 +6508,12 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
 {
     memset(task, 0, sizeof *task);
     task->marks = &slot->stop;
-    task->deadline = slot->timeout > 0 ? cf__deadline(slot->timeout) : CF__NEVER;
+    task->deadline = CF__NEVER;
+    if (slot->timeout > 0) {
+        const int64_t now = cf__now(), delay = now - slot->given;
+        task->deadline = cf__deadline(slot->timeout);
+        cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
+    }
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
@@ -6570,8 +6587,8 @@ typedef struct cf__outbox {
     int    loan; /* -1: in the slot */
 } cf__outbox;
 
-/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all that
- * were complete are there. */
+/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all
+ * that were complete are there. */
 static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 {
     if (out->room - out->used >= need) return true;
@@ -6634,8 +6651,8 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it cannot be
- * mapped. */
+/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it
+ * cannot be mapped. */
 static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
@@ -6656,7 +6673,8 @@ static void cf__child_run(cf__slot *slot)
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
     if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
-    else if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
+    else if (slot->items > 0)
+        cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
@@ -6670,7 +6688,8 @@ static bool cf__child_wanted(cf__slot *slot)
            cf__load_seq_cst(&cf__child.desk->leave) != 0;
 }
 
-/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or end-of-file. */
+/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or
+ * end-of-file. */
 static void cf__child_rest(cf__slot *slot)
 {
     const int64_t from = cf__now();
@@ -6684,7 +6703,8 @@ static void cf__child_rest(cf__slot *slot)
         } while (cf__now() < from + cf__child.spin);
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
-    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot)) cf__child_listen();
+    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
+        cf__child_listen();
     cf__store_relaxed(&cf__child.desk->asleep, 0);
     cf__child.spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? (int64_t)CF__SPIN_MOST
                      : cf__child.spin / 2 > (int64_t)CF__SPIN_LEAST ? cf__child.spin / 2
@@ -6826,7 +6846,8 @@ static void cf__zygote_guard(void)
         (void)sigaction(ignored[i], &action, NULL);
 }
 
-/* Standard input is the null device; output that was closed goes there, lest it hit another file. */
+/* Standard input is the null device; output that was closed goes there, lest it hit another file.
+ * */
 static void cf__zygote_stdio(void)
 {
     const int null = cf__fd_high(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -6843,7 +6864,8 @@ static void cf__zygote_end(cf__zygote *zygote)
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
     for (size_t i = 0; i < zygote->share->lanes; i++)
-        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 && errno == EINTR) {}
+        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 &&
+               errno == EINTR) {}
     _exit(0);
 }
 
@@ -6904,8 +6926,8 @@ static void cf__zygote_obey(cf__zygote *zygote)
     int channel = -1;
     while (have < sizeof order) {
         int fd;
-        const ssize_t got =
-            cf__channel_receive(zygote->channel, (char *)&order + have, sizeof order - have, &fd, 0);
+        const ssize_t got = cf__channel_receive(zygote->channel, (char *)&order + have,
+                                                sizeof order - have, &fd, 0);
         if (got <= 0) cf__zygote_end(zygote);
         if (fd >= 0) channel = fd;
         have += (size_t)got;
@@ -6913,7 +6935,8 @@ static void cf__zygote_obey(cf__zygote *zygote)
     if (order.lane >= zygote->share->lanes) return;
     const cf__kid *const kid = &zygote->kids[order.lane];
     if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
-    else if (kid->pid > 0 && kid->generation == order.generation) (void)kill(kid->pid, order.signal);
+    else if (kid->pid > 0 && kid->generation == order.generation)
+        (void)kill(kid->pid, order.signal);
     cf__fd_close(&channel);
 }
 
@@ -6949,8 +6972,8 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 
 /* ---- the host's side: mappings, lanes ---- */
 
-/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as long
- * as the worker may use it again. */
+/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as
+ * long as the worker may use it again. */
 typedef struct cf__mapping {
     void     *base;
     size_t    size;
@@ -6987,7 +7010,9 @@ typedef struct cf__lane {
     uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
-    int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
+    int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
+    int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
+    bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
     cf__tray     trays[CF__TRAYS];
     cf__word     loads;   /* changes when a load has ended */
@@ -7031,8 +7056,8 @@ struct cf__hub {
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
-    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a callback
-                             that waits for its own pool finds out the same each time */
+    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a
+                             callback that waits for its own pool finds out the same each time */
 };
 
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
@@ -7120,9 +7145,11 @@ static void cf__hub_refused(cf__hub *hub)
 }
 
 /* False: it could not be sent. */
-static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
+static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal,
+                          int fd)
 {
-    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes), lane->generation};
+    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes),
+                             lane->generation};
     const int error =
         hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
     if (error == 0) hub->refusals = 0;
@@ -7142,7 +7169,10 @@ static cf_future **cf__hub_place(cf__hub *hub, size_t position)
     return &hub->queue[(hub->first + position) & (hub->capacity - 1)];
 }
 
-static void cf__hub_push(cf__hub *hub, cf_future *future) { *cf__hub_place(hub, hub->queued++) = future; }
+static void cf__hub_push(cf__hub *hub, cf_future *future)
+{
+    *cf__hub_place(hub, hub->queued++) = future;
+}
 
 static void cf__hub_push_front(cf__hub *hub, cf_future *future)
 {
@@ -7235,7 +7265,8 @@ static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
     return best;
 }
 
-/* The task needs its tray no more. spoilt: perhaps the worker could not map it, so it gets another. */
+/* The task needs its tray no more. spoilt: perhaps the worker could not map it, so it gets another.
+ * */
 static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
 {
     cf__tray *const tray = cf__lane_tray(lane, user);
@@ -7268,10 +7299,13 @@ static bool cf__fits_slot(const cf_future *future, size_t size)
     return size <= (cf__is_chunk(future) ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM);
 }
 
-static bool cf__is_lent(const cf_future *future) { return (future->cell.traits & CF__ARG_LENT) != 0; }
+static bool cf__is_lent(const cf_future *future)
+{
+    return (future->cell.traits & CF__ARG_LENT) != 0;
+}
 
-/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent: the
- * worker is dead, or cannot be told for want of kernel memory. */
+/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent:
+ * the worker is dead, or cannot be told for want of kernel memory. */
 static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, bool *sent)
 {
     *sent = true;
@@ -7299,6 +7333,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
+    cf__store_relaxed(&slot->delay, 0);
     cf__store_relaxed(&slot->place, 0);
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
@@ -7306,6 +7341,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
+    slot->given = slot->timeout > 0 ? cf__now() : 0;
     slot->size = 0;
     slot->status = CF_WORKER_LOST;
     slot->code = 0;
@@ -7339,8 +7375,15 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
 }
 
-/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes its
- * place: see cf__hub_load. */
+/* The only task of the desk is given now. See cf__lane_extend. */
+static void cf__lane_time(cf__lane *lane, cf_duration timeout)
+{
+    lane->due = lane->nominal = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    lane->exact = lane->late = false;
+}
+
+/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes
+ * its place: see cf__hub_load. */
 static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
     const size_t position = lane->tail++;
@@ -7350,7 +7393,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     lane->given++;
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    if (cf__lane_load(lane) == 1) lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
     if (timeout > 0) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
@@ -7366,7 +7409,8 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     cf__lane_publish(hub, lane, slot);
 }
 
-/* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way. */
+/* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way.
+ * */
 static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 {
     uintptr_t seen = CF__SLOT_READY;
@@ -7389,9 +7433,9 @@ static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
            (!big || cf__lane_tray(lane, NULL) != NULL);
 }
 
-/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that has
- * least. A deadline starts when its task is given, and what is lent can lie in one place only: such tasks
- * never go behind others. NULL: it has to wait. */
+/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that
+ * has least. A deadline starts when its task is given, and what is lent can lie in one place only:
+ * such tasks never go behind others. NULL: it has to wait. */
 static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
 {
     cf__lane *best = NULL;
@@ -7474,7 +7518,8 @@ static void cf__hub_feed(cf__hub *hub)
     }
     size_t coming = 0;
     for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
+        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING)
+            coming++;
     const size_t waiting = cf__hub_pending(hub) + cf__hub_behind(hub);
     for (size_t i = 0; i < hub->count && coming < waiting; i++) {
         if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
@@ -7504,7 +7549,8 @@ static void cf__lane_leave(cf__hub *hub, cf__lane *lane)
     cf__lane_ring(hub, lane);
 }
 
-/* What the worker has not begun goes back to the queue; but what was lent lies here until the burial. */
+/* What the worker has not begun goes back to the queue; but what was lent lies here until the
+ * burial. */
 static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
 {
     while (lane->head != lane->tail && !cf__is_lent(lane->tasks[(lane->tail - 1) % CF__SLOTS])) {
@@ -7527,8 +7573,8 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     cf__hub_wake(hub);
 }
 
-/* A worker could not be started, or died before it was up: again after a pause that grows, and not for
- * ever. A kill from outside says little about the next try. */
+/* A worker could not be started, or died before it was up: again after a pause that grows, and not
+ * for ever. A kill from outside says little about the next try. */
 static void cf__hub_strike(cf__hub *hub, unsigned weight)
 {
     hub->strikes += weight;
@@ -7792,7 +7838,8 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
+                           const cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
@@ -7821,7 +7868,8 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, co
 
 static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
 {
-    for (size_t i = chunk->ended; i < chunk->count; i++) chunk->cells[i].status = (signed char)status;
+    for (size_t i = chunk->ended; i < chunk->count; i++)
+        chunk->cells[i].status = (signed char)status;
 }
 
 /* The slot and the loan are free again. */
@@ -7863,7 +7911,8 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         cf__chunk *const chunk = cell->data;
         const int status = ended->slot->status;
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        if (status != CF_OK) cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
+        if (status != CF_OK)
+            cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
@@ -7894,8 +7943,8 @@ static bool cf__hub_keep(cf__hub *hub, cf_future *future)
     return true;
 }
 
-/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker reads it;
- * nobody else changes that end of the desk as long as it is loading. */
+/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker
+ * reads it; nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
@@ -7919,7 +7968,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         slot->tray = (uintptr_t)(tray - lane->trays);
         slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-        if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
+        if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
     } else if (status == CF_OK) { /* it goes back when the lane is buried */
         lane->unsent = true;
@@ -8048,7 +8097,8 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     int length;
     if (lane->pid == 0) {
         cell->code = SIGKILL;
-        length = snprintf(text, sizeof text, "the process that started all workers is gone, and they with it");
+        length = snprintf(text, sizeof text,
+                          "the process that started all workers is gone, and they with it");
     } else if (WIFSIGNALED(lane->status)) {
         const int signal = WTERMSIG(lane->status);
         cell->code = signal;
@@ -8069,7 +8119,8 @@ static void cf__hub_return(cf__hub *hub, cf_future *future)
     cf__hub_push_front(hub, future);
 }
 
-/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere. */
+/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere.
+ * */
 static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
 {
     cf_executor *const executor = hub->executor;
@@ -8109,7 +8160,8 @@ static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__s
     }
 }
 
-/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes back. */
+/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
+ * back. */
 static void cf__lane_return(cf__hub *hub, cf__lane *lane)
 {
     cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
@@ -8136,7 +8188,8 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     cf__lock(&hub->executor->lock);
 }
 
-/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes back. */
+/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes
+ * back. */
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
@@ -8146,7 +8199,8 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
     lane->phase = CF__LANE_LEAVING;
     if (lane->crashed && hub->break_on_crash) cf__hub_break(hub);
     while (lane->tail != lane->head) cf__lane_return(hub, lane);
-    const bool by_kill = lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
+    const bool by_kill =
+        lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
     cf__hub_feed(hub);
@@ -8167,7 +8221,8 @@ static void cf__manager_hear(cf__hub *hub)
     while (!hub->lost) {
         int fd;
         const int flags = have > 0 ? 0 : MSG_DONTWAIT; /* the rest is on its way */
-        const ssize_t got = cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
+        const ssize_t got =
+            cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
         if (got < 0) break;
         if (got == 0) hub->lost = true;
         have += (size_t)got;
@@ -8179,7 +8234,8 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = in.report.pid;
         lane->status = in.report.status;
     }
-    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0) cf__hub_break(hub);
+    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0)
+        cf__hub_break(hub);
     for (size_t i = 0; hub->lost && i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED) lane->phase = CF__LANE_EMPTY;
@@ -8191,6 +8247,23 @@ static void cf__manager_hear(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
 }
 
+#define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
+
+/* The deadline was set when the task was given; it counts from the task's start. Each way once,
+ * lest a worker that is out of its mind puts it off for ever. */
+static bool cf__lane_extend(cf__lane *lane, int64_t now)
+{
+    cf__slot *const slot = cf__lane_slot(lane, lane->head);
+    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
+    const bool extends = begun ? !lane->exact && exact > now : !lane->late;
+    if (!extends) return false;
+    lane->exact = begun;
+    lane->late = true;
+    lane->due = begun ? exact : now + CF__LATE;
+    return true;
+}
+
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
     if (lane->unrung) cf__lane_ring(hub, lane);
@@ -8200,6 +8273,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
         if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
+        if (cf__lane_extend(lane, now)) return;
         cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
         if (cf__lane_has_ended(lane)) return;
         lane->verdict = CF_TASK_TIMEOUT;
@@ -8291,7 +8365,8 @@ static void cf__manager_withdraw(cf__hub *hub)
     const bool killed = hub->killing != 0;
     cf__unlock(&executor->lock);
     if (killed) cf__withdraw(executor, CF_CANCELLED);
-    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
+    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0)
+        cf__withdraw(executor, CF_BROKEN);
 }
 
 static void cf__memory_slim(void *base, size_t size)
@@ -8314,7 +8389,8 @@ static void cf__hub_slim(cf__hub *hub)
         cf__lane *const lane = &hub->lanes[i];
         hub->fat = hub->fat || cf__lane_load(lane) > 0;
         if (!cf__lane_is_idle(lane)) continue;
-        for (size_t k = 0; k < CF__TRAYS; k++) cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
+        for (size_t k = 0; k < CF__TRAYS; k++)
+            cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
         for (size_t k = 0; k < CF__LOANS; k++) {
             const cf__mapping *const mapping = lane->mappings[k];
             cf__lock(&cf__hubs_lock);
@@ -8341,11 +8417,13 @@ static int cf__manager_patience(cf__hub *hub)
     }
     if (next == CF__NEVER) return -1;
     const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
-    return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
+    return left <= 0                        ? 0
+           : left / CF_MILLISECOND >= 60000 ? 60000
+                                            : (int)(left / CF_MILLISECOND) + 1;
 }
 
-/* Announces the sleep, then looks once more: what others did since the round began has stirred it, what
- * they do from now on sends a byte. -2: there is something to do. */
+/* Announces the sleep, then looks once more: what others did since the round began has stirred it,
+ * what they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf_executor *const executor = hub->executor;
@@ -8353,7 +8431,8 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     hub->napping = true;
     hub->calm = hub->finished;
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
+    const bool stuck =
+        (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
     bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
                 cf__hub_has_news(hub);
     *count = 2;
@@ -8361,7 +8440,8 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work || (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
+        work = work ||
+               (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -8450,7 +8530,8 @@ static cf_status cf__hub_admit(cf__hub *hub)
     cf_executor *const executor = hub->executor;
     cf__runner *const self = cf__self;
     cf_status status = cf__refusal(executor);
-    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub)) return status;
+    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub))
+        return status;
     if (executor->options.on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
     executor->blocked++;
     while (status == CF_OK && cf__hub_is_full(hub)) {
@@ -8464,7 +8545,8 @@ static cf_status cf__hub_admit(cf__hub *hub)
     return status;
 }
 
-/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go meanwhile. */
+/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go
+ * meanwhile. */
 static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, cf__lane **direct)
 {
     for (*direct = NULL;;) {
@@ -8517,7 +8599,8 @@ static cf_future *cf__hub_take(cf_executor *executor)
 static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 {
     const uintptr_t at = cf__load_relaxed(&future->runner);
-    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count)) return NULL;
+    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count))
+        return NULL;
     cf__lane *const lane = (cf__lane *)at;
     for (*position = lane->head; *position != lane->tail; ++*position)
         if (lane->tasks[*position % CF__SLOTS] == future) return lane;
@@ -8543,8 +8626,8 @@ static bool cf__hub_has_started(cf_future *future)
     return started;
 }
 
-/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What ends
- * the wait: somebody has copied the argument. */
+/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What
+ * ends the wait: somebody has copied the argument. */
 static bool cf__hub_claim(cf_executor *executor, cf_future *future)
 {
     cf__lane *lane;
@@ -8557,12 +8640,14 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
         (void)cf__park(&lane->loads, seen, CF__NEVER);
         cf__lock(&executor->lock);
     }
-    for (cf_future *newest = NULL; lane != NULL && newest != future; cf__hub_push_front(hub, newest)) {
+    for (cf_future *newest = NULL; lane != NULL && newest != future;
+         cf__hub_push_front(hub, newest)) {
         newest = cf__lane_take_back(hub, lane);
         if (newest != NULL) continue;
         cf__slot *const slot = cf__lane_slot(lane, position);
         cf__store_relaxed(&slot->stop, CF__STOP);
-        if (cf__load_acquire(&slot->word) != CF__SLOT_READY) (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        if (cf__load_acquire(&slot->word) != CF__SLOT_READY)
+            (void)cf__move(future, CF__PENDING, CF__RUNNING);
         break;
     }
     const bool claimed =
@@ -8572,8 +8657,8 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     return claimed;
 }
 
-/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to wake
- * the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
+/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to
+ * wake the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
 static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     cf__hub *hub;
@@ -8592,7 +8677,8 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
         if (cf__hub_pump(hub)) continue;
         cf__pause();
-        if (i % 16 == 0) cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+        if (i % 16 == 0)
+            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     cf__lock(&executor->lock);
@@ -8660,7 +8746,8 @@ static void cf__hub_free(cf__hub *hub)
 static void cf__hub_end(cf_executor *executor)
 {
     const int saved = errno;
-    const bool ours = !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
+    const bool ours =
+        !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
     cf__hub *const hub = executor->hub;
     if (ours) cf__lock(&executor->lock);
     executor->hub = NULL;
@@ -8669,8 +8756,8 @@ static void cf__hub_end(cf_executor *executor)
     errno = saved;
 }
 
-/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left when
- * time runs out begins where the results end. */
+/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left
+ * when time runs out begins where the results end. */
 static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
                                    size_t item_size, void *results, size_t result_size, size_t count,
                                    const cf_map_options *options, size_t *failed)
@@ -8696,7 +8783,8 @@ static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const 
             first = result != NULL ? CF_INVALID : status;
             if (failed != NULL) *failed = i;
         }
-        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END) break;
+        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END)
+            break;
     }
     cf_map_close(iter);
     return first;
@@ -8753,8 +8841,10 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     cf__store_relaxed(&share->pumping, 1);
     hub->pumping = 1;
     share->check = cf__share_check();
-    share->initializer = options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
-    share->finalizer = options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
+    share->initializer =
+        options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
+    share->finalizer =
+        options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
     share->worker_arg = (uintptr_t)options->worker_arg;
     share->lanes = hub->count;
     share->spins = hub->executor->cpus > 1;
@@ -8859,7 +8949,8 @@ static cf_status cf__process_options(cf_pool_options *options)
         return CF_INVALID;
     if (options->start_method == CF_START_SPAWN &&
         (cf__load_acquire(&cf__process_main_called) == 0 ||
-         !cf__hub_accepts_code((uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
+         !cf__hub_accepts_code(
+             (uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
          !cf__hub_accepts_code((uintptr_t)options->initializer) ||
          !cf__hub_accepts_code((uintptr_t)options->finalizer)))
         return CF_INVALID;
