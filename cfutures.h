@@ -6413,10 +6413,15 @@ static struct cf__child {
 /* The host is gone, or has given this worker up: nobody is left to serve. */
 static void cf__child_vanish(void) { _exit(0); }
 
+/* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
 {
-    (void)fflush(stdout);
-    (void)fflush(stderr);
+    FILE *const files[2] = {stdout, stderr};
+    for (int i = 0; i < 2; i++) {
+        if (ftrylockfile(files[i]) != 0) continue;
+        (void)fflush(files[i]);
+        funlockfile(files[i]);
+    }
 }
 
 static void cf__child_ring(void)
