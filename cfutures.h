@@ -689,28 +689,31 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 
 /* ---- atomics: one type, a handful of operations ---- */
 
-#if defined(__GNUC__)
-#define CF__ATOMIC static inline __attribute__((always_inline)) /* a call would be longer */
-#define CF__COLD   static __attribute__((noinline, cold))       /* rare: kept out of its callers */
-#else
-#define CF__ATOMIC static inline
+/* Where the compilers' own choice is not the best: small code at -Os, fast code elsewhere. */
+#if !defined(__GNUC__)
+#define CF__TINY   static inline
 #define CF__COLD   static
-#endif
-#ifdef __OPTIMIZE_SIZE__
-#define CF__SHARED static __attribute__((noinline)) /* -Os: once for all callers; else for speed */
-#else
 #define CF__SHARED static inline
+#else
+#define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
+#ifdef __OPTIMIZE_SIZE__
+#define CF__COLD   static
+#define CF__SHARED static __attribute__((noinline)) /* once for all callers */
+#else
+#define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
+#define CF__SHARED static inline
+#endif
 #endif
 
 typedef atomic_uintptr_t cf__word;
 
-CF__ATOMIC uintptr_t cf__load_relaxed(cf__word *word)
+CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-CF__ATOMIC uintptr_t cf__load_acquire(cf__word *word)
+CF__TINY uintptr_t cf__load_acquire(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
@@ -720,7 +723,7 @@ CF__ATOMIC uintptr_t cf__load_acquire(cf__word *word)
 
 /* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
  * you announce, then you look": deque against idle workers, owner against thief. */
-CF__ATOMIC uintptr_t cf__load_seq_cst(cf__word *word)
+CF__TINY uintptr_t cf__load_seq_cst(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
@@ -728,27 +731,27 @@ CF__ATOMIC uintptr_t cf__load_seq_cst(cf__word *word)
     return value;
 }
 
-CF__ATOMIC void cf__store_relaxed(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_relaxed(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-CF__ATOMIC void cf__store_release(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_release(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_release);
 }
 
-CF__ATOMIC void cf__store_seq_cst(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_seq_cst(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_seq_cst);
 }
 
-CF__ATOMIC uintptr_t cf__exchange(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -757,7 +760,7 @@ CF__ATOMIC uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     return old;
 }
 
-CF__ATOMIC uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -766,7 +769,7 @@ CF__ATOMIC uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
     return old;
 }
 
-CF__ATOMIC uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -775,7 +778,7 @@ CF__ATOMIC uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
     return old;
 }
 
-CF__ATOMIC bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__TINY bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -785,7 +788,7 @@ CF__ATOMIC bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
     return done;
 }
 
-CF__ATOMIC bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__TINY bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -796,7 +799,7 @@ CF__ATOMIC bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t d
 }
 
 /* Counters with one writer: no read-modify-write is needed. */
-CF__ATOMIC void cf__bump(cf__word *word)
+CF__TINY void cf__bump(cf__word *word)
 {
     cf__store_relaxed(word, cf__load_relaxed(word) + 1);
 }
@@ -1401,7 +1404,7 @@ static void cf__free(void *memory)
 }
 
 /* head + count * size bytes; SIZE_MAX, which no allocation takes, where that does not fit. */
-CF__COLD size_t cf__size(size_t head, size_t count, size_t size)
+CF__SHARED size_t cf__size(size_t head, size_t count, size_t size)
 {
     const bool fits = head <= PTRDIFF_MAX && (size == 0 || count <= (PTRDIFF_MAX - head) / size);
     return fits ? head + count * size : SIZE_MAX;
@@ -1589,7 +1592,7 @@ static cf_future *cf__mutable(const cf_future *future) { return (cf_future *)(ui
 
 /* ---- heap ---- */
 
-static void cf__blocks_free(cf__block *block)
+CF__SHARED void cf__blocks_free(cf__block *block)
 {
     for (cf__block *next; block != NULL; block = next) {
         next = block->next;
@@ -1789,7 +1792,7 @@ static void cf__cell_clear(cf__cell *cell)
 }
 
 /* It ran, and returned that. */
-CF__COLD void cf__cell_end(cf__cell *cell, int code)
+CF__SHARED void cf__cell_end(cf__cell *cell, int code)
 {
     cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
     cell->code = code;
@@ -1958,7 +1961,7 @@ static bool cf__attach(cf_future *future, cf__waiter *node)
 }
 
 /* The node leaves the list. False: whoever settled the future has it, or had it. */
-static bool cf__detach(cf_future *future, cf__waiter *node)
+CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
 {
     uintptr_t seen;
     do {
@@ -2197,9 +2200,11 @@ CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const ch
 
 CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
 
-static const struct {
+typedef struct cf__status_text {
     char name[17], sentence[72];
-} cf__statuses[] = { /* from CF_END downwards */
+} cf__status_text;
+
+static const cf__status_text cf__statuses[] = { /* from CF_END downwards */
     {"CF_END", "there is nothing more to come"},
     {"CF_OK", "it ended well"},
     {"CF_TIMEOUT", "the wait ran out; the task goes on"},
@@ -2219,21 +2224,14 @@ static const struct {
     {"CF_?", "not a status of this library"}};
 _Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
 
-CF__COLD size_t cf__status_place(cf_status status)
+CF__SHARED const cf__status_text *cf__status_of(cf_status status)
 {
-    return status <= CF_END && status >= CF_FORKED ? (size_t)(CF_END - status)
-                                                   : CF_END - CF_FORKED + 1;
+    const bool known = status <= CF_END && status >= CF_FORKED;
+    return &cf__statuses[known ? CF_END - status : CF_END - CF_FORKED + 1];
 }
 
-CFUTURES_API const char *cf_status_name(cf_status status)
-{
-    return cf__statuses[cf__status_place(status)].name;
-}
-
-CFUTURES_API const char *cf_strerror(cf_status status)
-{
-    return cf__statuses[cf__status_place(status)].sentence;
-}
+CFUTURES_API const char *cf_status_name(cf_status status) { return cf__status_of(status)->name; }
+CFUTURES_API const char *cf_strerror(cf_status status) { return cf__status_of(status)->sentence; }
 
 /* ---------------------------------------------------------------------------------------------
  * task                                                                                  >>task
@@ -2509,7 +2507,7 @@ struct cf_executor {
 #define CF__CLOSING ((uintptr_t)1)
 #define CF__BROKEN  ((uintptr_t)2)
 
-static bool cf__is_foreign_heap(const cf__heap *heap)
+CF__TINY bool cf__is_foreign_heap(const cf__heap *heap)
 {
     return heap->forks != cf__load_relaxed(&cf__forks);
 }
@@ -2626,7 +2624,7 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
-CF__COLD void cf__drop_tombstone(cf_executor *executor, cf_future *future)
+CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
     (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
     cf_future_release(future);
@@ -2776,7 +2774,7 @@ static _Thread_local cf__visit *cf__visits; /* of this thread, innermost first *
 static void cf__executor_free(cf_executor *executor, cf__worker *last);
 
 /* Under the lock: nobody is inside. */
-static bool cf__is_left(const cf_executor *executor)
+CF__TINY bool cf__is_left(const cf_executor *executor)
 {
     return executor->alive == 0 && executor->visitors == 0 && !executor->starting;
 }
@@ -2796,7 +2794,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 }
 
 /* Under the lock. */
-CF__COLD void cf__visit_begin(cf__visit *visit, cf_executor *executor)
+CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
 {
     executor->visitors++;
     visit->executor = executor;
@@ -3048,7 +3046,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
 
 /* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK. To be
  * repeated until the future is done, since the waiter may be just about to park. */
-static void cf__deny(cf_future *future)
+CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
@@ -3082,7 +3080,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
 }
 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-CF__COLD uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
     spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
@@ -3116,7 +3114,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 }
 
 /* Parks while the word, one of the pool's, is `seen`. */
-CF__COLD cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
     if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
@@ -3610,12 +3608,13 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
         return cf__count_done(futures, count, done);
     }
     /* In a task, first all that it can run itself: others may wait for one of those. */
-    if (cf__self != NULL)
-        for (size_t i = 0; i < count && status == CF_OK && !cf__is_past(deadline); i++)
-            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
-    for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
-        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
-    return cf__count_done(futures, count, done);
+    for (bool helps = cf__self != NULL;; helps = false) {
+        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
+            if (futures[i] == NULL || (helps && cf__is_past(deadline))) continue;
+            status = helps ? cf__help(cf__self, futures[i]) : cf__await(futures[i], deadline);
+        }
+        if (!helps) return cf__count_done(futures, count, done);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3756,21 +3755,14 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
-/* From the ring: one task to run, a few more into the empty deque. NULL: the ring is empty. */
-static cf_future *cf__worker_fetch(cf__worker *worker)
+/* Under the lock, from the ring: one task to run, a few more into the empty deque. */
+static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
 {
     cf_executor *const executor = worker->executor;
-    if (cf__ring_length(executor) == 0) return NULL;
-    size_t more = cf__batch_size(executor, worker);
-    cf__lock(&executor->lock);
     cf_future *const future = cf__ring_pop(executor);
-    if (future == NULL) {
-        cf__unlock(&executor->lock);
-        return NULL;
-    }
-    cf__prefetch(future);
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     uintptr_t end = bottom;
+    if (future != NULL) cf__prefetch(future);
     for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
         cf__prefetch(next);
         cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
@@ -3779,17 +3771,7 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
         worker->batch_end = end;
         cf__store_seq_cst(&worker->bottom, end);
     }
-    cf__store_relaxed(&worker->state, CF__BUSY);
-    (void)cf__balance_unlock(executor);
     return future;
-}
-
-/* It has a task that does not come from the ring. */
-static void cf__worker_engage(cf__worker *worker)
-{
-    cf__lock(&worker->executor->lock);
-    cf__store_relaxed(&worker->state, CF__BUSY);
-    (void)cf__balance_unlock(worker->executor);
 }
 
 /* Is there anything to find? */
@@ -3811,12 +3793,13 @@ static cf_future *cf__worker_search(cf__worker *worker)
     cf_future *found = NULL;
     if (cf__deque_length(worker) == 0)
         found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
-    if (found == NULL) {
-        cf_future *const fetched = cf__worker_fetch(worker);
-        if (fetched != NULL) return fetched;
-        found = cf__deque_take(worker);
-    }
-    if (found != NULL) cf__worker_engage(worker);
+    const bool fetches = found == NULL && cf__ring_length(executor) > 0;
+    const size_t more = fetches ? cf__batch_size(executor, worker) : 0;
+    cf__lock(&executor->lock);
+    if (fetches) found = cf__worker_fetch_locked(worker, more);
+    if (found == NULL) found = cf__deque_take(worker);
+    if (found != NULL) cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(executor);
     return found;
 }
 
@@ -3908,7 +3891,9 @@ static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__wait
                                  cf_future *in_hand)
 {
     if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* there is room: it came from there */
-    cf__worker_engage(worker);
+    cf__lock(&worker->executor->lock);
+    cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(worker->executor);
     cf__run_callbacks(future, callbacks);
 }
 
@@ -4340,12 +4325,9 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__join_workers(executor, last);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    executor->started = 0;
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
-    executor->workers = NULL;
-    executor->ring = NULL;
-    executor->started = 0;
-    executor->capacity = 0;
     cf__heap_close(&executor->heap);
 }
 
@@ -4400,7 +4382,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
-    executor->bounded = workers == 0 || options->queue_limit > 0;
+    executor->bounded = options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
@@ -4450,7 +4432,9 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     own.on_full = CF_FULL_CALLER_RUNS;
-    return cf__executor_new(&own, status != NULL ? status : &unwanted);
+    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
+    if (executor != NULL) executor->bounded = true;
+    return executor;
 }
 
 /* ---- stats ---- */
