@@ -1473,9 +1473,10 @@ static void cf__free_lines(void *memory)
 #define CF__LOCKED   ((uintptr_t)8)
 #define CF__NODE     (~(uintptr_t)15)
 
-#define CF__STOP ((uintptr_t)1) /* mark: the running task is asked to stop      */
-#define CF__READ ((uintptr_t)2) /* mark: somebody looked at how it ended        */
-#define CF__REF  ((uintptr_t)4) /* one reference                                */
+#define CF__STOP   ((uintptr_t)1) /* mark: the running task is asked to stop */
+#define CF__READ   ((uintptr_t)2) /* mark: somebody looked at how it ended */
+#define CF__STATIC ((uintptr_t)4) /* mark: neither counted nor freed */
+#define CF__REF    ((uintptr_t)8) /* one reference */
 
 #define CF__INLINE 32 /* bytes of argument or result inside a future */
 
@@ -1810,16 +1811,15 @@ static const char *cf__cell_message(const cf__cell *cell)
 /* ---- static futures, for refusals when there is no executor or no memory ---- */
 
 #define CF__STATIC_FUTURE(s) \
-    {.word = CF__DONE, .refs = CF__REF, .cell = {.status = (s)}}
+    {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
     CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
     CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
     CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
 
-/* Neither counted nor freed. */
-CF__SHARED bool cf__is_static(const cf_future *future)
+static bool cf__is_static(cf_future *future)
 {
-    return (uintptr_t)future - (uintptr_t)cf__static_futures < sizeof cf__static_futures;
+    return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
 static cf_future *cf__static_future(cf_status status)
@@ -1981,7 +1981,7 @@ CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
 
 /* ---- references ---- */
 
-static bool cf__is_promise(const cf_future *future)
+static bool cf__is_promise(cf_future *future)
 {
     return future->home == NULL && !cf__is_static(future);
 }
@@ -2030,8 +2030,9 @@ static bool cf__is_unread(cf_future *future)
 
 CFUTURES_API void cf_future_release(cf_future *future)
 {
-    if (future == NULL || cf__is_static(future)) return;
+    if (future == NULL) return;
     const uintptr_t refs = cf__load_acquire(&future->refs);
+    if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF);
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
@@ -3563,22 +3564,21 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 
 /* ---- wait ---- */
 
-/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline. */
+/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline,
+ * to the millisecond. */
 CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
                                int64_t deadline)
 {
-    cf_status status = CF_TIMEOUT;
-    for (int64_t until = 0; status == CF_OK || (status == CF_TIMEOUT && until != deadline);) {
+    cf_status status = CF_OK;
+    while (status == CF_OK || status == CF_TIMEOUT) {
         cf_future *pending = NULL;
         for (size_t i = 0; i < count; i++) {
             if (futures[i] == NULL) continue;
             if (cf__satisfies(futures[i], when)) return;
             if (!cf__is_done(futures[i])) pending = futures[i];
         }
-        if (pending == NULL) return;
-        until = cf__deadline(CF_MILLISECOND);
-        if (until > deadline) until = deadline;
-        status = cf__await(pending, until);
+        if (pending == NULL || cf__is_past(deadline)) return;
+        status = cf__await(pending, cf__deadline(CF_MILLISECOND));
     }
 }
 
