@@ -2440,6 +2440,9 @@ typedef struct cf__worker {
     size_t       index;
     cf__thread   thread;   /* W: who started it. R: who joins it, after it has left */
     struct cf__worker *next; /* executor's lock: in the list of those asleep */
+    /* owner only */
+    uintptr_t    spin;      /* nanoseconds worth spinning for work */
+    int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
 
     _Alignas(CF__LINE) cf__word submitted; /* W: owner. R: stats */
     cf__word     started, finished, failed;
@@ -2448,8 +2451,6 @@ typedef struct cf__worker {
     uintptr_t    ticks;
     int64_t      pace_from; /* when it last took from the ring, */
     uintptr_t    paced;     /* and how many tasks it has run since */
-    uintptr_t    spin;      /* nanoseconds worth spinning for work */
-    int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
     cf__runner   runner;
 
     _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
