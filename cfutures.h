@@ -674,7 +674,8 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
 #endif
-#ifndef CFUTURES_TEST_ATOMIC /* tests: at every atomic access, before each release, after each acquire */
+/* tests: at every atomic access, before each release, after each acquire */
+#ifndef CFUTURES_TEST_ATOMIC
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
@@ -721,8 +722,8 @@ CF__TINY uintptr_t cf__load_acquire(cf__word *word)
     return value;
 }
 
-/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
- * you announce, then you look": deque against idle workers, owner against thief. */
+/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I
+ * look; you announce, then you look": deque against idle workers, owner against thief. */
 CF__TINY uintptr_t cf__load_seq_cst(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
@@ -822,7 +823,7 @@ static inline void cf__prefetch(const void *address)
 #endif
 }
 
-/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
+/* The sizes that matter, without a call. All is loaded before the store, so they may overlap. */
 static inline void cf__copy(void *to, const void *from, size_t size)
 {
     switch (size) {
@@ -892,11 +893,13 @@ static void *cf__futex_address(cf__word *word)
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const int64_t seconds = deadline / CF_SECOND;
-    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds, (long)(deadline % CF_SECOND)};
+    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds,
+                           (long)(deadline % CF_SECOND)};
     const int saved = errno;
-    const bool in_time =
-        syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL, (long)(int32_t)(uint32_t)seen,
-                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY) == 0 || errno != ETIMEDOUT;
+    const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
+                                (long)(int32_t)(uint32_t)seen,
+                                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
+    const bool in_time = result == 0 || errno != ETIMEDOUT;
     errno = saved;
     return in_time;
 }
@@ -927,7 +930,7 @@ static void cf__mutex_lock(cf__mutex *mutex) { (void)pthread_mutex_lock(mutex); 
 static void cf__mutex_unlock(cf__mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
 static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)pthread_cond_wait(c, m); }
 static void cf__condition_broadcast(cf__condition *c) { (void)pthread_cond_broadcast(c); }
-static void cf__parking_run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
+static void cf__run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
 
 #ifdef __APPLE__
 static bool cf__condition_init(cf__condition *c) { return pthread_cond_init(c, NULL) == 0; }
@@ -967,7 +970,7 @@ static void cf__mutex_unlock(cf__mutex *mutex) { (void)mtx_unlock(mutex); }
 static bool cf__condition_init(cf__condition *c) { return cnd_init(c) == thrd_success; }
 static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)cnd_wait(c, m); }
 static void cf__condition_broadcast(cf__condition *c) { (void)cnd_broadcast(c); }
-static void cf__parking_run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
+static void cf__run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
 
 /* cnd_timedwait takes wall-clock time: short slices bound what a clock change can do. */
 static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
@@ -998,7 +1001,7 @@ static void cf__buckets_init(void)
     cf__buckets_ready = true;
 }
 
-static void cf__parking_init(void) { cf__parking_run_once(cf__buckets_init); }
+static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
@@ -1206,13 +1209,14 @@ static void cf__forked_child(void)
 static void cf__watch_forks(void)
 {
 #ifdef CF__UNIX
-    if (cf__exchange(&cf__forks_watched, 1) == 0 && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
+    if (cf__exchange(&cf__forks_watched, 1) != 0) return;
+    if (pthread_atfork(NULL, NULL, cf__forked_child) != 0)
         cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
 #endif
 }
 
-/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate expiry
- * makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
+/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate
+ * expiry makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
 
 typedef struct cf__signal {
     int fd;     /* -1: none */
@@ -1336,8 +1340,8 @@ static size_t cf__affinity(void)
     return count > 0 ? count : 1;
 }
 
-/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands before,
- * up to the root. */
+/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands
+ * before, up to the root. */
 static size_t cf__cpus(void)
 {
     char path[512], *const group = path + 14, *const line = group - 3;
@@ -1348,7 +1352,8 @@ static size_t cf__cpus(void)
     while (fgets(line, 400, file) != NULL) {
         if (strncmp(line, "0::", 3) != 0) continue;
         memcpy(path, "/sys/fs/cgroup", 14);
-        for (char *end = strpbrk(group, "\n"); end != NULL && end >= group; end = strrchr(path, '/')) {
+        char *end = strchr(group, '\n');
+        for (; end != NULL && end >= group; end = strrchr(path, '/')) {
             memcpy(end, "/cpu.max", 9);
             count = cf__quota(path, NULL, count);
             *end = '\0';
@@ -1446,22 +1451,24 @@ static void cf__free_lines(void *memory)
  *
  * One word says everything that other threads may ask:
  *
- *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, refusal, promise)
+ *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, promise)
  *     bit  2    PARKED: some thread sleeps on the word
  *     bit  3    LOCKED: somebody takes a node out of the list; held for a few instructions
  *     the rest  the newest node of the list of waiters, 16-byte aligned; nothing once DONE
  *
  * Whoever moves it away from PENDING owns the cell until DONE; from then on it is frozen. The
- * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is delivered
- * exactly once, by exactly one thread: callbacks are called, other nodes go to their group.
+ * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is
+ * delivered exactly once, by exactly one thread: callbacks are called, other nodes go to their
+ * group.
  *
- * References: one for the user and one for the executor, which it drops when the queue entry is gone
- * and the callbacks have run. A promise has the user's alone. The low bits of the count are marks.
+ * References: one for the user and one for the executor, which it drops when the queue entry is
+ * gone and the callbacks have run. A promise has the user's alone. The low bits of the count are
+ * marks.
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
- * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is still
- * out, plus one, so that the release which makes it one frees everything, whoever it is.
+ * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is
+ * still out, plus one, so that the release which makes it one frees everything, whoever it is.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__PENDING  ((uintptr_t)0)
@@ -1646,7 +1653,10 @@ static void cf__heap_count(cf__heap *heap, uintptr_t change)
 }
 
 /* So many futures (or the executor itself) are back. */
-static void cf__heap_count_back(cf__heap *heap, uintptr_t count) { cf__heap_count(heap, 2 * count); }
+static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
+{
+    cf__heap_count(heap, 2 * count);
+}
 
 /* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
 static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)2); }
@@ -1670,7 +1680,8 @@ CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last,
     cf__heap_count_back(heap, count);
 }
 
-/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the lock. */
+/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the
+ * lock. */
 static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
 {
     return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
@@ -1832,7 +1843,11 @@ static cf_future *cf__static_future(cf_status status)
 
 /* ---- state, claim, settle ---- */
 
-static uintptr_t cf__state(cf_future *future) { return cf__load_acquire(&future->word) & CF__STATE; }
+static uintptr_t cf__state(cf_future *future)
+{
+    return cf__load_acquire(&future->word) & CF__STATE;
+}
+
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
 /* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. */
@@ -1854,7 +1869,7 @@ static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
     return cf__park(word, parked, deadline);
 }
 
-/* Parks until (word & mask) is at least that, or until the deadline, or until the wait is denied. */
+/* Parks until (word & mask) is at least that, or until the deadline, or the wait is denied. */
 static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
                                 int64_t deadline)
 {
@@ -1884,8 +1899,8 @@ static inline uintptr_t cf__load_unlocked(cf_future *future)
     return (seen & CF__LOCKED) == 0 ? seen : cf__await_unlocked(future);
 }
 
-/* The node reaches its group. With the push the consumer may take the node and free the group, so the
- * group is not touched afterwards; only its address is used, to unpark. */
+/* The node reaches its group. With the push the consumer may take the node and free the group, so
+ * the group is not touched afterwards; only its address is used, to unpark. */
 static void cf__group_deliver(cf__waiter *node)
 {
     cf__group *const group = node->user;
@@ -1908,7 +1923,7 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, and returns the callbacks in order of addition. */
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition. */
 static cf__waiter *cf__settle(cf_future *future)
 {
     uintptr_t seen;
@@ -2041,7 +2056,8 @@ CFUTURES_API void cf_future_release(cf_future *future)
     cf__future_recycle(future);
 }
 
-/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release it. */
+/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release
+ * it. */
 static void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
@@ -2118,8 +2134,9 @@ CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t si
         return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s>", at, states[state]);
     const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
     if (status == CF_OK)
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
-                        at, future->cell.size);
+        return snprintf(buffer, size,
+                        "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>", at,
+                        future->cell.size);
     return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished raised %s %d>", at,
                     cf_status_name(status), future == NULL ? 0 : future->cell.code);
 }
@@ -2223,7 +2240,7 @@ static const cf__status_text cf__statuses[] = { /* from CF_END downwards */
     {"CF_SYSTEM", "the system refused a thread, a process or a descriptor"},
     {"CF_FORKED", "the executor belongs to the parent process; make one after the fork"},
     {"CF_?", "not a status of this library"}};
-_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
+_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all there");
 
 CF__SHARED const cf__status_text *cf__status_of(cf_status status)
 {
@@ -2370,7 +2387,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
     cell->traits = CF__MESSAGE;
 }
 
-/* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
+/* What the function returned and staged becomes the cell's outcome; its argument is gone. */
 static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
     if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
@@ -2394,14 +2411,14 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  *
  * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
  * They share one lock and workers another, so that a submitter in full swing does not fight for a
- * cache line with each worker that takes something out. What a task submits goes to the deque of its
- * worker, without a lock: the owner works at the bottom, thieves take from the top. Workers move
- * tasks of the ring in small batches to their deque while tasks are very short; those, below
+ * cache line with each worker that takes something out. What a task submits goes to the deque of
+ * its worker, without a lock: the owner works at the bottom, thieves take from the top. Workers
+ * move tasks of the ring in small batches to their deque while tasks are very short; those, below
  * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
- * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both sequentially
- * consistent, so that at least one of them sees the other when a single entry is left.
+ * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both
+ * sequentially consistent, so that at least one of them sees the other when a single entry is left.
  *
  * An entry may be a tombstone: its task was cancelled, or claimed by a waiter. Whoever takes it out
  * only drops the executor's reference.
@@ -2415,15 +2432,15 @@ typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
     bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
     cf_status (*submit)(cf_executor *executor, cf_future *future);
-    cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
+    cf_future *(*take)(cf_executor *executor); /* the next task not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
     void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least);
     void (*closing)(cf_executor *executor);
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
     void (*stats)(cf_executor *executor, cf_stats *out); /* under the lock */
-    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items, size_t item_size,
-                           void *results, size_t result_size, size_t count,
+    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items,
+                           size_t item_size, void *results, size_t result_size, size_t count,
                            const cf_map_options *options, size_t *failed);
 } cf__processes;
 
@@ -2632,8 +2649,9 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
     cf_future_release(future);
 }
 
-/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the cancelled
- * tasks, so that cancelling for ever does not make it grow. Releasing those calls no user code. */
+/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
+ * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
+ * code. */
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
@@ -2651,8 +2669,8 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
     cf__store_seq_cst(&executor->tail, head + count);
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without the
- * cancelled tasks. False: out of memory. */
+/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
+ * the cancelled tasks. False: out of memory. */
 CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
     cf_future **const old = executor->ring;
@@ -2712,7 +2730,8 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = executor->options.queue_limit + cf__free_workers(executor) + executor->asleep_count;
+    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
 }
@@ -2745,7 +2764,7 @@ static void cf__execute(cf__runner *self, cf_future *future)
         const cf_duration timeout = cf__cell_options(cell).timeout;
         if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
-    cf__store_relaxed(&future->runner, (uintptr_t)self); /* read by the deadlock check, a hint there */
+    cf__store_relaxed(&future->runner, (uintptr_t)self); /* a hint for the deadlock check */
     self->depth++;
     const int code = fn(&task, cell->data);
     self->depth--;
@@ -2907,15 +2926,16 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
  * A thread outside spins for a moment if a CPU is free, then parks on the future's word, or, for
  * several futures, on the group where their nodes arrive.
  *
- * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in a
- * circle:
- *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep down
- *     a stand-in thread runs it instead, with a fresh stack, while this one waits for the stand-in;
- *   - before it blocks without a deadline, it enters the list of waiting runners and walks from what
- *     it waits for: a running future leads to the runner that runs it, a pending one to all workers
- *     of its pool. If every runner reached waits too, and for nothing that has come meanwhile, none
- *     of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread that does not
- *     wait, a finite deadline each end the walk: all is well.
+ * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in
+ * a circle:
+ *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep
+ *     down a stand-in thread runs it instead, with a fresh stack, while this one waits for the
+ *     stand-in;
+ *   - before it blocks without a deadline, it enters the list of waiting runners and walks from
+ *     what it waits for: a running future leads to the runner that runs it, a pending one to all
+ *     workers of its pool. If every runner reached waits too, and for nothing that has come
+ *     meanwhile, none of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread
+ *     that does not wait, a finite deadline each end the walk: all is well.
  *
  * Locks: cf__graph_lock, then an executor's lock.
  * --------------------------------------------------------------------------------------------- */
@@ -3046,8 +3066,8 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK. To be
- * repeated until the future is done, since the waiter may be just about to park. */
+/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
+ * To be repeated until the future is done, since the waiter may be just about to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
@@ -3133,8 +3153,8 @@ typedef struct cf__stand_in {
     cf_future  *future;
 } cf__stand_in;
 
-/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone, unless
- * it is at hand: the youngest of the own deque. */
+/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
+ * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
@@ -3164,8 +3184,8 @@ static cf__thread_result cf__stand_in_main(void *arg)
     return (cf__thread_result)0;
 }
 
-/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and its
- * index, while the worker does nothing but wait for it. */
+/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and
+ * its index, while the worker does nothing but wait for it. */
 static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
@@ -3354,8 +3374,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
     return NULL;
 }
 
-/* After this nobody touches the set or its members any more. What ends the wait for nodes that are on
- * their way: their settling thread's next few instructions. */
+/* After this nobody touches the set or its members any more. What ends the wait for nodes that are
+ * on their way: their settling thread's next few instructions. */
 static void cf__set_close(cf__set *set)
 {
     cf__set_collect(set);
@@ -3410,7 +3430,8 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
     return true;
 }
 
-/* How many distinct ones are done: each that is met gets this count's ticket, where its runner stood. */
+/* How many distinct ones are done: each that is met gets this count's ticket, where its runner
+ * stood. */
 static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
 {
     static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
@@ -3516,8 +3537,10 @@ static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t coun
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
     iter->deadline = deadline;
-    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
-    for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
+    bool done =
+        cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
+    for (size_t i = 0; i < count && done; i++)
+        done = cf_as_completed_add(iter, futures[i]) == CF_OK;
     if (done) return iter;
     cf_as_completed_close(iter);
     return NULL;
@@ -3526,7 +3549,8 @@ static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t coun
 CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
                                                    cf_duration timeout)
 {
-    return futures != NULL || count == 0 ? cf__iter_new(futures, count, cf__deadline(timeout)) : NULL;
+    if (futures == NULL && count > 0) return NULL;
+    return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
@@ -3621,21 +3645,21 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
 /* ---------------------------------------------------------------------------------------------
  * pool                                                                                  >>pool
  *
- * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set, because
- * some worker sleeps or may be started and none is on its way, it takes the lock, and cf__balance
- * decides:
+ * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set,
+ * because some worker sleeps or may be started and none is on its way, it takes the lock, and
+ * cf__balance decides:
  *
  *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
  *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
  *
- * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need, and
- * a burst of submits wakes one worker and not all. A worker is free from just before the result of
- * its last task can be seen, so that submit, result, submit uses one worker.
+ * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need,
+ * and a burst of submits wakes one worker and not all. A worker is free from just before the result
+ * of its last task can be seen, so that submit, result, submit uses one worker.
  *
- * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who goes
- * to sleep stores `hungry`, then looks at ring and deques. All four are sequentially consistent, so at
- * least one of the two sees the other. While a woken worker is on its way, `hungry` is clear; when it
- * arrives it sets it again and looks for itself.
+ * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who
+ * goes to sleep stores `hungry`, then looks at ring and deques. All four are sequentially
+ * consistent, so at least one of the two sees the other. While a woken worker is on its way,
+ * `hungry` is clear; when it arrives it sets it again and looks for itself.
  *
  * A worker ends when the executor is closing and no task is left anywhere. It is joined by whoever
  * waits for the shutdown; the last step out (see cf__leave_unlock) tells, or frees an executor that
@@ -3693,8 +3717,8 @@ static cf__nudge cf__balance(cf_executor *executor)
 
 static bool cf__start_workers(cf_executor *executor);
 
-/* Under the lock, which it lets go. False: there is no worker and none could be started, so all that
- * was queued ended with CF_SYSTEM. */
+/* Under the lock, which it lets go. False: there is no worker and none could be started, so all
+ * that was queued ended with CF_SYSTEM. */
 static bool cf__balance_unlock(cf_executor *executor)
 {
     const cf__nudge nudge = cf__balance(executor);
@@ -3727,8 +3751,8 @@ static cf_future *cf__take_any(cf_executor *executor)
     return future;
 }
 
-/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in, since
- * the executor is closing or broken, or only as much as others submit. */
+/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in,
+ * since the executor is closing or broken, or only as much as others submit. */
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
@@ -3752,7 +3776,8 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
      * hands, and there is more to take at once. */
     if (executor->cpus > 1 && cf__ring_length(executor) < CF__BATCH)
         for (int i = 0; i < 20; i++) cf__pause();
-    const size_t share = cf__ring_length(executor) / (size_t)(cf__load_relaxed(&executor->awake) + 1);
+    const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
+    const size_t share = cf__ring_length(executor) / sharers;
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
@@ -3886,12 +3911,12 @@ static bool cf__worker_rest(cf__worker *worker)
     return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is up
- * for others. */
+/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is
+ * up for others. */
 static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
                                  cf_future *in_hand)
 {
-    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* there is room: it came from there */
+    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
     cf__lock(&worker->executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
     (void)cf__balance_unlock(worker->executor);
@@ -4019,8 +4044,8 @@ static void cf__worker_forget_locked(cf__worker *worker)
     cf__count_awake(worker->executor, 0 - (uintptr_t)1);
 }
 
-/* `starting` is ours. False: without any worker, what was queued could never run, and has ended with
- * CF_SYSTEM. */
+/* `starting` is ours. False: without any worker, what was queued could never run, and has ended
+ * with CF_SYSTEM. */
 static bool cf__start_workers(cf_executor *executor)
 {
     cf__visit visit;
@@ -4028,8 +4053,9 @@ static bool cf__start_workers(cf_executor *executor)
     bool nobody;
     do {
         cf__worker *const worker = cf__worker_new(executor);
-        const bool done = worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker,
-                                                             executor->options.stack_size);
+        const size_t stack = executor->options.stack_size;
+        const bool done =
+            worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
@@ -4068,8 +4094,9 @@ static void cf__refuse(cf_future *future, cf_status status)
     cf__store_release(&future->word, CF__DONE);
 }
 
-/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here, or
- * there is room. What ends the wait: a task was taken or cancelled (space), or the executor closes. */
+/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
+ * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
+ * closes. */
 static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
@@ -4106,16 +4133,17 @@ static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t c
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been released by
- * others. With CF_SYSTEM they have ended already; with another refusal they are still the caller's. */
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf__lock(&executor->tail_lock);
     const cf_status status = cf__append(executor, futures, count);
     cf__unlock(&executor->tail_lock);
     if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
-    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it is
-     * the one that it will find, at the latest when it looks again after its spin. */
+    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
+     * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
     cf__lock(&executor->lock);
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
@@ -4143,7 +4171,8 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
+/* Queues a future of which the executor and the caller hold one reference each; refused, it is
+ * done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
@@ -4310,7 +4339,8 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
     cf__lock(&executor->join_lock);
-    if (cf__processes_of(executor) != NULL && !executor->joined) executor->processes->join(executor);
+    const cf__processes *const processes = cf__processes_of(executor);
+    if (processes != NULL && !executor->joined) processes->join(executor);
     for (size_t i = 0; i < executor->started && !executor->joined; i++) {
         cf__worker *const worker = executor->workers[i];
         if (worker == last) cf__thread_detach(worker->thread);
@@ -4320,7 +4350,8 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
     cf__unlock(&executor->join_lock);
 }
 
-/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or NULL. */
+/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or
+ * NULL. */
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
@@ -4335,7 +4366,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
-    if (executor == NULL || (mode != CF_RUN_PENDING && mode != CF_CANCEL_PENDING)) return CF_INVALID;
+    if (executor == NULL || mode < CF_RUN_PENDING || mode > CF_CANCEL_PENDING) return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
@@ -4387,7 +4418,8 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    strncpy(executor->name, options->name != NULL ? options->name : "cf", sizeof executor->name - 1);
+    const char *const name = options->name != NULL ? options->name : "cf";
+    strncpy(executor->name, name, sizeof executor->name - 1);
     executor->heap.whole = executor;
     executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
@@ -4450,7 +4482,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
     uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more than it */
+        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
         out->failed += cf__load_relaxed(&worker->failed);
         started += cf__load_relaxed(&worker->started);
         out->submitted += cf__load_relaxed(&worker->submitted);
@@ -4482,8 +4514,8 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
  * map                                                                                    >>map
  *
  * The iterator cuts the items into chunks; a chunk is one task. It holds copies of its items and a
- * cell for the outcome of each, so that errors stay with their item. It has two owners, the iterator
- * and the task, and goes with the second: closing an iterator waits for nobody.
+ * cell for the outcome of each, so that errors stay with their item. It has two owners, the
+ * iterator and the task, and goes with the second: closing an iterator waits for nobody.
  *
  * map_array needs no chunks. Its tasks, at most one a worker, share the index range out among
  * themselves: each takes units from the front of its own range and, when that is empty, half of
@@ -4522,13 +4554,14 @@ struct cf_map_iter {
     cf_status      status;
     int64_t        deadline;
     cf_map_options options; /* defaults applied */
-    cf__set        set;     /* chunks that are not yet current; only an unordered map waits for any */
+    cf__set        set;     /* chunks not yet current; only an unordered map waits for any */
 };
 
 /* ---- one item of a map ---- */
 
 /* Runs fn for an item inside a task that stands for many. */
-static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size, cf__cell *cell)
+static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size,
+                         cf__cell *cell)
 {
     cf_task task;
     cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
@@ -4610,10 +4643,12 @@ static bool cf__map_pull(cf_map_iter *iter, void *item)
 
 static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
 {
+    /* The task's share is given back by its free_arg, whatever happens. */
     const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
-    cf__store_relaxed(&chunk->owners, 2); /* the task's is given back by its free_arg, whatever happens */
-    const cf_status refused = cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
+    cf__store_relaxed(&chunk->owners, 2);
+    const cf_status refused =
+        cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
     chunk->future = future;
     (void)cf__fetch_or(&future->refs, CF__READ); /* the items report themselves */
     if (refused != CF_OK && iter->options.next_item != NULL) {
@@ -4655,7 +4690,8 @@ static void cf__map_fill(cf_map_iter *iter)
     }
 }
 
-static bool cf__are_items(const cf_map_options *options, const void *items, size_t count, size_t size)
+static bool cf__are_items(const cf_map_options *options, const void *items, size_t count,
+                          size_t size)
 {
     return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
 }
@@ -4884,7 +4920,8 @@ CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, vo
         task->message = NULL;
     }
     if (code != 0 || task->refused != CF_OK) {
-        cf__sweep_fail(sweep, index, index + 1, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
+        if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
+        cf__sweep_fail(sweep, index, index + 1, task->refused);
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset(into + task->size, 0, sweep->result_size - task->size);
@@ -4895,7 +4932,8 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
 {
     const size_t end = cf__unit_begin(sweep, unit + 1);
     size_t i = cf__unit_begin(sweep, unit);
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) cf__sweep_item(sweep, task, i, item);
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
+        cf__sweep_item(sweep, task, i, item);
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
@@ -4964,8 +5002,9 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
     (void)cf__sweep_main(&task, sweep);
 }
 
-/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
- * second wait: each running task's current item; if that waits for us, its wait is made to fail. */
+/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends
+ * the second wait: each running task's current item; if that waits for us, its wait is made to
+ * fail. */
 static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
 {
     cf_status status = CF_OK;
@@ -5069,7 +5108,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
     if (options == NULL) options = &cf__no_map_options;
     cf_status status = cf__check(executor, fn, NULL);
     if (status != CF_OK) return status;
-    if (!cf__are_items(options, items, count, item_size) || !cf__is_array(results, count, result_size))
+    if (!cf__are_items(options, items, count, item_size) ||
+        !cf__is_array(results, count, result_size))
         return CF_INVALID;
     char *pulled = NULL;
     if (options->next_item != NULL) {
@@ -5079,8 +5119,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
         items = pulled;
     }
     if (count > 0 && cf__processes_of(executor) != NULL) {
-        status = executor->processes->map_array(executor, fn, items, item_size, results, result_size,
-                                                count, options, failed);
+        status = executor->processes->map_array(executor, fn, items, item_size, results,
+                                                result_size, count, options, failed);
     } else if (count > 0) {
         cf__sweep *const sweep = cf__sweep_new(executor, options, count);
         status = CF_NO_MEMORY;
