@@ -5,17 +5,20 @@ CFLAGS ?= -O2 -g
 LDFLAGS ?=
 # Empty it where a newer compiler warns of something new.
 WERROR ?= -Werror
+AWK ?= awk
 PREFIX ?= /usr/local
 DESTDIR ?=
 
 # Lanes of tests/run.sh: how to build the library and what to run with it.
 LANES = header examples docs install c11 posix generic
-GATES = helgrind memcheck gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
+	bench clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
+mandir = $(DESTDIR)$(PREFIX)/share/man/man3
 pcdir = $(DESTDIR)$(PREFIX)/share/pkgconfig
+pages = $(AWK) -f .man/pages.awk
 env = MAKE='$(MAKE)' CC='$(CC)' CFLAGS='$(CFLAGS)' LDFLAGS='$(LDFLAGS)' WERROR='$(WERROR)'
 
 all: examples ## build the examples (the library itself is one header: nothing to build)
@@ -31,7 +34,7 @@ help: ## show this list
 examples: ## build every program in examples/ by the command of its first line, into build/examples/
 	@$(env) sh tests/check_examples.sh build
 
-demo: ## download the flags of 20 countries in four styles, from a server of its own
+demo: ## download the flags of 20 countries in five styles, from a server of its own
 	@$(env) sh tests/check_examples.sh build flags
 	@mkdir -p build/demo && cd build/demo && ../examples/flags
 
@@ -45,8 +48,12 @@ bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
 
+man: ## turn the header's comments into manual pages in build/man/: man -l build/man/cfutures.3
+	@mkdir -p build/man
+	$(pages) -v dir=build/man cfutures.h
+
 install: ## install the header, its documents and cfutures.pc under DESTDIR and PREFIX
-	mkdir -p "$(incdir)" "$(docdir)" "$(pcdir)"
+	mkdir -p "$(incdir)" "$(docdir)" "$(mandir)" "$(pcdir)"
 	cp cfutures.h "$(incdir)/cfutures.h"
 	cp README.md LICENSE "$(docdir)/"
 	@{ echo 'prefix=$(PREFIX)'; echo 'includedir=$${prefix}/include'; echo; \
@@ -55,12 +62,15 @@ install: ## install the header, its documents and cfutures.pc under DESTDIR and 
 	sed -n 's/^#define CFUTURES_VERSION_STRING "\(.*\)"/Version: \1/p' cfutures.h; \
 	echo 'Cflags: -I$${includedir}'; echo 'Libs: -pthread'; } >"$(pcdir)/cfutures.pc"
 	chmod 644 "$(incdir)/cfutures.h" "$(docdir)/README.md" "$(docdir)/LICENSE" "$(pcdir)/cfutures.pc"
+	$(pages) -v dir="$(mandir)" cfutures.h
+	@for page in `$(pages) -v list=1 cfutures.h`; do chmod 644 "$(mandir)/$$page" || exit; done
 
 uninstall: ## remove exactly that
 	rm -f "$(incdir)/cfutures.h" "$(docdir)/README.md" "$(docdir)/LICENSE" "$(pcdir)/cfutures.pc"
+	@for page in `$(pages) -v list=1 cfutures.h`; do rm -f "$(mandir)/$$page" || exit; done
 	[ ! -d "$(docdir)" ] || rmdir "$(docdir)" || true
 
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check bench install uninstall clean
+.PHONY: all help examples demo test check bench man install uninstall clean

@@ -7,116 +7,396 @@
  *
  * and a plain #include "cfutures.h" wherever else you need it. Nothing to link: cc -std=c11 prog.c
  * (with -pthread where the C library still keeps threads apart: glibc before 2.34, the BSDs).
- * `grep '>>' cfutures.h` is the map of this file.
+ * `grep '>>' cfutures.h` is the map of this file; `make man` turns its comments into manual pages.
  *
  * ---------------------------------------------------------------------------------------------
  * MANUAL                                                                              >>manual
  * ---------------------------------------------------------------------------------------------
  *
- * Quick start
+ * QUICK START
+ *
+ * A task is a function, an executor runs it, and a future is where its result will be.
+ *
+ *     #define CFUTURES_IMPLEMENTATION
+ *     #include "cfutures.h"
+ *     #include <stdio.h>
  *
  *     static int square(cf_task *task, void *arg)
  *     {
  *         int n = *(int *)arg;
+ *         if (n > 46340) return cf_task_fail(task, 1, "%d is too big", n);
  *         n *= n;
  *         return cf_task_return(task, &n, sizeof n);
  *     }
  *
  *     int main(void)
  *     {
+ *         const int numbers[3] = {2, 50000, 3};
  *         cf_executor *pool = cf_thread_pool_new(NULL, NULL);
- *         cf_future *future = cf_executor_submit(pool, square, CF_VALUE(int, 7));
+ *
+ *         cf_future *future =
+ *             cf_executor_submit(pool, square, CF_VALUE(int, 7));
  *         const int *result = cf_future_result(future, CF_FOREVER, NULL);
  *         if (result != NULL) printf("%d\n", *result);
+ *         else printf("failed: %s\n", cf_future_error_message(future));
  *         cf_future_release(future);
- *         cf_executor_close(pool);
+ *
+ *         cf_map_iter *squares =
+ *             cf_executor_map(pool, square, numbers, 3, sizeof(int), NULL);
+ *         for (int i = 0; i < 3; i++) {
+ *             const int *next = cf_map_next(squares, NULL);
+ *             if (next != NULL) printf("%d\n", *next);
+ *             else printf("failed: %s\n", cf_map_error_message(squares));
+ *         }
+ *         cf_map_close(squares);
+ *
+ *         cf_executor_close(pool); // waits for all tasks
+ *         return 0;
  *     }
  *
- * From Python
+ * It prints 49, 4, "failed: 50000 is too big" and 9. Nothing is checked but the results: a pool
+ * that could not be made is NULL, and everything that is asked of NULL says so in the end.
  *
- *     ThreadPoolExecutor(...)          cf_thread_pool_new       close it with cf_executor_close
- *     ProcessPoolExecutor(...)         cf_process_pool_new      the same, with CFUTURES_POSIX
- *     with executor:                   cf_executor_close        (the end of the block)
- *     executor.submit(f, x)            cf_executor_submit       release the future
- *     executor.map(f, xs)              cf_executor_map          close the iterator
- *     list(executor.map(f, xs))        cf_executor_map_array    nothing to free
- *     executor.shutdown(...)           cf_executor_shutdown
- *     future.result(t)                 cf_future_result         valid while you hold the future
- *     future.exception(t)              cf_future_wait, cf_future_error_code / _error_message
- *     future.cancel() / .done() ...    cf_future_cancel, cf_future_done, ...
- *     future.add_done_callback(f)      cf_future_add_done_callback
- *     Future(), set_result(), ...      cf_future_new, cf_future_set_result, ...
- *     wait(fs, t, FIRST_COMPLETED)     cf_wait
- *     as_completed(fs, t)              cf_as_completed, _next, _close
+ * To take results in the order in which they come:
  *
- * Ownership
+ *     cf_status status;
+ *     size_t index; // of the future, in the array
+ *     cf_as_completed_iter *iter =
+ *         cf_as_completed(futures, count, 5 * CF_SECOND);
+ *     for (cf_future *next;
+ *          (next = cf_as_completed_next(iter, &index, &status)) != NULL;)
+ *         if (cf_future_wait(next, 0) != CF_OK)
+ *             fprintf(stderr, "%zu failed: %s\n", index,
+ *                     cf_future_error_message(next));
+ *     if (status != CF_END) // most likely CF_TIMEOUT
+ *         fprintf(stderr, "%zu left: %s\n", cf_as_completed_remaining(iter),
+ *                 cf_strerror(status));
+ *     cf_as_completed_close(iter);
  *
- *     submit, submit_with, submit_many, cf_future_new and cf_future_retain give you one reference
- *     each; give it back with cf_future_release, at any time, also before the task has run. A
- *     future may outlive its executor. Results and messages live as long as your reference.
- *     Arguments: arg_size > 0 copies them; arg_size 0 passes your pointer, and free_arg (see
- *     cf_submit_options) is then called exactly once, whatever happens to the task. Iterators
- *     only borrow futures. Every *_new, cf_executor_map and cf_as_completed has one *_close.
+ * FROM PYTHON
  *
- * Errors
+ * A method of a class is cf_<class>_<method>, a function of the module cf_<function>. Exceptions
+ * are values of cf_status, where the names of Python's stand too.
  *
- *     A task fails by returning non-zero; `return cf_task_fail(task, code, "why %s", x)` says why.
- *     The future then ends with CF_TASK_FAILED, its code and its message. A failed future that is
- *     dropped without a look calls on_unread_error, so that errors need not vanish.
- *     A NULL executor or iterator is legal everywhere: the call answers CF_INVALID.
+ *     Python                         C                            differs; who frees
+ *     -----------------------------  ---------------------------  -------------------------------
+ *     ThreadPoolExecutor(n)          cf_thread_pool_new           yours: cf_executor_close
+ *     ProcessPoolExecutor(n)         cf_process_pool_new          yours: cf_executor_close; needs
+ *                                                                 CFUTURES_POSIX
+ *     InterpreterPoolExecutor(n)     none                         threads of C share everything,
+ *                                                                 and run in parallel anyway
+ *     (submit that runs the call)    cf_inline_executor_new       yours: cf_executor_close
+ *     max_workers=,                  max_workers and name of      0 and NULL are the defaults
+ *       thread_name_prefix=          cf_pool_options
+ *     initializer=, initargs=        `initializer`, `worker_arg`  returns a status; there is a
+ *                                                                 finalizer too
+ *     mp_context=                    `start_method`               a zygote that forks, or spawn
+ *     max_tasks_per_child=           the same                     with every start method
+ *     with executor:                 cf_executor_close            the end of the block: waits for
+ *                                                                 all tasks, frees the executor
+ *     executor.submit(f, x)          cf_executor_submit           the future is yours:
+ *                                                                 cf_future_release. Refused, it
+ *                                                                 is done, and says why
+ *     (deadline of a task)           cf_executor_submit_with      and a destructor of its argument
+ *     [submit(f, x) for x in xs]     cf_executor_submit_many      each future is yours
+ *     executor.map(f, xs)            cf_executor_map,             yours: cf_map_close. A result
+ *                                    cf_map_next                  lives until the next call; an
+ *                                                                 error ends its item alone
+ *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
+ *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
+ *       cancel_futures=True)                                      nothing
+ *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
+ *       kill_workers()                                            still to be closed
+ *     return x                       cf_task_return               copied; or without a copy:
+ *                                                                 cf_task_result_buffer,
+ *                                                                 cf_task_return_owned
+ *     raise Error("...")             cf_task_fail                 return what it returns; the
+ *                                                                 message is copied
+ *     future.result(timeout)         cf_future_result             lives as long as your reference
+ *     future.exception(timeout)      cf_future_wait,              the same
+ *                                    cf_future_error_code,
+ *                                    cf_future_error_message
+ *     future.cancel()                cf_future_cancel             done at once for every observer;
+ *                                                                 a running task is asked to stop
+ *     future.cancelled(),            cf_future_cancelled,         never block
+ *       running(), done()            cf_future_running,
+ *                                    cf_future_done
+ *     future.add_done_callback(f)    cf_future_add_done_callback  `user` stays yours
+ *     repr(future)                   cf_future_repr               into a buffer of yours
+ *     Future()                       cf_future_new                a promise; yours
+ *     set_result, set_exception      cf_future_set_result,        copied; only for promises
+ *                                    cf_future_set_error
+ *     set_running_or_notify_cancel   cf_future_ + the same name   false where it was cancelled
+ *     wait(fs, timeout,              cf_wait                      a count, and flags in an array
+ *       return_when)                                              of yours
+ *     as_completed(fs, timeout)      cf_as_completed,             yours: cf_as_completed_close;
+ *                                    cf_as_completed_next         the futures are borrowed
+ *     asyncio.wrap_future(future)    cf_as_completed_fd           a descriptor for any event loop
+ *     os.process_cpu_count()         cf_cpu_count                 knows cgroup quotas too
  *
- * Timeouts
+ * OWNERSHIP
  *
- *     Nanoseconds (CF_SECOND, CF_MILLISECOND, ...) on a clock that no clock change moves, counted
- *     from the call. As a parameter 0 polls and CF_FOREVER waits; in an options struct 0 is "none".
+ * - What you make you end: an executor by cf_executor_close, a future by cf_future_release, an
+ *   iterator by cf_map_close or cf_as_completed_close. NULL is fine for each of them.
+ * - A future is reference counted. Each submit, cf_future_new and cf_future_retain give you one
+ *   reference; give it back whenever you like. Giving it back early does not disturb the task.
+ *   A future may outlive its executor.
+ * - Results and messages belong to their future, and live as long as your reference; those of a
+ *   map live until the next cf_map_next.
+ * - An argument with arg_size > 0 is copied (CF_VALUE, CF_STRING), so a local variable may die.
+ *   With arg_size 0 the pointer itself is passed (CF_POINTER): what it points to has to live until
+ *   the task has ended. `free_arg` of cf_submit_options is then called exactly once, whatever
+ *   happens to the task, and before anybody can see the future done.
+ * - Iterators, callbacks and hooks are lent their futures; cf_future_retain keeps one.
+ * - Options are copied by the call. What their pointers `worker_arg` and `user` lead to stays
+ *   yours: `worker_arg` until the executor is closed, `user` of cf_pool_options until its last
+ *   future is released, `user` of a callback until it was called.
  *
- * Threads
+ * ERRORS
  *
- *     Executors and futures may be used by any number of threads at once. An iterator (map,
- *     as_completed) belongs to one thread at a time. A cf_task belongs to its task. No user code
- *     (task, callback, free function, initializer, hook) ever runs under a lock of the library.
- *     What was written before submit is seen by the task; what the task wrote is seen by whoever
- *     saw it done. Nothing here may be called from a signal handler.
+ * A function that makes or fetches something returns it, or NULL, and its last parameter, which may
+ * be NULL, says why. A NULL executor or iterator may be passed on: the call answers CF_INVALID, so
+ * one check where the results are read is enough. A task fails by returning non-zero; `return
+ * cf_task_fail(task, code, "why %s", x)` says why. Then the future ends with CF_TASK_FAILED, with
+ * code and message. cf_strerror has a sentence for each status, which says what to do about it.
  *
- * Waiting inside a task
+ * A failed future that is dropped without a look calls `on_unread_error` of cf_pool_options, so
+ * that errors need not vanish. The library prints nothing, aborts nothing, and leaves errno alone.
  *
- *     is safe. A worker that waits for a future of its own pool which has not started runs it at
- *     once, on its own stack; so nested submits never hang, with one worker too. A wait that could
- *     never end, because the tasks wait for each other in a circle, returns CF_DEADLOCK. Do not
- *     hold a mutex across a wait if the awaited task takes it.
+ * TIMEOUTS
  *
- * Processes (with CFUTURES_POSIX)
+ * Nanoseconds, counted from the call, on a clock that no clock change moves: 5 * CF_SECOND. As a
+ * parameter 0 polls and CF_FOREVER waits; in an options struct 0 means that there is none. When the
+ * event and the deadline meet, the event wins. A wait that times out disturbs nothing: the task
+ * goes on. The timeout of a task itself (cf_submit_options) is another thing, and another status:
+ * CF_TASK_TIMEOUT.
  *
- *     cf_process_pool_new makes an executor of worker processes: a task that crashes or that has to be
- *     killed costs its own future (CF_WORKER_LOST, CF_TASK_TIMEOUT) and nothing else. Arguments and
- *     results are bytes; a pointer (arg_size 0) means what it meant when the pool was made, or, under
- *     CF_START_SPAWN, nothing: it is an integer there. Make the pool early, before threads and big
- *     allocations: workers are forks of the process as it was then. Callbacks run on one manager
- *     thread. Workers ignore SIGINT and read from the null device; nothing of the pool survives its host.
+ * THREADS
  *
- * Build options (define them for the file with CFUTURES_IMPLEMENTATION)
+ * What may be called on the same object:
  *
- *     CFUTURES_POSIX        adds process pools and cf_as_completed_fd, and takes POSIX threads; define
- *                           it wherever you include the header
- *     CFUTURES_PTHREADS     POSIX threads instead of C11 <threads.h> (chosen by itself where
- *                           <threads.h> is missing, and under ThreadSanitizer)
- *     CFUTURES_NO_FUTEX     park on mutex and condition variable on Linux too
- *     CFUTURES_STATIC       everything is static: for a single C file
- *     CFUTURES_API          what stands before each declaration; default: extern
- *     CFUTURES_MALLOC(n)    and CFUTURES_FREE(p): another allocator (both or none; thread-safe)
- *     CFUTURES_ASSERT(x)    checks for misuse; default: none. Try -DCFUTURES_ASSERT=assert
+ *     object and call                  by several threads at once?
+ *     ===============================  =====================================
+ *     executor: submit, submit_with,   yes; also by tasks, callbacks and
+ *       submit_many, map, map_array,   free functions
+ *       stats, shutdown, kill_workers
+ *     executor: close                  yes, as the last call of all
+ *     future: everything               yes, by whoever holds a reference
+ *     promise: set_result, set_error   yes; the first one counts
+ *     cf_wait                          yes
+ *     as_completed and map iterators   by one thread at a time
+ *     cf_task                          by its task alone, until it returns
+ *     anything, in a signal handler    no
  *
- * Platforms
+ * Who sees what:
  *
- *     C11 with atomics and either <threads.h> or POSIX threads. On Linux threads sleep on futexes.
- *     With C11 threads there is no way to set a stack size (stack_size is refused), and outside
- *     Linux deadlines follow TIME_UTC, the only clock that C11 has.
+ *     written before                            is seen by
+ *     ========================================  =========================
+ *     submit, map                               the task
+ *     the task returns; set_result, set_error   whoever sees it done
+ *     free_arg returns                          whoever sees it done
+ *     shutdown returns CF_OK                    the caller: no task, call-
+ *                                               back, finalizer or free
+ *                                               function runs any more
  *
- * Differences from Python, on purpose
+ * No code of yours (task, callback, free function, initializer, hook) ever runs under a lock of
+ * the library, so it may call whatever it likes. It has to return: longjmp, exceptions and the end
+ * of the thread may not cross it. Threads of a pool have their signals blocked, so that the
+ * handlers of the program run in its own threads (with POSIX threads; C11 knows no signal masks).
  *
- *     A cancelled future is done for every observer at once. Deadlines run from the call, not from
- *     the first look. Errors do not end a map (see stop_on_error). Waiting inside a task does not
- *     hang. Shutdown has a deadline. Queues can be bounded. Nothing runs at exit: close your pools.
+ * WAITING IN TASKS
+ *
+ * Tasks may submit to their own pool and wait for the result, also with a single worker.
+ *
+ * - A worker that waits for a future of its own pool that has not started runs that task itself, on
+ *   its own stack: exactly the one it waits for, never a stranger. So do not hold a mutex across a
+ *   wait if the awaited task takes it. Many tasks deep, another thread goes on in its name.
+ * - When tasks wait for each other in a circle, across executors too, the wait that closes it
+ *   returns CF_DEADLOCK, and the others get on with that task's outcome. A wait with a finite
+ *   timeout breaks a circle by itself, and a promise is never part of one.
+ * - A task that a wait has begun is run to its end, even if that outlasts a finite timeout; a wait
+ *   with timeout 0, or whose deadline has passed, begins none.
+ * - A worker that submits to its own full queue runs the task at once instead of blocking. One that
+ *   shuts its own pool down gets CF_DEADLOCK instead of waiting for itself.
+ * - Callbacks of a process pool run on its manager thread: waiting there for a future of the same
+ *   pool is CF_DEADLOCK, and submitting to its full queue CF_QUEUE_FULL.
+ *
+ * A running task cannot be interrupted, unless it runs in a process of its own: cf_future_cancel,
+ * its deadline, or the end of the map that it belongs to only ask. It sees that by
+ * cf_task_stop_requested.
+ *
+ * PROCESSES
+ *
+ * With CFUTURES_POSIX defined, cf_process_pool_new makes an executor of worker processes. One word
+ * changes in the program; everything else stays the same.
+ *
+ * What crosses: bytes, through shared memory. A result of more than about a kilobyte is read where
+ * the worker wrote it. A pointer (arg_size 0, worker_arg, or one inside the argument) means in the
+ * worker what it meant when the pool was made: memory from before is there, as it was then. What a
+ * task writes elsewhere than into its result stays in its worker.
+ *
+ * How they start: cf_process_pool_new forks one zygote, which has a single thread and forks the
+ * workers when there is work, and their successors. So make the pool early: before other threads,
+ * which may hold locks at that moment that nobody will ever give back in the workers; before big
+ * allocations, whose page tables a fork copies; and before files and sockets are opened that
+ * workers should not hold open. With CF_START_SPAWN (Linux) the zygote is this program started
+ * anew: no memory is inherited, pointers are mere integers, and cf_process_main(argc, argv) has to
+ * be the first statement of main. Tasks may be static functions, but must lie in the executable
+ * itself, not in a shared library.
+ *
+ * Crashes: a worker that dies costs the task that it was running, whose future ends with
+ * CF_WORKER_LOST and says "worker 4711 was killed by signal 11 (SIGSEGV)". Of a chunk of a map only
+ * the item that ran is lost. Tasks that had not started run elsewhere, and another worker takes its
+ * place when there is work for it. Only workers that die again and again while they start break the
+ * pool in the end: CF_BROKEN.
+ *
+ * Deadlines: a task that runs for longer than its `timeout` is killed, by SIGTERM and after
+ * `kill_grace` by SIGKILL. Its future ends with CF_TASK_TIMEOUT when the worker is dead. A complete
+ * result wins over the death or the deadline that follows it. cf_executor_kill_workers ends all.
+ *
+ * In a worker signals have their default actions and are not blocked; SIGINT is ignored, so that
+ * Ctrl-C is the program's own business. Standard input is the null device. stdout and stderr are
+ * flushed after each task; other streams are not, and a worker ends by _exit. Executors of the
+ * program answer CF_FORKED there, and cf_task_executor is NULL. Limits of memory or CPU time are
+ * set by the initializer (setrlimit).
+ *
+ * The program is left alone: no signal handler, no waiting for children that are not the library's,
+ * no SIGPIPE, every descriptor closed on exec. It may ignore SIGCHLD, or reap all its children.
+ * When it dies, however it dies, zygote and workers die too. In a child that it forks itself, its
+ * executors answer CF_FORKED instead of hanging, and cf_executor_close frees their memory.
+ *
+ * Workers isolate crashes. They are no sandbox: they have all the rights of the program.
+ *
+ * EVENT LOOPS
+ *
+ * cf_as_completed_fd gives a descriptor that is readable whenever cf_as_completed_next would not
+ * block. Watch it with poll, epoll, libuv or GLib; each time it is readable, one call of
+ * cf_as_completed_next takes a future, or says that time is up or nothing is left.
+ * cf_as_completed_add puts more futures in. Where there are no descriptors, callbacks tell:
+ * cf_future_add_done_callback.
+ *
+ * BUILD OPTIONS
+ *
+ * Macros, to be defined before the include; the second column says in which file.
+ *
+ *     macro                     where               meaning
+ *     ------------------------  ------------------  ---------------------------------------------
+ *     CFUTURES_IMPLEMENTATION   one C file          the functions themselves; not in C++, which
+ *                                                   can only include the declarations
+ *     CFUTURES_STATIC           with it             every function is static, so that several
+ *                                                   files may have an implementation of their own
+ *     CFUTURES_API              every file          what stands before each function, for example
+ *                                                   __declspec(dllexport); default: extern
+ *     CFUTURES_POSIX            every file that     cf_process_pool_new and what goes with it,
+ *                               wants it, and the   and cf_as_completed_fd; threads are POSIX
+ *                               implementation      threads
+ *     CFUTURES_PTHREADS         implementation      POSIX threads instead of <threads.h>; chosen
+ *                                                   by itself where there is none, and under
+ *                                                   ThreadSanitizer
+ *     CFUTURES_NO_FUTEX         implementation      sleep on a mutex and a condition variable, on
+ *                                                   Linux too
+ *     CFUTURES_MALLOC(size),    implementation      another allocator, thread-safe and aligned for
+ *       CFUTURES_FREE(ptr)                          any type; both or none
+ *     CFUTURES_ASSERT(cond)     implementation      is told of misuse that no status can report;
+ *                                                   default: nothing. Include <assert.h> and try
+ *                                                   -DCFUTURES_ASSERT=assert
+ *     CFUTURES_TEST_POINT(id)   implementation      for tests: where a race could open; default:
+ *                                                   nothing
+ *     CFUTURES_TEST_ATOMIC(w),  implementation      for tests: tell a race checker of each atomic
+ *       CFUTURES_TEST_RELEASE,                      access, of what is released and of what is
+ *       CFUTURES_TEST_ACQUIRE                       acquired; default: nothing; all or none
+ *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at p
+ *       n)                                          that another process has written; default:
+ *                                                   nothing
+ *
+ * PLATFORMS
+ *
+ * C11 with <stdatomic.h>, and either <threads.h> or POSIX threads. The declarations alone are C++11
+ * too. On Linux threads sleep on futexes and deadlines follow the monotonic clock, without any
+ * feature macro. Elsewhere they sleep on mutexes and condition variables, and with C11 threads
+ * deadlines follow TIME_UTC, the only clock that C11 has; POSIX threads follow the monotonic clock.
+ * With C11 threads `stack_size` is refused, since there is no way to set it.
+ *
+ * Tested on Linux, x86-64, with glibc and musl, gcc and clang. The code asks nothing particular of
+ * a processor. It has branches for macOS and the BSDs, where it was not run yet; none for Windows.
+ * A thread of musl has a stack of 128 KiB: set `stack_size` there for tasks that need more.
+ *
+ * DIFFERENCES FROM PYTHON
+ *
+ * On purpose, each for a reason:
+ *
+ *     Python                         here, and why
+ *     -----------------------------  ------------------------------------------------------------
+ *     wait and as_completed do not   A cancelled future is done for every observer at once, so no
+ *       see a cancelled future until wait hangs on what will never run.
+ *       a worker picks it up
+ *     as_completed's timeout begins  From the call, as documented there: an absolute deadline does
+ *       with the first next()        not move because somebody looks late.
+ *     result() may return before     The same: results do not wait for callbacks. Release in the
+ *       the callbacks have run       callback what only the callback needs.
+ *     one dead worker process        It costs its own task, and is replaced. `break_on_crash` of
+ *       breaks the pool              cf_pool_options gives Python's rule.
+ *     queued calls of a process      CF_STATE_RUNNING means that the function has started: until
+ *       pool are "running", and can  then cf_future_cancel works.
+ *       not be cancelled
+ *     executor calls in a worker     They answer CF_FORKED, because an error can be found and a
+ *       process hang                 hang can not.
+ *     map ends at the first error    The error belongs to its item, and the rest is delivered;
+ *       (until 3.15)                 `stop_on_error` of cf_map_options ends it.
+ *     wait() checks return_when      A bad value is refused before anything else: the answer is 0.
+ *       only if it has to block
+ *     waiting for one's own pool     Runs the awaited task, or says CF_DEADLOCK.
+ *       may hang
+ *     errors that nobody asks for    `on_unread_error` of cf_pool_options hears of them.
+ *       vanish
+ *     shutdown() waits for ever,     It takes a timeout and may be asked again; and there is
+ *       or not at all                cf_executor_kill_workers.
+ *     map over a pool that is shut   Items that could not be submitted fail with CF_SHUTDOWN: no
+ *       down ends early, silently    silence.
+ *     submit never blocks            The same by default; `queue_limit` and `on_full` of
+ *                                    cf_pool_options bound the memory that a fast producer takes.
+ *     one TimeoutError               CF_TIMEOUT is the caller's patience, CF_TASK_TIMEOUT the
+ *                                    task's own deadline: they call for different reactions.
+ *     submit raises                  It always returns a future, so errors are handled in one
+ *                                    place: where results are read.
+ *     pools end at exit              Nothing runs at exit: a library in a plugin can not know when
+ *                                    that is. Close your pools.
+ *     chunksize means nothing to     It works for both, and errors, deadlines and progress stay
+ *       threads                      those of each item.
+ *     the interpreter lock           There is none: threads run in parallel. Take processes for
+ *                                    isolation, for killing, and for code that is not thread-safe.
+ *
+ * COSTS
+ *
+ * Orders of magnitude on a desktop processor; `make bench` measures them on yours.
+ *
+ *     what                           costs              because
+ *     -----------------------------  -----------------  -----------------------------------------
+ *     a task, one of many            0.1 to 1 us        one object of 96 bytes, reused; a lock
+ *     the same by map_array          some ns an item    no object at all: workers share the range
+ *     submit, wait for it, again     1 us               where a CPU is free to spin, up to 20 us
+ *     the same, workers asleep       10 to 50 us        what the system takes to wake a thread
+ *     fork-join inside a task        some 10 ns         nobody is woken: see WAITING IN TASKS
+ *     argument or result             nothing, or one    up to 32 bytes lie inside the future, an
+ *                                    malloc             argument beside options up to 16
+ *     cf_wait, as_completed on n     O(n)               one node a future, delivered once
+ *     as_completed, the next one     O(1)               it arrives, nobody searches
+ *     a thread                       30 us              once for each worker, on demand
+ *     a process pool                 one fork           0.2 ms, more for a big process
+ *     a task in a process            some us            shared memory, and no system call while
+ *                                                       both sides are awake
+ *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
+ *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
+ *
+ * LIMITS
+ *
+ * - In a thread pool a task that crashes takes the program with it.
+ * - A thread cannot be interrupted: a task that never returns blocks its worker, and the close.
+ * - Workers stay until the shutdown; a pool does not shrink. There are no priorities and no timers.
+ * - Tasks may not be waited for in a signal handler; nothing may be called there.
+ * - Everything may be cancelled but what runs. Running items of a map that is closed go on to their
+ *   end, and cf_map_close does not wait for them.
+ * - It is version 0.1.0: names may be added, but none changes its meaning.
  */
 
 #if defined(CFUTURES_IMPLEMENTATION) && !defined(__cplusplus) && !defined(_DEFAULT_SOURCE)
@@ -155,38 +435,79 @@ extern "C" {
 #define CFUTURES_VERSION_PATCH 0
 #define CFUTURES_VERSION_STRING "0.1.0"
 
-/* cf_version -- the version that was compiled in, "0.1.0". */
+/* cf_version -- the version of the library, "0.1.0".
+ * Python: none.
+ * Returns a static string, never NULL.
+ * Threads: any. Blocks: never.
+ * Note: CFUTURES_VERSION_STRING is the version of the declarations; where the two differ, the
+ *   object file comes from another header. */
 CFUTURES_API const char *cf_version(void);
 
 /* ---------------------------------------------------------------------------------------------
  * status                                                                              >>status
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_status -- how a call went, or how a future ended.
+ * Errors are negative. In brackets what Python raises.
+ * CF_OK: it went well.
+ * CF_END: an iterator has nothing more (StopIteration).
+ * CF_TIMEOUT: the wait ran out; nothing is disturbed, the task goes on (TimeoutError).
+ * CF_CANCELLED: it was cancelled, and never ran (CancelledError).
+ * CF_TASK_FAILED: the task returned non-zero: see its code and its message (its exception).
+ * CF_TASK_TIMEOUT: the task ran for longer than its own `timeout` (none).
+ * CF_WORKER_LOST: its worker process died under it: see the message (BrokenProcessPool).
+ * CF_BROKEN: the pool is broken for good: an initializer failed, no worker process can be started,
+ *   or one died under `break_on_crash` (BrokenExecutor).
+ * CF_SHUTDOWN: submitted after the shutdown (RuntimeError).
+ * CF_QUEUE_FULL: refused by a bounded queue (none).
+ * CF_DEADLOCK: to wait here could never end (none: it hangs).
+ * CF_INVALID_STATE: an end for a future that has one, or that an executor owns (InvalidStateError).
+ * CF_INVALID: an argument is NULL or out of range (ValueError).
+ * CF_NO_MEMORY: out of memory (MemoryError).
+ * CF_SYSTEM: the system refused a thread, a process, memory to share or a descriptor (OSError).
+ * CF_FORKED: the executor belongs to the parent of this process (none: it hangs).
+ * Note: a negative number is not an errno; cf_strerror has the words. */
 typedef enum cf_status {
     CF_OK            = 0,
-    CF_END           = 1,   /* an iterator has nothing more          Python: StopIteration      */
-    CF_TIMEOUT       = -1,  /* the wait ran out; nothing is disturbed        TimeoutError       */
-    CF_CANCELLED     = -2,  /* it never ran                                  CancelledError     */
-    CF_TASK_FAILED   = -3,  /* the task returned non-zero                    its exception      */
-    CF_TASK_TIMEOUT  = -4,  /* the task's own deadline ended it              none               */
-    CF_WORKER_LOST   = -5,  /* its worker process died under it              none (pool breaks) */
-    CF_BROKEN        = -6,  /* initializer failed, or no worker can start    BrokenExecutor     */
-    CF_SHUTDOWN      = -7,  /* submitted after shutdown                      RuntimeError       */
-    CF_QUEUE_FULL    = -8,  /* refused by a bounded queue                    none               */
-    CF_DEADLOCK      = -9,  /* waiting here could never end                  none (hangs)       */
-    CF_INVALID_STATE = -10, /* set twice, or on a cancelled future           InvalidStateError  */
-    CF_INVALID       = -11, /* an argument is out of range                   ValueError         */
-    CF_NO_MEMORY     = -12, /*                                               MemoryError        */
-    CF_SYSTEM        = -13, /* the system refused a thread, process or fd    OSError            */
-    CF_FORKED        = -14  /* this executor belongs to the parent process   none (hangs)       */
+    CF_END           = 1,
+    CF_TIMEOUT       = -1,
+    CF_CANCELLED     = -2,
+    CF_TASK_FAILED   = -3,
+    CF_TASK_TIMEOUT  = -4,
+    CF_WORKER_LOST   = -5,
+    CF_BROKEN        = -6,
+    CF_SHUTDOWN      = -7,
+    CF_QUEUE_FULL    = -8,
+    CF_DEADLOCK      = -9,
+    CF_INVALID_STATE = -10,
+    CF_INVALID       = -11,
+    CF_NO_MEMORY     = -12,
+    CF_SYSTEM        = -13,
+    CF_FORKED        = -14
 } cf_status;
 
-/* cf_status_name -- "CF_TIMEOUT" for CF_TIMEOUT. Never NULL; a static string. */
+/* cf_status_name -- the name of a status, "CF_TIMEOUT" for CF_TIMEOUT.
+ * Python: type(exception).__name__
+ * status: any number; what is no status gives "CF_?".
+ * Returns a static string, never NULL.
+ * Threads: any. Blocks: never.
+ * Note: made for logs; cf_strerror is made for people. */
 CFUTURES_API const char *cf_status_name(cf_status status);
-/* cf_strerror -- one sentence that says what happened. Never NULL; a static string. */
+
+/* cf_strerror -- what a status means and what to do about it, in one sentence.
+ * Python: str(exception)
+ * status: any number; what is no status has a sentence too.
+ * Returns a static string, never NULL, without a full stop.
+ * Threads: any. Blocks: never.
+ * Note: cf_future_error_message knows better where the task said why, and falls back on this. */
 CFUTURES_API const char *cf_strerror(cf_status status);
 
-/* Nanoseconds, on a clock that no clock change moves. 0 polls, negative waits for ever. */
+/* cf_duration, CF_MICROSECOND, CF_MILLISECOND, CF_SECOND, CF_FOREVER -- a span of time.
+ * Nanoseconds, on a clock that no clock change moves. As a parameter 0 polls, and anything negative
+ * waits for ever; in an options struct 0 means that there is none, and so does anything negative.
+ * The longest is 292 years.
+ * Python: seconds as float; None.
+ * Note: a bare 5 is five nanoseconds: write 5 * CF_SECOND. */
 typedef int64_t cf_duration;
 #define CF_MICROSECOND ((cf_duration)1000)
 #define CF_MILLISECOND (1000 * CF_MICROSECOND)
@@ -197,368 +518,931 @@ typedef int64_t cf_duration;
  * types                                                                                >>types
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_executor, cf_future, cf_task, cf_map_iter, cf_as_completed_iter -- the library's objects.
+ * All are opaque.
+ * cf_executor: runs tasks: on threads, on processes, or in the caller. Ends by cf_executor_close.
+ * cf_future: where a result will be. Reference counted, may outlive its executor. Ends by the last
+ *   cf_future_release.
+ * cf_task: the running call, as the task sees it. Lives until the task returns.
+ * cf_map_iter: the results of a map, one after the other. Ends by cf_map_close.
+ * cf_as_completed_iter: futures in the order of their ends. Ends by cf_as_completed_close.
+ * Python: Executor, Future, none, and two generators. */
 typedef struct cf_executor          cf_executor;
-typedef struct cf_future            cf_future;  /* reference counted; may outlive its executor */
-typedef struct cf_task              cf_task;    /* the running call, seen from inside          */
+typedef struct cf_future            cf_future;
+typedef struct cf_task              cf_task;
 typedef struct cf_map_iter          cf_map_iter;
 typedef struct cf_as_completed_iter cf_as_completed_iter;
 
-/* A task. `arg` is the task's own copy of the argument (or the caller's pointer, see submit),
- * readable until the task returns. Return 0 for success; anything else fails the future with
- * that code. A task must return: longjmp, exceptions and thread exit may not cross it. */
+/* cf_task_fn, cf_initializer_fn, cf_finalizer_fn, cf_free_fn, cf_callback_fn -- functions of yours.
+ * cf_task_fn: a task. `arg` is its own copy of the argument, which it may change, or the pointer of
+ *   the submit call; readable until it returns. 0 is success; anything else fails the future with
+ *   that code.
+ * cf_initializer_fn: before the first task of each worker, in it; non-zero breaks the pool.
+ * cf_finalizer_fn: after the last task of each worker, in it.
+ * cf_free_fn: gets rid of an argument or of a result.
+ * cf_callback_fn: is told that a future is done; the future is lent, cf_future_retain keeps it.
+ * Python: any callable.
+ * Threads: each runs under no lock of the library, and may call what it likes.
+ * Note: all of them have to return. longjmp, C++ exceptions, and the end of the thread or of the
+ *   program may not cross them. A worker process may end itself: that costs its task. */
 typedef int  cf_task_fn(cf_task *task, void *arg);
-typedef int  cf_initializer_fn(void *arg); /* non-zero breaks the pool */
+typedef int  cf_initializer_fn(void *arg);
 typedef void cf_finalizer_fn(void *arg);
 typedef void cf_free_fn(void *ptr);
 typedef void cf_callback_fn(cf_future *future, void *user);
 
+/* cf_on_full -- what a submit does when `queue_limit` tasks wait already.
+ * CF_FULL_BLOCK: waits for room. A worker of the pool runs the task at once instead, since nobody
+ *   else might make room.
+ * CF_FULL_REJECT: the future is done, with CF_QUEUE_FULL.
+ * CF_FULL_CALLER_RUNS: the caller runs the task. Not for process pools.
+ * Python: none; its queues have no limit. */
 typedef enum cf_on_full { CF_FULL_BLOCK = 0, CF_FULL_REJECT, CF_FULL_CALLER_RUNS } cf_on_full;
+
+/* cf_start_method -- where worker processes come from.
+ * CF_START_FORK: a fork of this process as it is when the pool is made.
+ * CF_START_SPAWN: this program anew; needs cf_process_main, and Linux.
+ * Python: the mp_context "forkserver" with all modules loaded, and "spawn". */
 typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_method;
 
-/* One struct for both pools, so that threads become processes by changing one word.
- * Zero is every field's default; NULL options are all defaults. Copied by the call (but for the
- * bytes of `name`, which are copied too, shortened to what the system shows). */
+/* cf_pool_options -- what a pool is like, of threads or of processes.
+ * Zero is the default of each field, so `{.max_workers = 4}` sets one of them, and NULL options are
+ * all defaults. The struct is copied by the call.
+ * max_workers: at most so many, started on demand. 0: of threads min(32, cf_cpu_count() + 4), of
+ *   processes cf_cpu_count(). At most 2^20 threads.
+ * name: worker n is shown as "<name>_<n>" by ps, top and debuggers. Copied; cut to fit 15 bytes
+ *   with the number. NULL: "cf". Linux only; ignored elsewhere.
+ * initializer: called with worker_arg in every worker before its first task; non-zero breaks the
+ *   pool (CF_BROKEN). NULL: none.
+ * finalizer: called with worker_arg when a worker ends whose initializer went well; not in a
+ *   process that is killed or crashes. NULL: none.
+ * worker_arg: passed to both. Borrowed until the executor is closed; processes get the pointer.
+ * stack_size: bytes for each worker thread, rounded up; 0: the platform's. CF_INVALID with C11
+ *   threads, ignored by process pools.
+ * queue_limit: how many tasks may wait while no worker is free for them or can be started; 0: any
+ *   number. At most PTRDIFF_MAX.
+ * on_full: what a submit does then.
+ * on_unread_error: called when a failed future is dropped that nobody looked at, in the thread that
+ *   drops it. Looking is: cf_future_wait and cf_future_result once it is done, its error code and
+ *   message, and delivery by a map; not its state, cf_wait or as_completed. Refusals count as
+ *   errors; undelivered items of a map are told one by one; cancelled futures never. NULL: none.
+ * user: passed to on_unread_error. Borrowed until the last future of the executor is released.
+ * start_method: process pools. The default is CF_START_FORK.
+ * max_tasks_per_child: process pools: so many tasks, then another process takes the worker's place.
+ *   A chunk of a map is one task. 0: no limit.
+ * break_on_crash: process pools. True is Python's rule: a worker that dies unasked breaks the pool.
+ *   The task that it ran ends with CF_WORKER_LOST, all others that have not ended with CF_BROKEN.
+ * kill_grace: process pools: from SIGTERM to SIGKILL. 0: one second. Negative: never SIGKILL.
+ * Python: the parameters of ThreadPoolExecutor and ProcessPoolExecutor.
+ * Note: the fields for process pools are refused by a thread pool with CF_INVALID, unless zero. */
 typedef struct cf_pool_options {
-    size_t             max_workers; /* 0: threads min(32, cf_cpu_count()+4), processes cf_cpu_count();
-                                       at most 2^20                                               */
-    const char        *name;        /* worker n is called "<name>_<n>"; NULL: "cf"                    */
-    cf_initializer_fn *initializer; /* in every worker, before its first task                         */
-    cf_finalizer_fn   *finalizer;   /* in every worker that initialised, when it ends                 */
-    void              *worker_arg;  /* passed to both                                                 */
-    size_t             stack_size;  /* bytes per worker thread; 0: the platform's                     */
-    size_t             queue_limit; /* tasks waiting to start; 0: unbounded                           */
-    cf_on_full         on_full;     /* what submit does at queue_limit                                */
-    /* A failed future is dropped and nobody looked at it. In the thread that drops it. */
+    size_t             max_workers;
+    const char        *name;
+    cf_initializer_fn *initializer;
+    cf_finalizer_fn   *finalizer;
+    void              *worker_arg;
+    size_t             stack_size;
+    size_t             queue_limit;
+    cf_on_full         on_full;
     void (*on_unread_error)(cf_future *future, void *user);
-    void              *user;        /* passed to on_unread_error                                      */
-    /* process pools only; refused with CF_INVALID by a thread pool */
+    void              *user;
+    /* process pools only */
     cf_start_method    start_method;
-    size_t             max_tasks_per_child; /* 0: no limit                                            */
-    bool               break_on_crash;      /* Python's rule: one dead worker breaks the pool         */
-    cf_duration        kill_grace;          /* SIGTERM to SIGKILL; 0: 1 s                             */
+    size_t             max_tasks_per_child;
+    bool               break_on_crash;
+    cf_duration        kill_grace;
 } cf_pool_options;
 
 /* ---------------------------------------------------------------------------------------------
  * executor                                                                          >>executor
- *
- * Convention of the whole library: a function that makes or fetches something returns it, or
- * NULL; its last parameter, which may be NULL, says why. A NULL executor or iterator is legal
- * to pass on: the call answers CF_INVALID, so that an error surfaces where results are read.
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_thread_pool_new -- a pool of threads, started on demand, at most max_workers.
+/* cf_thread_pool_new -- make a pool of threads, started on demand.
+ * A submit starts a thread only if none is free and max_workers allows. Threads stay until the
+ * shutdown.
  * Python: ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, initargs)
- * Returns the executor, or NULL: *status is CF_INVALID (an option is out of range, is for process
- *   pools only, or stack_size with C11 threads) or CF_NO_MEMORY.
- * Note: end it with cf_executor_close. */
+ * options: copied; NULL: all defaults.
+ * status: filled; may be NULL.
+ * Returns the executor, for you to end by cf_executor_close, or NULL with *status
+ *   CF_INVALID: an option is out of range or is for process pools, or stack_size with C11 threads.
+ *   CF_NO_MEMORY: out of memory.
+ * Threads: any. Blocks: never.
+ * Note: the result needs no check of its own. A pool that is NULL gives futures that are done, with
+ *   CF_INVALID, so the error is met where results are read. */
 CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status);
 
-/* cf_inline_executor_new -- no threads at all: submit runs the task, then returns its future.
- * Returns the executor, or NULL: *status is CF_NO_MEMORY.
- * Note: the same program, step by step in a debugger. */
+/* cf_inline_executor_new -- make an executor without threads: submit runs the task, then returns.
+ * For tests, for step after step in a debugger, and for systems without threads to spare.
+ * Python: none; an Executor whose submit calls the function.
+ * status: filled; may be NULL.
+ * Returns the executor, for you to end by cf_executor_close, or NULL with *status
+ *   CF_NO_MEMORY: out of memory.
+ * Threads: any; tasks that several threads submit run at the same time. Blocks: never.
+ * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
 #ifdef CFUTURES_POSIX
-/* cf_process_pool_new -- a pool of processes, started on demand, at most max_workers.
+
+/* cf_process_pool_new -- make a pool of processes, started on demand.
  * Python: ProcessPoolExecutor(max_workers, mp_context, initializer, initargs, max_tasks_per_child)
- * Returns the executor, or NULL: *status is CF_INVALID (an option is out of range, CF_FULL_CALLER_RUNS,
- *   or CF_START_SPAWN without cf_process_main or with functions from outside the executable),
- *   CF_NO_MEMORY or CF_SYSTEM.
+ * options: copied; NULL: all defaults.
+ * status: filled; may be NULL.
+ * Returns the executor, for you to end by cf_executor_close, or NULL with *status
+ *   CF_INVALID: an option is out of range; CF_FULL_CALLER_RUNS; CF_START_SPAWN in a program that
+ *   did not call cf_process_main, or with an initializer or finalizer outside the executable.
+ *   CF_NO_MEMORY: out of memory, or of address space.
+ *   CF_SYSTEM: the system refused a process, a thread or a descriptor.
  * Threads: any; better before others are started. Blocks: for one fork.
- * Note: what a task needs besides its argument must exist before this call. */
+ * Note: what a task needs besides its argument has to exist before this call: workers see memory as
+ *   it is now, not as it is when the task is submitted. */
 CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf_status *status);
+
 #endif
 
-/* cf_executor_submit -- schedule fn(task, arg).
+/* cf_executor_submit -- have fn(task, arg) run, and get the future of its result.
+ * Tasks start in the order of submission; those that a task submits, in any order.
  * Python: executor.submit(fn, arg)
- * arg: with arg_size > 0 that many bytes are copied, aligned for any type; with arg_size 0 the
- *   pointer itself is passed on and must live until the task has ended.
- * Returns a future, never NULL; the caller owns one reference. When the task cannot be scheduled
- *   it is already done, with CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_NO_MEMORY, CF_SYSTEM (no
- *   thread could be started), CF_DEADLOCK (blocking on the full queue could never end), CF_INVALID
- *   or CF_FORKED.
- * Threads: any. Tasks start in the order of submission; those submitted by a task in any order.
- * Blocks: only on a full queue under CF_FULL_BLOCK (a worker of the pool runs the task instead).
- * Note: the inline executor and CF_FULL_CALLER_RUNS run the task in the caller. */
+ * executor: where; NULL: CF_INVALID.
+ * fn: the task; NULL: CF_INVALID.
+ * arg: with arg_size > 0 that many bytes are copied, aligned for any type, so it may die after the
+ *   call; NULL is CF_INVALID then. With arg_size 0 the pointer itself is passed, which may be NULL,
+ *   and what it points to has to live until the task has ended.
+ * arg_size: in bytes; 0: pass the pointer.
+ * Returns a future, never NULL; one reference is yours. When the task cannot be scheduled the
+ *   future is done already, and waiting for it says
+ *   CF_INVALID: see above; or a function outside the executable, under CF_START_SPAWN.
+ *   CF_SHUTDOWN: the executor was shut down.
+ *   CF_BROKEN: the pool is broken.
+ *   CF_QUEUE_FULL: `queue_limit` tasks wait, and CF_FULL_REJECT says not to; or the caller is a
+ *   callback of a process pool.
+ *   CF_DEADLOCK: in a task: to wait for room could never end.
+ *   CF_NO_MEMORY: out of memory. The future may be one that several refusals share.
+ *   CF_SYSTEM: there is no thread, and none could be started.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any, also tasks, callbacks and free functions.
+ * Blocks: on a full queue, under CF_FULL_BLOCK. The inline executor and CF_FULL_CALLER_RUNS run the
+ *   task in the call.
+ * Note: `&x, 0` passes a pointer to x and `&x, sizeof x` its value. CF_VALUE, CF_STRING, CF_POINTER
+ *   and CF_NO_ARG say which at a glance. */
 CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                            size_t arg_size);
 
+/* cf_submit_options -- what is special about one task.
+ * Zero is the default of each field.
+ * free_arg: called with arg exactly once, whatever happens to the task, also when it never runs or
+ *   is refused, and before the future can be seen done. Only with arg_size 0. NULL: none.
+ * timeout: of the task, from its start; 0 and negative: none. The future ends with CF_TASK_TIMEOUT:
+ *   a worker process is killed then; a thread can only be asked to stop (cf_task_stop_requested),
+ *   and it counts when the function returns, whatever it returns.
+ * Python: none. */
 typedef struct cf_submit_options {
-    cf_free_fn *free_arg; /* called exactly once on every path, also when the task never ran, before
-                             the future is seen done; with arg_size == 0 only */
-    cf_duration timeout;  /* from the task's start; 0: none. Process: the worker is killed. Thread: the
-                             task is asked to stop. Either way the future ends with CF_TASK_TIMEOUT. */
+    cf_free_fn *free_arg;
+    cf_duration timeout;
 } cf_submit_options;
 
-/* cf_executor_submit_with -- cf_executor_submit with options; NULL options are all defaults.
- * Returns as cf_executor_submit; CF_INVALID too for free_arg together with arg_size > 0 (the only
- *   case in which free_arg is not called). */
+/* cf_executor_submit_with -- submit a task with a deadline, or with a destructor of its argument.
+ * Python: none.
+ * executor: as for cf_executor_submit.
+ * fn: as for cf_executor_submit.
+ * arg: as for cf_executor_submit; taken, where free_arg is given.
+ * arg_size: as for cf_executor_submit.
+ * options: copied; NULL: all defaults.
+ * Returns as cf_executor_submit, and
+ *   CF_INVALID: free_arg with arg_size > 0. In this case alone free_arg is not called.
+ * Threads: any. free_arg runs in the worker, in whoever cancels, or here. Blocks: as
+ *   cf_executor_submit.
+ * Note: the timeout counts from the start of the task, not from this call; for a deadline of the
+ *   caller see cf_future_wait. */
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
                                                 const void *arg, size_t arg_size,
                                                 const cf_submit_options *options);
 
-/* cf_executor_submit_many -- one task for each of items[0..count), in one go.
- * items: count * item_size bytes, copied; item_size 0: every task gets the pointer `items`.
- * futures: filled with count futures, one reference each for the caller; not NULL.
- * Returns CF_OK, or the first refusal's status (every slot holds a future either way).
- * Blocks: as cf_executor_submit. */
+/* cf_executor_submit_many -- submit a task for each item of an array, in one go.
+ * Python: [executor.submit(fn, item) for item in items]
+ * executor: as for cf_executor_submit.
+ * fn: as for cf_executor_submit.
+ * items: count times item_size bytes, copied. With item_size 0 every task gets `items` itself.
+ * count: how many; 0 does nothing.
+ * item_size: in bytes; 0: pass the pointer.
+ * futures: filled with count futures, never NULL; one reference each is yours.
+ * Returns CF_OK, or how the first refused task was refused; then others may have been submitted,
+ *   and every place holds a future all the same. The causes are those of cf_executor_submit, and
+ *   CF_INVALID: futures is NULL; then nothing is filled in.
+ * Threads: any. Blocks: as cf_executor_submit.
+ * Note: to release them is a loop of yours. Where only results matter, cf_executor_map_array needs
+ *   no futures. */
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures);
 
-/* The argument forms, readable at the call: cf_executor_submit(ex, square, CF_VALUE(int, 7)). C
- * only; CF_STRING needs <string.h>. */
-#define CF_VALUE(type, ...) (&(type){__VA_ARGS__}), sizeof(type)
+/* CF_VALUE, CF_STRING, CF_POINTER, CF_NO_ARG -- the argument forms, readable at the call.
+ * cf_executor_submit(pool, square, CF_VALUE(int, 7)): each stands for arg and arg_size.
+ * CF_VALUE: type and value; a copy. Braces are implied: CF_VALUE(struct pair, 1, 2). In C only.
+ * CF_STRING: the characters with their end, copied; needs <string.h>. Not NULL.
+ * CF_POINTER: the pointer itself; what it points to has to live until the task has ended.
+ * CF_NO_ARG: the task gets NULL.
+ * Python: positional arguments.
+ * Note: CF_VALUE(char *, s) copies a pointer, so the task gets a char **; for the text take
+ *   CF_STRING(s). */
+#define CF_VALUE(type, ...) CF__VALUE(type, __VA_ARGS__)
 #define CF_STRING(s)        (s), (strlen(s) + 1)
 #define CF_POINTER(p)       (p), ((size_t)0)
 #define CF_NO_ARG           NULL, ((size_t)0)
 
+/* So that the compiler answers a misuse of CF_VALUE with a sentence. */
+#if defined(__cplusplus)
+#define CF__VALUE(type, ...)                                                                      \
+    ([]() -> const void * {                                                                       \
+        static_assert(sizeof(type) == 0, "CF_VALUE is for C: pass &variable, sizeof variable");   \
+        return 0;                                                                                 \
+    }()), sizeof(type)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define CF__VALUE(type, ...)                                                                      \
+    (&(type){__VA_ARGS__}),                                                                       \
+        (sizeof(type) + 0 * sizeof(struct {                                                       \
+             _Static_assert(sizeof(type) > 0, "CF_VALUE: an empty type, pass CF_NO_ARG");         \
+             char unused;                                                                         \
+         }))
+#else
+#define CF__VALUE(type, ...) (&(type){__VA_ARGS__}), sizeof(type)
+#endif
+
+/* cf_shutdown_mode -- what becomes of tasks that have not started when an executor is shut down.
+ * CF_RUN_PENDING: they run.
+ * CF_CANCEL_PENDING: they are cancelled.
+ * Python: cancel_futures=False, and True.
+ * Note: neither asks running tasks to stop. */
 typedef enum cf_shutdown_mode { CF_RUN_PENDING = 0, CF_CANCEL_PENDING } cf_shutdown_mode;
 
-/* cf_executor_shutdown -- take no more tasks, finish or cancel the pending ones, end the workers.
- * Python: executor.shutdown(wait, cancel_futures); timeout 0 is wait=False, CF_FOREVER wait=True.
- * Returns CF_OK: no task, callback, finalizer or free function of the pool is running any more.
- *   CF_TIMEOUT: not yet, ask again. CF_DEADLOCK: called by one of its own workers with another
- *   timeout than 0, or by a task for which its tasks wait. CF_INVALID: executor is NULL.
- *   CF_FORKED: the executor belongs to the parent process.
- * Threads: any, any number of times. Blocks: up to timeout. */
+/* cf_executor_shutdown -- have an executor take no more tasks and end its workers.
+ * Pending tasks run before, or are cancelled.
+ * Python: executor.shutdown(wait, cancel_futures=); timeout 0 is wait=False, CF_FOREVER is True.
+ * executor: not freed; NULL: CF_INVALID.
+ * timeout: how long to wait for the end; 0: do not wait, CF_FOREVER: for ever.
+ * mode: what becomes of pending tasks.
+ * Returns
+ *   CF_OK: no task, callback, finalizer or free function of it is running, or will.
+ *   CF_TIMEOUT: not yet; ask again.
+ *   CF_DEADLOCK: called by what it would wait for, with a timeout other than 0: by a task, callback
+ *   or free function of its own, or by a task that its tasks wait for. It is shutting down.
+ *   CF_INVALID: executor is NULL, or mode none of the two.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any, any number of times; CF_CANCEL_PENDING may follow CF_RUN_PENDING.
+ * Blocks: up to timeout. Callbacks and free_arg of what it cancels run in the call.
+ * Note: it frees nothing: cf_executor_close does. */
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode);
 
-/* cf_executor_close -- shutdown(CF_FOREVER, CF_RUN_PENDING), then free. NULL is fine.
- * Python: the end of a `with` block
- * Note: by a worker of the pool it shuts down and returns; the last worker frees. */
+/* cf_executor_close -- wait until all tasks have ended, and free the executor.
+ * It is cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), and then the end of the object.
+ * Python: the end of the with block.
+ * executor: taken; NULL is fine. Its futures and map iterators may outlive it.
+ * Threads: any, as the last call with this executor.
+ * Blocks: until all tasks have ended. Called by a task or callback of its own it only shuts down;
+ *   the last one out frees.
+ * Note: what is pending still runs. To leave early, call cf_executor_shutdown before, with
+ *   CF_CANCEL_PENDING. */
 CFUTURES_API void cf_executor_close(cf_executor *executor);
 
 #ifdef CFUTURES_POSIX
-/* cf_executor_kill_workers -- end a process pool by force: pending tasks are cancelled, running ones end
- *   with CF_WORKER_LOST, the pool is shut down. It still has to be closed.
- * Python: terminate_workers() (SIGTERM, and after kill_grace SIGKILL), kill_workers() (SIGKILL)
- * Returns CF_OK, without waiting; CF_INVALID: no process pool, or another signal; CF_FORKED. */
+
+/* cf_executor_kill_workers -- end a process pool by force.
+ * Pending tasks are cancelled, running ones end with CF_WORKER_LOST, unless their result was
+ * complete, and the pool is shut down.
+ * Python: terminate_workers(), kill_workers()
+ * executor: not freed; NULL: CF_INVALID.
+ * signal: SIGTERM, followed by SIGKILL after `kill_grace`; or SIGKILL. They are in <signal.h>.
+ * Returns
+ *   CF_OK: it is on its way.
+ *   CF_INVALID: executor is no process pool, or signal is another one.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any, any number of times; SIGKILL may follow SIGTERM. Callbacks and free_arg of what it
+ *   cancels run in the call. Blocks: never.
+ * Note: it does not wait for the end, and frees nothing: close the pool. */
 CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal);
-/* cf_process_main -- the first statement of main() in programs that use CF_START_SPAWN.
- * Returns at once; in a process that was started as part of a pool it does not return. */
+
+/* cf_process_main -- let a program be its own worker: the first statement of main.
+ * For programs that use CF_START_SPAWN: their workers are this program anew, and begin in main too.
+ * Python: if __name__ == "__main__"
+ * argc: of main.
+ * argv: of main; borrowed.
+ * Threads: before any other is started. Blocks: in a process that is part of a pool it does not
+ *   return; in any other it returns at once.
+ * Note: what stands before it in main is run by the zygote of each pool too. */
 CFUTURES_API void cf_process_main(int argc, char **argv);
+
 #endif
 
+/* cf_stats -- what an executor has done so far.
+ * workers: threads or processes there are, from the submit on that asked for them.
+ * idle: of those, without a task.
+ * queued: tasks that have not started.
+ * running: tasks that have started and not ended.
+ * submitted: tasks that were taken; refused ones are counted nowhere.
+ * finished: those that ran and have ended, well or not.
+ * failed: of those, the ones that failed.
+ * cancelled: tasks that were cancelled before they started.
+ * lost: of the failed ones, those whose worker process died.
+ * restarts: worker processes started where there was one before.
+ * Python: none.
+ * Note: a chunk of a map is one task, and so is each worker's share of a map_array. */
 typedef struct cf_stats {
     size_t workers, idle, queued, running;
     uint64_t submitted, finished, failed, cancelled, lost, restarts;
 } cf_stats;
 
-/* cf_executor_stats -- a snapshot. `finished` are all that ran and ended, `failed` those of them
- *   that failed, `lost` those of them whose worker process died, `restarts` workers started in a place
- *   used before; cancelled apart; refusals are not counted. NULL executor: all zeros. */
+/* cf_executor_stats -- get what an executor has done so far.
+ * Python: none.
+ * executor: NULL, or one of the parent process: all zeros.
+ * out: filled; NULL: nothing happens.
+ * Threads: any. Blocks: never.
+ * Note: the numbers are of one moment, but workers go on: they are for people and for tests, not to
+ *   decide whether a submit would block. */
 CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out);
 
-/* cf_cpu_count -- CPUs that this process may use: affinity mask and cgroup quota; at least 1. */
+/* cf_cpu_count -- how many CPUs this process may use.
+ * On Linux by its affinity mask and by the quotas of its cgroups (v1 and v2), rounded up; elsewhere
+ * those that are online.
+ * Python: os.process_cpu_count()
+ * Returns at least 1.
+ * Threads: any. Blocks: while it reads some small files.
+ * Note: not how many the machine has: in a container with a quota of 1.5 CPUs it is 2. */
 CFUTURES_API size_t cf_cpu_count(void);
 
 /* ---------------------------------------------------------------------------------------------
  * task                                                                                  >>task
  *
- * For the function that runs as a task, from its own thread, until it returns.
+ * For the function that runs as a task. Every `task` here is the one that it was called with.
  * --------------------------------------------------------------------------------------------- */
 
-/* cf_task_return -- the result: a copy of size bytes. The last call counts.
- * Returns 0, so `return cf_task_return(task, &r, sizeof r);` is the usual last line; non-zero: out
- *   of memory, and the future fails with CF_NO_MEMORY whatever the task returns then. */
+/* cf_task_return -- set the result of a task: a copy of size bytes.
+ * Python: return value
+ * task: not NULL.
+ * data: copied; may be NULL where size is 0.
+ * size: in bytes; 0: an empty result.
+ * Returns 0, so `return cf_task_return(task, &r, sizeof r);` is the usual last line. Otherwise 1,
+ *   and whatever the task returns then, its future ends with
+ *   CF_NO_MEMORY: out of memory.
+ *   CF_INVALID: longer than the result_size of cf_executor_map_array.
+ * Threads: the task's. Blocks: never.
+ * Note: it does not end the task, and the last call counts. When the task returns non-zero, the
+ *   result is discarded. */
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size);
-/* cf_task_result_buffer -- the result without a copy: room for size bytes, aligned for any type, for
- *   the task to fill before it returns 0. NULL: out of memory, as cf_task_return. */
+
+/* cf_task_result_buffer -- set the result of a task without a copy: get room for it, and fill it.
+ * In a worker process, and in cf_executor_map_array, this is where the caller will read it.
+ * Python: none.
+ * task: not NULL.
+ * size: in bytes; may be 0.
+ * Returns the room, aligned for any type, its contents undefined, borrowed until the task returns.
+ *   NULL where cf_task_return returns 1, for the same reasons.
+ * Threads: the task's. Blocks: never.
+ * Note: fill it before the task returns 0; and size is the result's size, there is no way to shrink
+ *   it but another call. */
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size);
-/* cf_task_return_owned -- the result by handing memory over: free_fn(data) runs when the future's
- *   last reference goes, or at once when the task fails. free_fn NULL: static data. Returns 0. */
+
+/* cf_task_return_owned -- set the result of a task without a copy: hand memory over.
+ * Python: return value
+ * task: not NULL.
+ * data: taken: free_fn(data) is called exactly once. NULL: an empty result.
+ * size: in bytes.
+ * free_fn: called when the last reference of the future goes, or at once when the task fails, sets
+ *   another result, or runs in a worker process or for cf_executor_map_array, where the bytes are
+ *   copied. NULL: data is static, nothing has to be freed.
+ * Returns 0, or 1 as cf_task_return; data is taken either way.
+ * Threads: the task's; free_fn runs in whichever thread gives the last reference back. Blocks:
+ *   never.
+ * Note: hand over what free_fn can free: free for malloc, not memory inside a larger block. */
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn);
-/* cf_task_fail -- the error, printf style, cut after 1023 bytes.
+
+/* cf_task_fail -- say why a task fails, as printf would.
  * Python: raise
- * Returns code, or 1 where code is 0, so `return cf_task_fail(task, code, "...")` raises. */
+ * task: not NULL.
+ * code: yours to define; 0 becomes 1.
+ * format: of printf, and what belongs to it. The message is cut after 1023 bytes; in a worker
+ *   process somewhat earlier, but never before 255.
+ * Returns code, or 1 where code is 0, so `return cf_task_fail(task, code, "...");` fails.
+ * Threads: the task's. Blocks: never.
+ * Note: it only keeps the message. The task fails by returning non-zero, and what it returns is the
+ *   error code. cf_executor_map_array keeps no messages. */
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
-/* cf_task_arg_size -- arg_size of the submit call (of a map: item_size). */
+
+/* cf_task_arg_size -- how long the argument of a task is.
+ * Python: none.
+ * task: not NULL.
+ * Returns the arg_size of the submit call, in a map its item_size; 0: the task got a pointer of the
+ *   caller.
+ * Threads: the task's. Blocks: never.
+ * Note: of a CF_STRING it counts the end too: strlen + 1. */
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
-/* cf_task_worker -- 0 .. max_workers-1: the index of per-worker state, used by one task at a time
- *   (and by those that it runs while it waits). max_workers: a caller that runs the task itself. */
+
+/* cf_task_worker -- the number of the worker, to index state that each worker has of its own.
+ * Python: none; threading.local
+ * task: not NULL.
+ * Returns 0 to max_workers - 1. max_workers: a caller runs the task itself (CF_FULL_CALLER_RUNS).
+ *   In an inline executor always 0.
+ * Threads: the task's. Blocks: never.
+ * Note: a task that waits may run others on its stack, with the same number: between two lines of
+ *   yours with a wait in between, that state may have changed. */
 CFUTURES_API size_t cf_task_worker(const cf_task *task);
-/* cf_task_executor -- the executor, to submit from a task; NULL in a worker process. */
+
+/* cf_task_executor -- the executor that runs a task, to submit more to it.
+ * Python: none.
+ * task: not NULL.
+ * Returns the executor, borrowed; NULL in a worker process, where it is not.
+ * Threads: the task's. Blocks: never.
+ * Note: a task may wait for what it submits there: see WAITING IN TASKS in the manual. */
 CFUTURES_API cf_executor *cf_task_executor(cf_task *task);
-/* cf_task_stop_requested -- cancel was asked, or the task's deadline has passed. Cheap: ask often. */
+
+/* cf_task_stop_requested -- is a task asked to stop early?
+ * Python: none.
+ * task: not NULL.
+ * Returns true once cf_future_cancel was called for it, its own timeout has passed, or the map that
+ *   it belongs to is over (closed, out of time, or stopped by an error).
+ * Threads: the task's, and those that it started itself. Blocks: never.
+ * Note: stopping is up to the task: it returns what it likes, and its future ends accordingly. A
+ *   shutdown does not ask running tasks to stop. */
 CFUTURES_API bool cf_task_stop_requested(const cf_task *task);
 
 /* ---------------------------------------------------------------------------------------------
  * future                                                                              >>future
- *
- * NULL is legal: state CF_STATE_FINISHED, done true, cancel false, wait and result CF_INVALID.
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_state -- how far a future is.
+ * CF_STATE_PENDING: it has not started; cf_future_cancel still works.
+ * CF_STATE_RUNNING: the function has started.
+ * CF_STATE_CANCELLED: it never ran, and never will.
+ * CF_STATE_FINISHED: it ended, with a result or with an error.
+ * Python: pending, running, cancelled and finished, in repr. */
 typedef enum cf_state {
     CF_STATE_PENDING,
     CF_STATE_RUNNING,
     CF_STATE_CANCELLED,
-    CF_STATE_FINISHED /* with a result or with an error */
+    CF_STATE_FINISHED
 } cf_state;
 
-/* cf_future_retain -- one more reference; returns its argument. */
+/* cf_future_retain -- take one more reference to a future.
+ * Python: another name for the object.
+ * future: may be NULL.
+ * Returns future.
+ * Threads: any, while somebody holds a reference. Blocks: never.
+ * Note: a callback or an iterator only lends you its future: retain what you keep. */
 CFUTURES_API cf_future *cf_future_retain(cf_future *future);
-/* cf_future_release -- give a reference back, at any time. The task still runs if it was submitted. */
+
+/* cf_future_release -- give a reference to a future back; the last one frees it and its result.
+ * Python: del
+ * future: one reference is taken; NULL is fine.
+ * Threads: any. With the last reference, here run: free_fn of cf_task_return_owned, on_unread_error
+ *   of the pool, and the callbacks of a promise that nobody ended. Blocks: never.
+ * Note: it cancels nothing: the task runs all the same. */
 CFUTURES_API void cf_future_release(cf_future *future);
 
-/* State questions never block. CF_STATE_RUNNING means that the function has started. */
+/* cf_future_state -- get how far a future is.
+ * Python: none; repr
+ * future: NULL: CF_STATE_FINISHED.
+ * Returns the state; it may have changed by the time you look at it, except the last two.
+ * Threads: any. Blocks: never.
+ * Note: not a look at its error, in the sense of on_unread_error. */
 CFUTURES_API cf_state cf_future_state(const cf_future *future);
-CFUTURES_API bool     cf_future_cancelled(const cf_future *future); /* Python: cancelled() */
-CFUTURES_API bool     cf_future_running(const cf_future *future);   /* Python: running()   */
-CFUTURES_API bool     cf_future_done(const cf_future *future);      /* Python: done()      */
 
-/* cf_future_cancel -- keep it from running, or ask it to stop.
+/* cf_future_cancelled, cf_future_running, cf_future_done -- is a future in that state?
+ * Python: cancelled(), running(), done()
+ * future: NULL: it is done, with an error; so false, false, true.
+ * Returns true or false. Done is what is finished or cancelled.
+ * Threads: any. Blocks: never.
+ * Note: to ask again and again is no way to wait: cf_future_wait is. */
+CFUTURES_API bool cf_future_cancelled(const cf_future *future);
+CFUTURES_API bool cf_future_running(const cf_future *future);
+CFUTURES_API bool cf_future_done(const cf_future *future);
+
+/* cf_future_cancel -- keep a task from running; if it runs already, ask it to stop.
  * Python: cancel()
- * Returns true: it never ran and never will, it is done for every observer, and free_arg has run.
- *   False: it runs or has ended; a running task sees cf_task_stop_requested. */
+ * future: NULL: false.
+ * Returns true: it never ran and never will, it is done for every observer, and its free_arg has
+ *   run; also the second time. False: it runs or has ended; then a running task sees
+ *   cf_task_stop_requested.
+ * Threads: any. Callbacks and free_arg run here. Blocks: never on the task; while another thread
+ *   cancels it too, until free_arg has returned there.
+ * Note: false does not mean that nothing happened: look how it ends. A refused future was not
+ *   cancelled: false. */
 CFUTURES_API bool cf_future_cancel(cf_future *future);
 
-/* cf_future_wait -- wait for the end.
- * Returns how it ended (CF_OK, CF_CANCELLED, CF_TASK_FAILED, ...); CF_TIMEOUT while it has not;
- *   CF_DEADLOCK: called in a task, and the wait could never end; CF_FORKED; CF_SYSTEM: nested too
- *   deep, and no thread could be started to go on. Nothing is disturbed.
- * Blocks: up to timeout. In a task it may run the awaited task (see the manual). */
+/* cf_future_wait -- wait until a future is done, and learn how it ended.
+ * Python: exception(timeout)
+ * future: borrowed.
+ * timeout: 0 polls, CF_FOREVER waits.
+ * Returns how it ended:
+ *   CF_OK: there is a result.
+ *   CF_CANCELLED: it was cancelled before it started; or a promise was dropped.
+ *   CF_TASK_FAILED: the task returned non-zero.
+ *   CF_TASK_TIMEOUT: it ran for longer than its own timeout.
+ *   CF_WORKER_LOST: its worker process died.
+ *   CF_BROKEN: the pool was broken, or broke before it ran or, under break_on_crash, meanwhile.
+ *   CF_NO_MEMORY: out of memory, for the task or for its result.
+ *   CF_SYSTEM: no worker could be started, or no memory be shared for a big argument.
+ *   CF_SHUTDOWN, CF_QUEUE_FULL, CF_INVALID, CF_DEADLOCK, CF_FORKED: it was refused: see
+ *   cf_executor_submit.
+ *   Or that the wait is over, and the future is not done:
+ *   CF_TIMEOUT: the time is up.
+ *   CF_DEADLOCK: in a task: it could never end, since what is awaited waits for this task.
+ *   CF_SYSTEM: in a task: many tasks deep, and no thread could be started to go on.
+ *   CF_FORKED: its executor belongs to the parent of this process.
+ *   CF_INVALID: future is NULL.
+ * Threads: any number. Blocks: up to timeout. In a task it may run the awaited task.
+ * Note: CF_SYSTEM, CF_DEADLOCK, CF_INVALID and CF_FORKED may be the end of the future, or only of
+ *   this wait: cf_future_done says which. */
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout);
-/* cf_future_result -- the result's bytes, aligned for any type, valid as long as the caller's
- *   reference; never NULL on CF_OK, also when the task returned nothing.
+
+/* cf_future_result -- wait until a future is done, and get its result.
  * Python: result(timeout)
- * Returns NULL otherwise, and *status says why, as cf_future_wait does.
- * Note: it may return before the callbacks have run. */
-CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status);
-/* cf_future_result_size -- the result's bytes; 0 while there is none. */
+ * future: borrowed.
+ * timeout: 0 polls, CF_FOREVER waits.
+ * status: filled with what cf_future_wait would return; may be NULL.
+ * Returns the bytes, aligned for any type, as long as your reference lives; never NULL with CF_OK,
+ *   also when the task set no result. Else NULL, and *status says why.
+ * Threads: any number. Blocks: up to timeout. In a task it may run the awaited task.
+ * Note: do not free it. Callbacks may not have run yet when it returns. */
+CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout,
+                                          cf_status *status);
+
+/* cf_future_result_size -- how long the result of a future is.
+ * Python: len(result())
+ * future: may be NULL.
+ * Returns bytes; 0 while there is no result, and where there will be none.
+ * Threads: any. Blocks: never.
+ * Note: 0 is also the size of an empty result; cf_future_wait tells them apart. */
 CFUTURES_API size_t cf_future_result_size(const cf_future *future);
-/* cf_future_error_code -- the task's non-zero return; for CF_WORKER_LOST the signal, or the exit
- *   status + 256; else 0. */
+
+/* cf_future_error_code -- the number of a future's error.
+ * Python: exception().args
+ * future: may be NULL.
+ * Returns what the task returned, never 0, for CF_TASK_FAILED; for CF_WORKER_LOST the signal, or
+ *   the exit status + 256; else 0, also while it is not done.
+ * Threads: any. Blocks: never.
+ * Note: the status says what kind of error it is; this is a detail of it. */
 CFUTURES_API int cf_future_error_code(const cf_future *future);
-/* cf_future_error_message -- what cf_task_fail said, or a sentence; "" while it is not done and
- *   where it ended well. Never NULL; lives as long as the caller's reference. */
+
+/* cf_future_error_message -- a future's error in words.
+ * Python: str(exception())
+ * future: NULL: the sentence for CF_INVALID.
+ * Returns what cf_task_fail said, or a sentence; "" while it is not done, and where it ended well.
+ *   Never NULL; valid as long as your reference lives.
+ * Threads: any. Blocks: never.
+ * Note: copy it before the release, if it is to be shown after it. */
 CFUTURES_API const char *cf_future_error_message(const cf_future *future);
 
-/* cf_future_add_done_callback -- call callback(future, user) once, when it is done.
+/* cf_future_add_done_callback -- have a function called once a future is done.
+ * It is called as callback(future, user).
  * Python: add_done_callback(fn)
- * Returns CF_OK, CF_NO_MEMORY, or CF_INVALID (NULL).
- * Threads: it runs in whichever thread ends the future, or here and now if it is done, with no lock
- *   held, in order of addition. It may submit, cancel, wait, add callbacks, release. */
+ * future: borrowed; callbacks are called also when all references were given back.
+ * callback: not NULL. Added twice, it is called twice.
+ * user: passed on; borrowed until then.
+ * Returns
+ *   CF_OK: it will be called, or has been.
+ *   CF_NO_MEMORY: it will not be called.
+ *   CF_INVALID: future or callback is NULL.
+ * Threads: any. It is called by the thread that ends the future (a worker, the manager of a process
+ *   pool, whoever cancels or sets the result), in order of addition; or, if it is done, here and
+ *   now, perhaps before older ones. No lock is held: it may submit, wait, cancel, release.
+ * Blocks: never, but for the callback itself.
+ * Note: it runs in a thread that you did not choose: do not wait in it for what needs that thread.
+ *   Results can be read before callbacks have run. */
 CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callback_fn *callback,
                                                    void *user);
 
-/* cf_future_repr -- Python's repr, with snprintf's contract: "<Future at 0x27fe59c4088 state=pending>",
- *   "... state=running>", "... state=cancelled>", "... state=finished returned 4 bytes>",
- *   "... state=finished raised CF_TASK_FAILED 22>". */
+/* cf_future_repr -- describe a future as Python does.
+ * "<Future at 0x27fe59c4088 state=pending>", "... state=running>", "... state=cancelled>",
+ * "... state=finished returned 4 bytes>", "... state=finished raised CF_TASK_FAILED 22>".
+ * Python: repr(future)
+ * future: may be NULL.
+ * buffer: filled, and ended with a zero, if size > 0; may be NULL where size is 0.
+ * size: of the buffer, in bytes.
+ * Returns the length of the whole text, as snprintf does; at least size: it was cut.
+ * Threads: any. Blocks: never.
+ * Note: 96 bytes are enough for all of them. */
 CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size);
 
-/* cf_future_new -- a promise: for code that produces results itself. NULL: out of memory. Dropped
- *   without an end, it counts as cancelled. */
+/* cf_future_new -- make a promise: a future that you end yourself.
+ * For results that come from elsewhere: a callback of another library, an event loop, a test.
+ * Python: Future()
+ * Returns a pending future; one reference is yours. NULL: out of memory.
+ * Threads: any. Blocks: never.
+ * Note: when its last reference goes and it has no end, it is cancelled, and its callbacks run. But
+ *   whoever waits for it holds a reference: end each promise yourself. */
 CFUTURES_API cf_future *cf_future_new(void);
-/* cf_future_set_running_or_notify_cancel -- true: it was a pending promise and is running now, so
- *   nobody can cancel it any more. */
+
+/* cf_future_set_running_or_notify_cancel -- say that work on a promise begins.
+ * Python: the same.
+ * future: a promise; NULL: false.
+ * Returns true: it was pending and is running now, so that nobody can cancel it any more. False: it
+ *   was cancelled, runs or has ended, or an executor owns it: do not begin.
+ * Threads: any. Blocks: never.
+ * Note: it is optional: a result may be set on a pending promise too. */
 CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future);
-/* cf_future_set_result -- end a promise with a copy of size bytes. CF_OK, CF_NO_MEMORY (it is as
- *   before), CF_INVALID_STATE (it is done, or an executor's), CF_INVALID (NULL). */
+
+/* cf_future_set_result -- end a promise with a result.
+ * Python: set_result(value)
+ * future: a promise.
+ * data: copied; may be NULL where size is 0.
+ * size: in bytes.
+ * Returns
+ *   CF_OK: it is done.
+ *   CF_INVALID_STATE: it is done already, perhaps cancelled; or an executor owns it.
+ *   CF_NO_MEMORY: it is as it was; try again, or set an error.
+ *   CF_INVALID: future is NULL, or data is NULL and size is not 0.
+ * Threads: any; the first one counts. Callbacks run here. Blocks: never.
+ * Note: your reference stays yours. */
 CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size);
-/* cf_future_set_error -- end a promise with CF_TASK_FAILED, code (0 becomes 1) and a copy of message
- *   (NULL: a sentence). Returns as cf_future_set_result. */
+
+/* cf_future_set_error -- end a promise with CF_TASK_FAILED.
+ * Python: set_exception(exception)
+ * future: a promise.
+ * code: its error code; 0 becomes 1.
+ * message: copied; NULL: a sentence with the code.
+ * Returns
+ *   CF_OK: it is done.
+ *   CF_INVALID_STATE: it is done already, perhaps cancelled; or an executor owns it.
+ *   CF_NO_MEMORY: it is as it was; a NULL message needs none.
+ *   CF_INVALID: future is NULL.
+ * Threads: any; the first one counts. Callbacks run here. Blocks: never.
+ * Note: your reference stays yours. */
 CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message);
 
 /* ---------------------------------------------------------------------------------------------
  * wait                                                                                  >>wait
- *
- * Futures of different executors, and promises, may be mixed; NULL entries are skipped; duplicates
- * count once (as_completed reports the first index). Only borrowed: the caller keeps the references.
  * --------------------------------------------------------------------------------------------- */
 
-typedef enum cf_return_when { CF_ALL_COMPLETED = 0, CF_FIRST_COMPLETED, CF_FIRST_EXCEPTION } cf_return_when;
+/* cf_return_when -- when cf_wait returns.
+ * CF_ALL_COMPLETED: when all are done.
+ * CF_FIRST_COMPLETED: when at least one is done.
+ * CF_FIRST_EXCEPTION: when one has failed, or all are done. Cancelled is not failed.
+ * Python: ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION */
+typedef enum cf_return_when {
+    CF_ALL_COMPLETED = 0,
+    CF_FIRST_COMPLETED,
+    CF_FIRST_EXCEPTION
+} cf_return_when;
 
-/* cf_wait -- wait until all are done, or one is, or one failed (cancelled is no failure).
+/* cf_wait -- wait for several futures.
+ * Those of different executors, and promises, may be mixed.
  * Python: wait(fs, timeout, return_when)
- * done: NULL, or count flags that say which are done (duplicates each; NULL entries never).
- * Returns how many distinct futures are done. A timeout is no error; a bad `when` gives 0.
- * Blocks: up to timeout; in a task where it could never end it returns at once. */
+ * futures: borrowed, as are those in it. NULL entries are skipped; NULL itself: 0.
+ * count: of the entries.
+ * when: for which of them to wait; a bad value gives 0 at once.
+ * timeout: 0 polls, CF_FOREVER waits.
+ * done: NULL, or filled with count flags that say which are done, duplicates each.
+ * Returns how many distinct futures are done.
+ * Threads: any. Blocks: up to timeout. In a task it may run awaited tasks, and where it could never
+ *   end it returns at once; so it does for futures of the parent process.
+ * Note: a timeout is no error: compare the result with what you asked for. Out of memory it still
+ *   works, by looking every millisecond. */
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
                             cf_duration timeout, bool *done);
 
-/* cf_as_completed -- futures in the order in which they end; those already done first.
- * Python: as_completed(fs, timeout), but the deadline runs from this call.
- * Returns the iterator, for one thread at a time, or NULL: out of memory or bad arguments. Each
- *   future must live until it has been delivered, or the iterator is closed. */
+/* cf_as_completed -- get futures in the order in which they end, those already done first.
+ * Those of different executors, and promises, may be mixed.
+ * Python: as_completed(fs, timeout)
+ * futures: the array is copied, the futures are borrowed: each has to live until it was delivered,
+ *   or the iterator is closed. NULL entries are skipped, and so are duplicates after the first.
+ * count: of the entries; may be 0, for cf_as_completed_add.
+ * timeout: of the whole iteration, from this call; 0 polls, CF_FOREVER waits.
+ * Returns the iterator, for you to end by cf_as_completed_close. NULL: out of memory, or futures is
+ *   NULL with a count; cf_as_completed_next then says CF_INVALID.
+ * Threads: any. Blocks: never.
+ * Note: the clock runs from here, not from the first cf_as_completed_next. */
 CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
                                                    cf_duration timeout);
-/* cf_as_completed_next -- the next one (borrowed), *index its place in the array.
- * Returns NULL: CF_END; CF_TIMEOUT (may be called again: what ended since is delivered);
- *   CF_DEADLOCK (in a task: it could never end); CF_INVALID (NULL); CF_FORKED. */
+
+/* cf_as_completed_next -- wait for the next future that ends.
+ * Python: next(iterator)
+ * iter: NULL: CF_INVALID.
+ * index: filled with its place in the array, or in the order of cf_as_completed_add; may be NULL.
+ * status: filled; CF_OK with a future; may be NULL.
+ * Returns the future, lent: it is done, and may be released from now on. NULL with *status
+ *   CF_END: all have been delivered.
+ *   CF_TIMEOUT: time is up. It may be called again: what has ended since is delivered.
+ *   CF_DEADLOCK: in a task: it could never end.
+ *   CF_SYSTEM: in a task: many tasks deep, and no thread could be started to go on.
+ *   CF_FORKED: what is left belongs to executors of the parent process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: until one ends, or the deadline. In a task it
+ *   may run awaited tasks.
+ * Note: CF_OK says that there is a future; how that ended, cf_future_wait(future, 0) says. */
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
-/* cf_as_completed_add -- one more future; its index is the next. NULL and futures that it still has
- *   are CF_OK and use up an index. CF_NO_MEMORY; CF_INVALID (iter is NULL). */
+
+/* cf_as_completed_add -- put one more future into an iterator.
+ * Python: none.
+ * iter: NULL: CF_INVALID.
+ * future: borrowed until it is delivered. NULL, and one that is waiting in there, are not put in.
+ * Returns
+ *   CF_OK: its index is the next; it is used up also where nothing was put in.
+ *   CF_NO_MEMORY: nothing has changed.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: it works after CF_END too, which then is no longer the end. The deadline stays. */
 CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future);
-/* cf_as_completed_remaining -- how many are not yet delivered: total - remaining is the progress. */
+
+/* cf_as_completed_remaining -- how many futures an iterator has still to deliver.
+ * Python: none; the count in TimeoutError.
+ * iter: NULL: 0.
+ * Returns that number: all minus it is the progress.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: they need not be running still: some may have ended and wait to be delivered. */
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter);
-/* cf_as_completed_close -- frees the iterator; cancels nothing. NULL is fine. */
+
+/* cf_as_completed_close -- end an iterator over futures.
+ * Python: close()
+ * iter: taken; NULL is fine. Futures that it has not delivered must still live.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: it cancels nothing, releases nothing, and closes the descriptor of cf_as_completed_fd. */
 CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
+
 #ifdef CFUTURES_POSIX
-/* cf_as_completed_fd -- a descriptor for poll, epoll, libuv, GLib: readable exactly while
- *   cf_as_completed_next would not block, so also at the deadline (where the system has timer
- *   descriptors) and at the end. Owned by the iterator; only poll it. -1: the system refused. */
+
+/* cf_as_completed_fd -- get a descriptor that tells when a future has ended.
+ * Watch it with poll, epoll, libuv or GLib.
+ * It is readable exactly while cf_as_completed_next would not block: when a future has ended, at
+ * the deadline, and at the end.
+ * Python: none; asyncio.wrap_future
+ * iter: NULL: -1.
+ * Returns the descriptor, the same each time, owned by the iterator; -1: the system refused.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: only watch it, and never read it or close it. With timeout 0 it is always readable: make
+ *   the iterator with CF_FOREVER or a real deadline. Outside Linux the deadline does not make it
+ *   readable. */
 CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
+
 #endif
 
 /* ---------------------------------------------------------------------------------------------
  * map                                                                                    >>map
  * --------------------------------------------------------------------------------------------- */
 
+/* cf_map_options -- how to map items to results.
+ * Zero is the default of each field.
+ * timeout: of the whole iteration, from the call that begins it; 0 and negative: none. When it is
+ *   up, what is ready is still delivered, and the rest is cancelled.
+ * chunksize: items a task; 0: 1, for map_array on processes a fitting number. More makes tiny items
+ *   cheaper; errors and results stay those of each item. Cut to buffersize.
+ * buffersize: how many items may be submitted and not yet delivered; 0: all at once.
+ * unordered: deliver as they end; cf_map_index says which it is.
+ * stop_on_error: the first item that fails ends the iteration, and the rest is cancelled.
+ * next_item: NULL, or where items come from, with items == NULL: fills item_size bytes, or returns
+ *   false at the end. Called by the thread that consumes the results, in cf_executor_map and
+ *   cf_map_next.
+ * user: passed to next_item. Borrowed until the iterator is closed.
+ * Python: timeout=, chunksize=, buffersize=, and a generator as iterable.
+ * Note: with a generator that never ends, set buffersize. */
 typedef struct cf_map_options {
-    cf_duration timeout;    /* of the whole iteration, from the call; 0: none                          */
-    size_t      chunksize;  /* items a task; 0: 1                                                      */
-    size_t      buffersize; /* submitted and not yet delivered at most, in items; 0: all at once       */
-    bool        unordered;  /* deliver as they end                                                     */
-    bool        stop_on_error; /* the first failing item ends the iteration and cancels the rest       */
-    bool (*next_item)(void *item, void *user); /* with items == NULL: fills the next item_size bytes,
-                                                  false at the end; called in the consumer's thread     */
+    cf_duration timeout;
+    size_t      chunksize;
+    size_t      buffersize;
+    bool        unordered;
+    bool        stop_on_error;
+    bool (*next_item)(void *item, void *user);
     void       *user;
 } cf_map_options;
 
-/* cf_executor_map -- fn for every item, results in input order. Submits in the call (all, or
- *   buffersize items); the items are copied.
+/* cf_executor_map -- run fn for every item, and get the results one by one, in the order of items.
+ * All items are submitted in this call, or as many as buffersize allows.
  * Python: executor.map(fn, items, timeout=, chunksize=, buffersize=)
- * items: count * item_size bytes; item_size 0: every task gets `items` itself. With next_item,
- *   items is NULL and count is a limit (0: none).
- * Returns the iterator, for one thread at a time, or NULL (cf_map_next then says CF_INVALID): bad
- *   arguments or no memory. It may outlive the executor.
- * Blocks: as cf_executor_submit. */
+ * executor: where; NULL: the iterator is NULL. It may be closed before the iterator.
+ * fn: the task; NULL: the iterator is NULL.
+ * items: count times item_size bytes, copied. With item_size 0 every task gets `items` itself. NULL
+ *   with next_item.
+ * count: how many; with next_item at most so many, 0: no limit.
+ * item_size: in bytes; 0: pass the pointer.
+ * options: copied; NULL: all defaults.
+ * Returns the iterator, for you to end by cf_map_close. NULL: out of memory, or bad arguments;
+ *   cf_map_next then says CF_INVALID.
+ * Threads: any. Blocks: as cf_executor_submit.
+ * Note: tasks run even if nobody takes a result. Items that cannot be submitted fail one by one,
+ *   each with its status; of a generator, one does, and the iteration ends. */
 CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
                                           size_t count, size_t item_size,
                                           const cf_map_options *options);
-/* cf_map_next -- the next result, valid until the next call.
- * Returns NULL: CF_END; CF_TASK_FAILED and its like for this item, and the next call goes on with
- *   the next; CF_TIMEOUT, and the rest is cancelled; CF_DEADLOCK, CF_FORKED; CF_INVALID (NULL).
- * Blocks: until the item is done, up to the iteration's deadline. */
+
+/* cf_map_next -- wait for the next result of a map.
+ * Python: next(results)
+ * iter: NULL: CF_INVALID.
+ * status: filled; CF_OK with a result; may be NULL.
+ * Returns the bytes, aligned for any type, until the next call; never NULL with CF_OK. Else NULL,
+ *   for an item that failed, and the next call goes on with the next item; *status is
+ *   CF_TASK_FAILED: the task returned non-zero: see cf_map_error_message.
+ *   CF_WORKER_LOST: the worker process died while it ran this item.
+ *   CF_CANCELLED: a shutdown or cf_executor_kill_workers kept it from running.
+ *   CF_NO_MEMORY: out of memory; for items that could not be submitted too, once, at the end.
+ *   CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_SYSTEM, CF_FORKED, CF_INVALID: it was refused.
+ *   Or there is no item:
+ *   CF_END: all have been delivered; or it ended before, by stop_on_error or CF_TIMEOUT.
+ *   CF_TIMEOUT: time is up; the rest is cancelled, and the next call says CF_END.
+ *   CF_DEADLOCK: in a task: it could never end.
+ *   CF_SYSTEM: in a task: many tasks deep, and no thread could be started to go on.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: until the item has ended, or the deadline. In a
+ *   task it may run awaited tasks.
+ * Note: NULL is not the end: an item that failed is NULL too. Go by the count of items, or until
+ *   CF_END, and stop at a status that is not of an item. */
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status);
-/* Of the item just delivered or failed. */
-CFUTURES_API size_t      cf_map_index(const cf_map_iter *iter);
-CFUTURES_API size_t      cf_map_result_size(const cf_map_iter *iter);
-CFUTURES_API int         cf_map_error_code(const cf_map_iter *iter);
+
+/* cf_map_index -- which item of a map was just delivered, or failed.
+ * Python: enumerate(results)
+ * iter: NULL: 0.
+ * Returns its index in the input, from 0 on.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: after CF_END and CF_TIMEOUT it is still the one before. */
+CFUTURES_API size_t cf_map_index(const cf_map_iter *iter);
+
+/* cf_map_result_size -- how long the result of a map is that was just delivered.
+ * Python: len(result)
+ * iter: NULL: 0.
+ * Returns bytes; 0 where the item failed.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: a result may be empty; then it is not NULL, and its size is 0. */
+CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter);
+
+/* cf_map_error_code -- the number of the error of the item of a map that just failed.
+ * Python: exception.args
+ * iter: NULL: 0.
+ * Returns as cf_future_error_code.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: 0 for errors that are not the task's own, such as CF_SHUTDOWN. */
+CFUTURES_API int cf_map_error_code(const cf_map_iter *iter);
+
+/* cf_map_error_message -- the error of the item of a map that just failed, in words.
+ * Python: str(exception)
+ * iter: NULL: the sentence for CF_INVALID.
+ * Returns what cf_task_fail said, or a sentence; also for CF_TIMEOUT; "" after a result and at the
+ *   end. Never NULL; valid until the next call of cf_map_next.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: copy it if you keep it. */
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter);
-/* cf_map_close -- cancels what has not started, frees the iterator. Does not wait. NULL is fine. */
+
+/* cf_map_close -- end a map, and cancel what has not started.
+ * Python: close()
+ * iter: taken; NULL is fine.
+ * Threads: one at a time for each iterator. free_fn of undelivered results, and on_unread_error for
+ *   undelivered errors, run here or in the workers. Blocks: never.
+ * Note: items that are running are asked to stop (cf_task_stop_requested), and not waited for; they
+ *   have their own copies of the input. */
 CFUTURES_API void cf_map_close(cf_map_iter *iter);
 
-/* cf_executor_map_array -- results[i] = fn(items[i]), in place, result_size bytes each: a shorter
- *   result is padded with zeros, a longer one fails with CF_INVALID, a failed item is zeros.
+/* cf_executor_map_array -- results[i] = fn(items[i]) for a whole array.
+ * A shorter result is padded with zeros, one that is too long fails, and failed items are zeros.
+ * On threads nothing is allocated per item.
  * Python: list(executor.map(fn, items))
- * options: unordered and buffersize are ignored. With next_item, items is NULL, up to count items are
- *   pulled before the first runs, and results beyond the last are zeros.
- * Returns CF_OK; the status of the first failing item, whose index goes to *failed if not NULL;
- *   CF_TIMEOUT; CF_SHUTDOWN and the like when nothing could be submitted; CF_INVALID; CF_NO_MEMORY.
- * Blocks: until all are done, or those that run at the deadline. Once it has returned, no task
- *   writes into results. No allocation per item. */
+ * executor: where; NULL: CF_INVALID.
+ * fn: the task; NULL: CF_INVALID. Its `arg` is a copy of the item.
+ * items: count times item_size bytes, borrowed. With item_size 0 every task gets `items` itself.
+ *   NULL with next_item.
+ * item_size: in bytes; 0: pass the pointer.
+ * results: filled with count times result_size bytes; may be NULL where that is 0.
+ * result_size: in bytes; of each result at most so many.
+ * count: how many; with next_item at most so many are pulled, all before the first one runs, and
+ *   results beyond the last are zeros.
+ * options: NULL: all defaults. unordered and buffersize mean nothing here.
+ * failed: filled with the lowest index that failed, if one did; may be NULL.
+ * Returns
+ *   CF_OK: all went well.
+ *   CF_TASK_FAILED: the item *failed returned non-zero; without stop_on_error all others have run.
+ *   CF_INVALID: its result is too long; or bad arguments, and nothing has run.
+ *   CF_WORKER_LOST: the worker process died while it ran that item.
+ *   CF_TIMEOUT: time was up before that item had ended.
+ *   CF_NO_MEMORY: out of memory, for that item or for all.
+ *   CF_CANCELLED: a shutdown kept that item from running.
+ *   CF_SHUTDOWN, CF_BROKEN, CF_QUEUE_FULL, CF_SYSTEM: nothing could be submitted.
+ *   CF_DEADLOCK: in a task: to wait for that item could never end.
+ *   CF_FORKED: the executor belongs to the parent of this process.
+ * Threads: any. In a task of the pool it takes part itself.
+ * Blocks: until all have ended; on threads also at the deadline, until those that run have ended.
+ *   Once it has returned, no task writes into results.
+ * Note: the messages of cf_task_fail are not kept, nor are futures or on_unread_error involved. On
+ *   threads items run in no particular order. */
 CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *fn,
                                              const void *items, size_t item_size, void *results,
                                              size_t result_size, size_t count,
                                              const cf_map_options *options, size_t *failed);
+
+/* Where CFUTURES_POSIX is missing, the compiler says so, if it can. */
+#ifdef CFUTURES_POSIX
+#define CF__DECLARED_POSIX 1
+#elif defined(__has_attribute)
+#if __has_attribute(error)
+#define CF__POSIX_ONLY \
+    __attribute__((error("type #define CFUTURES_POSIX above the first #include \"cfutures.h\"")))
+extern CF__POSIX_ONLY cf_executor *cf_process_pool_new(const cf_pool_options *options,
+                                                       cf_status *status);
+extern CF__POSIX_ONLY cf_status cf_executor_kill_workers(cf_executor *executor, int signal);
+extern CF__POSIX_ONLY void cf_process_main(int argc, char **argv);
+extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
+#endif
+#endif
 
 #ifdef __cplusplus
 }
@@ -575,9 +1459,17 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 
 #ifdef __cplusplus
 #error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files include the header plainly"
+#elif !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L
+#error "cfutures.h: the implementation needs C11: compile this file with -std=c11 or later"
 #endif
 #ifdef __STDC_NO_ATOMICS__
-#error "cfutures.h needs C11 atomics: compile the implementation with -std=c11 or later"
+#error "cfutures.h needs C11 atomics, which this compiler does not have: take gcc or clang"
+#endif
+#if defined(CFUTURES_POSIX) && !defined(CF__DECLARED_POSIX)
+#error "cfutures.h: type #define CFUTURES_POSIX above this file's first #include of cfutures.h"
+#endif
+#if defined(CFUTURES_MALLOC) != defined(CFUTURES_FREE)
+#error "cfutures.h: define CFUTURES_MALLOC(size) and CFUTURES_FREE(pointer), or neither"
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -655,6 +1547,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #include <sys/stat.h>
 #include <sys/wait.h>
 #ifdef __linux__
+#include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
 #ifndef CLOCK_MONOTONIC
@@ -673,6 +1566,9 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #endif
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
+#endif
+#ifndef CFUTURES_TEST_RECEIVED
+#define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
 #endif
 /* tests: at every atomic access, before each release, after each acquire */
 #ifndef CFUTURES_TEST_ATOMIC
@@ -1225,12 +2121,21 @@ typedef struct cf__signal {
 
 #ifdef CFUTURES_POSIX
 
+/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
+static int cf__fd_high(int fd)
+{
+    if (fd < 0 || fd > 2) return fd;
+    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    (void)close(fd);
+    return high;
+}
+
 #ifdef __linux__
 
 static bool cf__signal_open(cf__signal *signal)
 {
     const int saved = errno;
-    signal->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    signal->fd = cf__fd_high(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     errno = saved;
     return signal->fd >= 0;
 }
@@ -1259,9 +2164,12 @@ static bool cf__signal_open(cf__signal *signal)
     int ends[2] = {-1, -1};
     if (pipe(ends) == 0) {
         for (int i = 0; i < 2; i++) {
+            ends[i] = cf__fd_high(ends[i]);
             (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
             (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
         }
+        for (int i = 0; i < 2; i++) /* half a pipe is none */
+            if (ends[i] < 0 && ends[1 - i] >= 0) (void)close(ends[1 - i]), ends[1 - i] = -1;
     }
     signal->fd = ends[0];
     signal->writer = ends[1];
@@ -1492,6 +2400,7 @@ static void cf__free_lines(void *memory)
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
 #define CF__MESSAGE    4u /* data is the error's own message */
 #define CF__BY_CELL    8u /* free_result takes the cell, not data */
+#define CF__ARG_LENT  16u /* data is the submitter's, then lies in a worker's mapping */
 
 typedef struct cf__cell {
     void  *data; /* argument, then result or message; in a free future the next free one */
@@ -2011,7 +2920,8 @@ static bool cf__promise_claim(cf_future *future)
 CFUTURES_API cf_future *cf_future_retain(cf_future *future)
 {
     if (future != NULL && !cf__is_static(future)) {
-        CFUTURES_ASSERT(cf__load_relaxed(&future->refs) >= CF__REF);
+        CFUTURES_ASSERT(cf__load_relaxed(&future->refs) >= CF__REF &&
+                        "cf_future_retain: somebody must hold a reference, all were released");
         (void)cf__fetch_add(&future->refs, CF__REF);
     }
     return future;
@@ -2048,7 +2958,7 @@ CFUTURES_API void cf_future_release(cf_future *future)
     if (future == NULL) return;
     const uintptr_t refs = cf__load_acquire(&future->refs);
     if ((refs & CF__STATIC) != 0) return;
-    CFUTURES_ASSERT(refs >= CF__REF);
+    CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
@@ -2219,26 +3129,26 @@ CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const ch
 CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
 
 typedef struct cf__status_text {
-    char name[17], sentence[72];
+    char name[17], sentence[76];
 } cf__status_text;
 
 static const cf__status_text cf__statuses[] = { /* from CF_END downwards */
-    {"CF_END", "there is nothing more to come"},
-    {"CF_OK", "it ended well"},
-    {"CF_TIMEOUT", "the wait ran out; the task goes on"},
-    {"CF_CANCELLED", "the task was cancelled before it started"},
-    {"CF_TASK_FAILED", "the task returned a code other than 0"},
-    {"CF_TASK_TIMEOUT", "the task took longer than its timeout"},
-    {"CF_WORKER_LOST", "the worker process died while it ran the task"},
-    {"CF_BROKEN", "the pool is broken: an initializer failed, or no worker can be started"},
-    {"CF_SHUTDOWN", "the executor was shut down and takes no more tasks"},
-    {"CF_QUEUE_FULL", "the queue is full: queue_limit tasks wait already"},
-    {"CF_DEADLOCK", "waiting here could never end, since the awaited task waits for this one"},
-    {"CF_INVALID_STATE", "the future has ended already, or belongs to an executor"},
-    {"CF_INVALID", "an argument is NULL or out of range"},
-    {"CF_NO_MEMORY", "out of memory"},
-    {"CF_SYSTEM", "the system refused a thread, a process or a descriptor"},
-    {"CF_FORKED", "the executor belongs to the parent process; make one after the fork"},
+    {"CF_END", "there is nothing more to come: leave the loop"},
+    {"CF_OK", "it went well"},
+    {"CF_TIMEOUT", "the wait ran out and the task goes on: wait again, or cancel it"},
+    {"CF_CANCELLED", "it was cancelled before it started: submit it again if it is wanted"},
+    {"CF_TASK_FAILED", "the task returned non-zero: see its error code and message"},
+    {"CF_TASK_TIMEOUT", "the task ran for longer than its own timeout: raise that, or do less"},
+    {"CF_WORKER_LOST", "the worker process died while it ran the task: see the error message"},
+    {"CF_BROKEN", "the pool is broken: see why its workers failed, then make another"},
+    {"CF_SHUTDOWN", "the executor was shut down and takes no more tasks: submit before that"},
+    {"CF_QUEUE_FULL", "queue_limit tasks wait already: submit it again later"},
+    {"CF_DEADLOCK", "the tasks wait in a circle, so this could never end: wait elsewhere"},
+    {"CF_INVALID_STATE", "it has ended already, or an executor owns it: end promises, once"},
+    {"CF_INVALID", "an argument is out of range, or NULL: could the executor be made?"},
+    {"CF_NO_MEMORY", "out of memory: release futures, or set queue_limit or buffersize"},
+    {"CF_SYSTEM", "the system refused a thread, process or file: see limits (ulimit -a)"},
+    {"CF_FORKED", "the executor belongs to the parent process: make another in this one"},
     {"CF_?", "not a status of this library"}};
 _Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all there");
 
@@ -2322,6 +3232,8 @@ static inline void *cf__task_room(cf_task *task, size_t size)
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
     task->free_data = NULL;
@@ -2333,11 +3245,13 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: for a task, with its own cf_task");
     return cf__task_room(task, size);
 }
 
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
     if (task->into != NULL || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
@@ -2350,6 +3264,7 @@ CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf
 
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 {
+    CFUTURES_ASSERT(task != NULL && "cf_task_fail: for a task, with its own cf_task");
     char text[1024];
     va_list arguments;
     text[0] = '\0';
@@ -2431,7 +3346,7 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
     bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
-    cf_status (*submit)(cf_executor *executor, cf_future *future);
+    cf_status (*submit)(cf_executor *executor, cf_future **futures, size_t count);
     cf_future *(*take)(cf_executor *executor); /* the next task not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
     void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least);
@@ -4178,7 +5093,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     cf__worker *const worker = cf__self_worker(executor);
     cf_status status = CF_OK;
     if (cf__processes_of(executor) != NULL) {
-        status = executor->processes->submit(executor, future);
+        status = executor->processes->submit(executor, &future, 1);
     } else if (executor->bounded) {
         status = cf__enqueue_bounded(executor, future);
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
@@ -4194,9 +5109,10 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* A new future takes the call. False: no memory for the argument's copy, it is refused. */
+/* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
+ * lasts. False: no memory for the copy, it is refused. */
 static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf_submit_options *options)
+                            const cf_submit_options *options, bool lend)
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
@@ -4212,6 +5128,9 @@ static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, 
         cell->data = (void *)(uintptr_t)arg;
     } else if (arg_size <= room) {
         cf__copy(cell->local, arg, arg_size);
+    } else if (lend && arg_size > CF__BIG) {
+        cell->data = (void *)(uintptr_t)arg;
+        cell->traits |= CF__ARG_LENT;
     } else {
         cell->data = cf__copy_of(arg, arg_size);
         cell->traits |= CF__ARG_COPY;
@@ -4234,7 +5153,7 @@ static cf_status cf__check(cf_executor *executor, cf_task_fn *fn, const void *ar
 
 /* CF_OK, or why it is refused; *future is there either way. */
 static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const void *arg,
-                                 size_t arg_size, const cf_submit_options *options,
+                                 size_t arg_size, const cf_submit_options *options, bool lend,
                                  cf_future **future)
 {
     cf_status status = cf__check(executor, fn, arg);
@@ -4246,14 +5165,15 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
         *future = cf__static_future(status);
         return status;
     }
-    return cf__future_call(*future, fn, arg, arg_size, options) ? CF_OK : CF_NO_MEMORY;
+    return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
-    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, future);
+    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
     return refused != CF_OK ? refused : cf__schedule(executor, *future);
 }
 
@@ -4291,8 +5211,10 @@ static bool cf__is_array(const void *array, size_t count, size_t size)
 static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf_status status = CF_OK;
-    const bool singly = cf__processes_of(executor) != NULL || executor->bounded;
-    if (!singly) status = cf__enqueue(executor, futures, count);
+    const cf__processes *const processes = cf__processes_of(executor);
+    const bool singly = executor->bounded;
+    if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
+    else if (!singly) status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; i < count; i++) {
         if (singly) {
             const cf_status refused = cf__schedule(executor, futures[i]);
@@ -4313,7 +5235,7 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
     size_t made = 0; /* those before it are whole */
     for (; made < count && status == CF_OK; made++)
         status = cf__future_make(executor, fn, cf__item(items, made, item_size), item_size, NULL,
-                                 &futures[made]);
+                                 false, &futures[made]);
     for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
     if (status != CF_OK && made > 0) made--; /* that one is refused already */
     const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
@@ -5149,24 +6071,29 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *         lane i        <---- channel i: wake-ups, descriptors ------------->  its task loop
  *         lane i        <---- desk i: tasks and outcomes, shared memory ---->
  *
- * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays single-
- * threaded and is the parent of all workers: it forks them on demand, reaps them, reports how they ended,
- * and kills only what it has not reaped, so no signal ever hits a stranger. End-of-file from the host
- * makes it kill all workers and leave; a worker ends with the zygote, or on end-of-file.
+ * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays
+ * single-threaded and is the parent of all workers: it forks them on demand, reaps them, reports
+ * how they ended, and kills only what it has not reaped, so no signal ever hits a stranger.
+ * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote, or
+ * on end-of-file.
  *
- * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap, and
- * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back. A complete
- * outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
- * No process ever waits for a lock that another process may hold. What a worker writes is not trusted:
- * it is read once, and checked.
+ * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap,
+ * and makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back,
+ * the newest first: for a cancel, for a worker that has nothing to do, from one that is dead. A
+ * complete outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one
+ * is lost.
+ * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
+ * No process ever waits for a lock that another process may hold. What a worker writes is not
+ * trusted: it is read once, and checked.
  *
- * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The manager
- * runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards lanes and queue.
- * What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own, sent as descriptors.
+ * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The
+ * manager runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards
+ * lanes and queue. What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own,
+ * sent as descriptors.
  *
- * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then looks at
- * the slots; the other stores the slot's word, then looks whether the first sleeps. All four are
- * sequentially consistent.
+ * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
+ * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
+ * four are sequentially consistent.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
@@ -5175,11 +6102,16 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define MSG_NOSIGNAL 0 /* the socket has SO_NOSIGPIPE there */
 #endif
 
-#define CF__SLOTS     16 /* of a desk; a power of two */
+#define CF__SLOTS     ((size_t)64) /* of a desk; a power of two */
 #define CF__SLOT_ROOM ((size_t)CF__BIG)
+#define CF__DEPTH_LEAST ((size_t)2)
+#define CF__TRAYS     2
 #define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
 #define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
+#define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
+#define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
 /* ---- shared memory ---- */
@@ -5193,19 +6125,25 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
     uintptr_t arg_size;    /* bytes of argument, or of all items */
-    uintptr_t mapped;      /* capacity of the mapping that holds them; 0: they are in `bytes` */
+    uintptr_t mapped;      /* size of the tray that holds them; 0: they are in `bytes` */
+    uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
-    int64_t   timeout;
+    int64_t   timeout, given;
     /* worker, before ENDED */
     uintptr_t size;
     int32_t   status, code;
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
 } cf__slot;
+
+#define CF__LOAN_FREE ((uintptr_t)0)
+#define CF__LOAN_LENT ((uintptr_t)1)
+#define CF__LOAN_LOST ((uintptr_t)2)
 
 #define CF__DESK_UP     ((uintptr_t)1)
 #define CF__DESK_FAILED ((uintptr_t)2)
@@ -5213,7 +6151,7 @@ typedef struct cf__slot {
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
-    cf__word loans[CF__LOANS]; /* worker: 1, lent. Host: 0, given back */
+    cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
     _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
@@ -5247,21 +6185,15 @@ typedef struct cf__record {
 
 #define CF__RECORD_ALIGN ((size_t)16)
 
-static size_t cf__padded(size_t size) { return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1); }
+static size_t cf__padded(size_t size)
+{
+    return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1);
+}
 
 static uintptr_t cf__function_out(uintptr_t fn) { return fn - (uintptr_t)&cf_process_main; }
 static uintptr_t cf__function_in(uintptr_t fn) { return fn + (uintptr_t)&cf_process_main; }
 
 /* ---- descriptors ---- */
-
-/* Never 0 to 2, which belong to the host's stdio even if they are closed. */
-static int cf__fd_high(int fd)
-{
-    if (fd < 0 || fd > 2) return fd;
-    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    (void)close(fd);
-    return high;
-}
 
 static void cf__fd_close(int *fd)
 {
@@ -5294,9 +6226,9 @@ static bool cf__channel_open(int ends[2])
     return false;
 }
 
-/* Sends size bytes, with a descriptor unless fd is -1. False: the peer is gone, or (flags
- * MSG_DONTWAIT) it would block. Messages are far smaller than any socket's buffer: all or nothing. */
-static bool cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
+/* Sends size bytes, with a descriptor unless fd is -1. 0, or errno's value; EAGAIN only with flags
+ * MSG_DONTWAIT. Messages are far smaller than any socket's buffer: all or nothing. */
+static int cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
 {
     union {
         struct cmsghdr header;
@@ -5320,8 +6252,28 @@ static bool cf__channel_send(int channel, const void *data, size_t size, int fd,
     ssize_t sent;
     do sent = sendmsg(channel, &message, MSG_NOSIGNAL | flags);
     while (sent < 0 && errno == EINTR);
+    const int error = sent < 0 ? errno : 0;
     errno = saved;
-    return sent == (ssize_t)size;
+    return error;
+}
+
+static bool cf__is_gone(int error)
+{
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
+}
+
+/* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for
+ * good. */
+static bool cf__channel_insist(int channel, const void *data, size_t size, int fd)
+{
+    const struct timespec pause = {0, CF_MILLISECOND};
+    int error = 0;
+    for (int i = 0; i < CF__INSIST; i++) {
+        error = cf__channel_send(channel, data, size, fd, 0);
+        if (error == 0 || cf__is_gone(error)) break;
+        (void)nanosleep(&pause, NULL);
+    }
+    return error == 0;
 }
 
 /* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
@@ -5357,15 +6309,18 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
     return got < 0 && !again ? 0 : got;
 }
 
-/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none. */
+/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none.
+ * */
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd = cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const int fd =
+        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
 #else
     static cf__word count;
     char name[48];
-    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(), (size_t)cf__fetch_add(&count, 1));
+    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
+                   (size_t)cf__fetch_add(&count, 1));
     const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
     if (fd >= 0) (void)shm_unlink(name);
 #endif
@@ -5390,7 +6345,8 @@ static void *cf__memory_map(int fd, size_t size)
 static size_t cf__memory_accept(int fd, void **base)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX) return 0;
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
+        return 0;
 #ifdef __linux__
     const int seals = fcntl(fd, 1034 /* F_GET_SEALS */);
     if (seals < 0 || (seals & 2) == 0) return 0;
@@ -5410,8 +6366,8 @@ static size_t cf__memory_size(size_t size)
     return rounded;
 }
 
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where yielding
- * means that strangers run for a whole time slice, it is left alone for a while. */
+/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
 static void cf__spin_yield(cf__word *crowded)
 {
     const uintptr_t skip = cf__load_relaxed(crowded);
@@ -5432,15 +6388,29 @@ typedef struct cf__loan {
     int    fd;   /* not yet sent; -1: the host has it */
 } cf__loan;
 
+/* A mapping for the argument of one task at a time. The host replaces it by a bigger one. */
+typedef struct cf__tray {
+    void  *base;
+    size_t size; /* 0: none */
+    uintptr_t version; /* how many were sent, or received */
+    int    fd;   /* worker: received, not yet mapped. -1: none */
+    const cf_future *user; /* host: the task at the desk that needs it; NULL: none */
+} cf__tray;
+
+static void cf__tray_drop(cf__tray *tray)
+{
+    if (tray->size > 0) (void)munmap(tray->base, tray->size);
+    tray->base = NULL;
+    tray->size = 0;
+}
+
 /* The process is one worker, or it is none and this is all zeros. */
 static struct cf__child {
     cf__share *share;
     cf__desk  *desk;
     size_t     index;
     int        channel;
-    int        arg_fd; /* received, not yet mapped; -1: none */
-    void      *arg;
-    size_t     arg_size;
+    cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
     cf__loan   loans[CF__LOANS_ALL];
@@ -5459,20 +6429,26 @@ static void cf__child_ring(void)
 {
     if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
         cf__exchange(&cf__child.desk->bell, 1) == 0 &&
-        !cf__channel_send(cf__child.channel, "", 1, -1, 0))
+        !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
 
-/* A byte from the host, perhaps with a mapping for arguments. Blocks until there is one, or the host
- * ends. */
+/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the
+ * host's end. */
 static void cf__child_listen(void)
 {
-    char byte;
+    unsigned char number;
     int fd;
-    if (cf__channel_receive(cf__child.channel, &byte, 1, &fd, 0) <= 0) cf__child_vanish();
-    if (fd < 0) return;
-    cf__fd_close(&cf__child.arg_fd);
-    cf__child.arg_fd = fd;
+    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
+    if (number >= CF__TRAYS) {
+        cf__fd_close(&fd);
+        return;
+    }
+    cf__tray *const tray = &cf__child.trays[number];
+    cf__tray_drop(tray);
+    cf__fd_close(&tray->fd);
+    tray->fd = fd; /* -1: no descriptor was left for it */
+    tray->version++;
 }
 
 static void cf__child_unloan(size_t number)
@@ -5489,14 +6465,16 @@ static int cf__child_loan(size_t size)
     const size_t capacity = cf__memory_size(size);
     size_t free = CF__LOANS, best = CF__LOANS;
     for (size_t i = 0; i < CF__LOANS; i++) {
-        if (cf__load_acquire(&cf__child.desk->loans[i]) != 0) continue;
+        const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
+        if (state == CF__LOAN_LENT) continue;
+        if (state == CF__LOAN_LOST) cf__child_unloan(i);
         free = i;
         if (cf__child.loans[i].size >= size &&
             (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
             best = i;
     }
     if (best < CF__LOANS) {
-        cf__store_relaxed(&cf__child.desk->loans[best], 1);
+        cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
         return (int)best;
     }
     if (capacity > CF__KEEP) free = CF__LOANS;
@@ -5511,7 +6489,7 @@ static int cf__child_loan(size_t size)
         cf__fd_close(&loan->fd);
         return -1;
     }
-    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], 1);
+    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], CF__LOAN_LENT);
     return (int)free;
 }
 
@@ -5543,7 +6521,8 @@ static void cf__child_show(cf__slot *slot, int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
     const unsigned char name = (unsigned char)number;
-    if (loan->fd >= 0 && !cf__channel_send(cf__child.channel, &name, 1, loan->fd, 0)) cf__child_vanish();
+    if (loan->fd >= 0 && !cf__channel_insist(cf__child.channel, &name, 1, loan->fd))
+        cf__child_vanish();
     cf__fd_close(&loan->fd);
     cf__store_release(&slot->place, (uintptr_t)number + 1);
 }
@@ -5554,7 +6533,12 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
 {
     memset(task, 0, sizeof *task);
     task->marks = &slot->stop;
-    task->deadline = slot->timeout > 0 ? cf__deadline(slot->timeout) : CF__NEVER;
+    task->deadline = CF__NEVER;
+    if (slot->timeout > 0) {
+        const int64_t now = cf__now(), delay = now - slot->given;
+        task->deadline = cf__deadline(slot->timeout);
+        cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
+    }
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
@@ -5628,8 +6612,8 @@ typedef struct cf__outbox {
     int    loan; /* -1: in the slot */
 } cf__outbox;
 
-/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all that
- * were complete are there. */
+/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all
+ * that were complete are there. */
 static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 {
     if (out->room - out->used >= need) return true;
@@ -5692,34 +6676,33 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the mapping that the host has sent. */
+/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it
+ * cannot be mapped. */
 static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
         return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
-    if (cf__child.arg_size != slot->mapped) {
-        if (cf__child.arg != NULL) (void)munmap(cf__child.arg, cf__child.arg_size);
-        cf__child.arg = NULL;
-        while (cf__child.arg_fd < 0) cf__child_listen(); /* it was sent before the slot was READY */
-        cf__child.arg_size = slot->mapped;
-        cf__child.arg = cf__memory_map(cf__child.arg_fd, cf__child.arg_size);
-        cf__fd_close(&cf__child.arg_fd);
-        if (cf__child.arg == NULL) _exit(1);
+    cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
+    while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
+    if (tray->fd >= 0) {
+        tray->base = cf__memory_map(tray->fd, slot->mapped);
+        tray->size = tray->base != NULL ? slot->mapped : 0;
+        cf__fd_close(&tray->fd);
     }
-    return cf__child.arg;
+    CFUTURES_TEST_RECEIVED(tray->base, tray->size);
+    return tray->base;
 }
 
 static void cf__child_run(cf__slot *slot)
 {
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
-    if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
+    if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
+    else if (slot->items > 0)
+        cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
-    if (slot->mapped > CF__KEEP) {
-        (void)munmap(cf__child.arg, cf__child.arg_size);
-        cf__child.arg = NULL;
-        cf__child.arg_size = 0;
-    }
+    if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     cf__child_ring();
 }
@@ -5730,7 +6713,8 @@ static bool cf__child_wanted(cf__slot *slot)
            cf__load_seq_cst(&cf__child.desk->leave) != 0;
 }
 
-/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or end-of-file. */
+/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or
+ * end-of-file. */
 static void cf__child_rest(cf__slot *slot)
 {
     const int64_t from = cf__now();
@@ -5744,7 +6728,8 @@ static void cf__child_rest(cf__slot *slot)
         } while (cf__now() < from + cf__child.spin);
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
-    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot)) cf__child_listen();
+    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
+        cf__child_listen();
     cf__store_relaxed(&cf__child.desk->asleep, 0);
     cf__child.spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? (int64_t)CF__SPIN_MOST
                      : cf__child.spin / 2 > (int64_t)CF__SPIN_LEAST ? cf__child.spin / 2
@@ -5775,7 +6760,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
-    cf__child.arg_fd = -1;
+    for (size_t i = 0; i < CF__TRAYS; i++) cf__child.trays[i].fd = -1;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
     for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
     /* What is not its own it cannot damage, whatever the tasks do. */
@@ -5823,18 +6808,45 @@ typedef struct cf__zygote {
     cf__share *share;
     cf__kid   *kids;
     int        channel;
-    int        tick[2]; /* SIGCHLD becomes a byte */
+    int        tick; /* readable after SIGCHLD */
 } cf__zygote;
 
-static int cf__zygote_tick;
+/* SIGCHLD becomes a readable descriptor; -1: none could be had. */
+#ifdef __linux__
+static int cf__zygote_tick(void)
+{
+    sigset_t child;
+    (void)sigemptyset(&child);
+    (void)sigaddset(&child, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &child, NULL);
+    return cf__fd_high(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+#else
+static int cf__zygote_bell;
 
 static void cf__zygote_on_child(int signal)
 {
     const int saved = errno;
     (void)signal;
-    if (write(cf__zygote_tick, "", 1) < 0) errno = saved; /* full: it will look anyway */
+    if (write(cf__zygote_bell, "", 1) < 0) errno = saved; /* full: it will look anyway */
     errno = saved;
 }
+
+static int cf__zygote_tick(void)
+{
+    struct sigaction action;
+    int ends[2];
+    if (!cf__channel_open(ends)) return -1;
+    for (int i = 0; i < 2; i++) (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    cf__zygote_bell = ends[1];
+    memset(&action, 0, sizeof action);
+    (void)sigemptyset(&action.sa_mask);
+    action.sa_handler = cf__zygote_on_child;
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    (void)sigaction(SIGCHLD, &action, NULL);
+    return ends[0];
+}
+#endif
 
 /* All dispositions default; the zygote and its workers leave SIGINT to the host. */
 static void cf__zygote_signals(void)
@@ -5855,13 +6867,12 @@ static void cf__zygote_guard(void)
     memset(&action, 0, sizeof action);
     (void)sigemptyset(&action.sa_mask);
     action.sa_handler = SIG_IGN;
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) (void)sigaction(ignored[i], &action, NULL);
-    action.sa_handler = cf__zygote_on_child;
-    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
-    (void)sigaction(SIGCHLD, &action, NULL);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        (void)sigaction(ignored[i], &action, NULL);
 }
 
-/* Standard input is the null device; output that was closed goes there, lest it hit another file. */
+/* Standard input is the null device; output that was closed goes there, lest it hit another file.
+ * */
 static void cf__zygote_stdio(void)
 {
     const int null = cf__fd_high(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -5878,21 +6889,22 @@ static void cf__zygote_end(cf__zygote *zygote)
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
     for (size_t i = 0; i < zygote->share->lanes; i++)
-        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 && errno == EINTR) {}
+        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 &&
+               errno == EINTR) {}
     _exit(0);
 }
 
 static void cf__zygote_report(cf__zygote *zygote, size_t lane, int pid, int status)
 {
     const cf__report report = {(uint32_t)lane, zygote->kids[lane].generation, pid, status};
-    if (!cf__channel_send(zygote->channel, &report, sizeof report, -1, 0)) cf__zygote_end(zygote);
+    if (!cf__channel_insist(zygote->channel, &report, sizeof report, -1)) cf__zygote_end(zygote);
 }
 
 static void cf__zygote_reap(cf__zygote *zygote)
 {
-    char ticks[64];
+    char ticks[512];
     int status;
-    while (read(zygote->tick[0], ticks, sizeof ticks) > 0) {}
+    while (read(zygote->tick, ticks, sizeof ticks) > 0) {} /* one byte, or one siginfo, each */
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) { /* all children are its own */
         for (size_t i = 0; i < zygote->share->lanes; i++) {
             if (zygote->kids[i].pid != pid) continue;
@@ -5905,12 +6917,12 @@ static void cf__zygote_reap(cf__zygote *zygote)
 static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int channel)
 {
     cf__kid *const kid = &zygote->kids[order->lane];
-    sigset_t all, none;
+    sigset_t all, none, old;
     const pid_t self = getpid();
     kid->generation = order->generation;
     (void)sigfillset(&all);
     (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_BLOCK, &all, NULL);
+    (void)sigprocmask(SIG_BLOCK, &all, &old);
     const pid_t pid = channel >= 0 ? fork() : -1;
     if (pid == 0) {
 #ifdef __linux__
@@ -5918,14 +6930,16 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
 #endif
         if (getppid() != self) _exit(0);
         (void)close(zygote->channel);
-        (void)close(zygote->tick[0]);
-        (void)close(zygote->tick[1]);
+        (void)close(zygote->tick);
+#ifndef __linux__
+        (void)close(cf__zygote_bell);
+#endif
         cf__zygote_signals();
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         cf__child_main(zygote->share, order->lane, channel);
     }
     const int why = errno;
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid > 0) kid->pid = pid;
     else cf__zygote_report(zygote, order->lane, 0, why);
 }
@@ -5937,8 +6951,8 @@ static void cf__zygote_obey(cf__zygote *zygote)
     int channel = -1;
     while (have < sizeof order) {
         int fd;
-        const ssize_t got =
-            cf__channel_receive(zygote->channel, (char *)&order + have, sizeof order - have, &fd, 0);
+        const ssize_t got = cf__channel_receive(zygote->channel, (char *)&order + have,
+                                                sizeof order - have, &fd, 0);
         if (got <= 0) cf__zygote_end(zygote);
         if (fd >= 0) channel = fd;
         have += (size_t)got;
@@ -5946,14 +6960,15 @@ static void cf__zygote_obey(cf__zygote *zygote)
     if (order.lane >= zygote->share->lanes) return;
     const cf__kid *const kid = &zygote->kids[order.lane];
     if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
-    else if (kid->pid > 0 && kid->generation == order.generation) (void)kill(kid->pid, order.signal);
+    else if (kid->pid > 0 && kid->generation == order.generation)
+        (void)kill(kid->pid, order.signal);
     cf__fd_close(&channel);
 }
 
 /* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
 static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
-    cf__zygote zygote = {share, kids, channel, {-1, -1}};
+    cf__zygote zygote = {share, kids, channel, -1};
     sigset_t none;
     (void)sigemptyset(&none);
     cf__self = NULL;
@@ -5962,29 +6977,33 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     cf__store_relaxed(&cf__graph_lock, 0);
     cf__zygote_signals();
     cf__zygote_stdio();
-    if (!cf__channel_open(zygote.tick)) _exit(1);
-    for (int i = 0; i < 2; i++) (void)fcntl(zygote.tick[i], F_SETFL, O_NONBLOCK);
-    cf__zygote_tick = zygote.tick[1];
     cf__zygote_guard();
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    zygote.tick = cf__zygote_tick();
+    if (zygote.tick < 0) _exit(1);
     cf__thread_name(share->name, share->lanes);
-    for (;;) {
-        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick[0], POLLIN, 0}};
-        if (poll(ready, 2, -1) < 0) continue; /* a signal */
+    for (int refused = 0; refused < CF__INSIST;) {
+        struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick, POLLIN, 0}};
+        if (poll(ready, 2, -1) < 0) {
+            refused += errno != EINTR;
+            continue;
+        }
+        refused = 0;
         if (ready[1].revents != 0) cf__zygote_reap(&zygote);
         if (ready[0].revents != 0) cf__zygote_obey(&zygote);
     }
+    cf__zygote_end(&zygote);
 }
 
 /* ---- the host's side: mappings, lanes ---- */
 
-/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as long
- * as the worker may use it again. */
+/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as
+ * long as the worker may use it again. */
 typedef struct cf__mapping {
     void     *base;
     size_t    size;
     cf__word *loan;  /* cf__hubs_lock: where to say that it is given back; NULL: to nobody */
-    bool      held;  /* cf__hubs_lock: by a future */
+    bool      held;  /* cf__hubs_lock: by a future, or by who reads a chunk's records */
     uintptr_t forks; /* frozen */
 } cf__mapping;
 
@@ -6004,18 +7023,24 @@ typedef struct cf__lane {
     uint32_t     generation; /* of the process; so that no order hits its successor */
     bool         silent;  /* the channel has ended */
     bool         dead;    /* reported; `status` is how */
-    bool         loading; /* its newest task has to be loaded, see cf__hub_load */
+    bool         unloaded; /* somebody has to load its newest task, see cf__hub_load */
+    bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's */
+    bool         unrung;  /* a wake-up was refused, and is to be sent again */
+    bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
-    size_t       held;    /* slots that a pump still reads */
+    size_t       depth;   /* tasks at its desk, at most */
+    uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
-    int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
+    int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
+    int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
+    bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
-    void        *arg;     /* the mapping for big arguments, and its size */
-    size_t       arg_size;
+    cf__tray     trays[CF__TRAYS];
+    cf__word     loads;   /* changes when a load has ended */
     cf_future   *tasks[CF__SLOTS];
     cf__mapping *mappings[CF__LOANS];
     cf__mapping *arrived[CF__SLOTS]; /* received, not yet spoken of; in order */
@@ -6039,21 +7064,25 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
-    int        wake[2];   /* to the manager */
+    cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
+    bool       fat;       /* some mapping may hold pages that nobody needs */
+    uint64_t   calm;      /* tasks that had finished when the manager went to sleep */
     size_t     pumping;
     cf_future **queue;
     size_t     capacity, first, queued; /* capacity: 0, or a power of two */
     size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
     unsigned   strikes;   /* bad starts, in a row */
+    unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
     cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
-    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a callback
-                             that waits for its own pool finds out the same each time */
+    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a
+                             callback that waits for its own pool finds out the same each time */
 };
 
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
@@ -6066,12 +7095,10 @@ static void cf__mapping_free(cf__mapping *mapping)
     cf__free(mapping);
 }
 
-/* cf_future's free_result: the worker may use it again. Here, since it may outlive the pool. */
-static void cf__mapping_release(void *cell)
+/* What was held is so no more: the worker may use it again. Here, since it may outlive the pool. */
+static void cf__mapping_give_back(cf__mapping *mapping)
 {
-    cf__mapping *mapping;
     const int saved = errno;
-    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
@@ -6080,6 +7107,14 @@ static void cf__mapping_release(void *cell)
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
+}
+
+/* cf_future's free_result. */
+static void cf__mapping_release(void *cell)
+{
+    cf__mapping *mapping;
+    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
+    cf__mapping_give_back(mapping);
 }
 
 /* The lane uses it no more. */
@@ -6101,8 +7136,8 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__fd_close(&hub->channel);
-        cf__fd_close(&hub->wake[0]);
-        cf__fd_close(&hub->wake[1]);
+        cf__fd_close(&hub->wake.fd);
+        cf__fd_close(&hub->wake.writer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
     }
     cf__hubs = NULL;
@@ -6120,28 +7155,49 @@ static void cf__hubs_watch(void)
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
+    if (cf__self == &hub->runner) return; /* it looks at all that it does itself */
+    hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
-    (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
+    cf__signal_set(&hub->wake, 0, true);
 }
 
-static void cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
+/* A message was refused, though the peer is there: it will be sent again, but not for ever. */
+static void cf__hub_refused(cf__hub *hub)
 {
-    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes), lane->generation};
-    if (!hub->lost && !cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT))
-        hub->lost = kind == CF__ORDER_START; /* a kill is repeated */
+    if (++hub->refusals > CF__INSIST) hub->lost = true;
+    cf__hub_wake(hub);
+}
+
+/* False: it could not be sent. */
+static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal,
+                          int fd)
+{
+    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes),
+                             lane->generation};
+    const int error =
+        hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    else if (error != EAGAIN && !cf__is_gone(error)) cf__hub_refused(hub);
+    return error == 0 || cf__is_gone(error); /* then the end of the channel says the rest */
 }
 
 /* ---- the queue ---- */
 
-static bool cf__hub_has_room(const cf__hub *hub) { return hub->capacity - hub->queued > hub->ahead; }
+static bool cf__hub_has_room(const cf__hub *hub, size_t count)
+{
+    return hub->capacity - hub->queued - hub->ahead >= count;
+}
 
 static cf_future **cf__hub_place(cf__hub *hub, size_t position)
 {
     return &hub->queue[(hub->first + position) & (hub->capacity - 1)];
 }
 
-static void cf__hub_push(cf__hub *hub, cf_future *future) { *cf__hub_place(hub, hub->queued++) = future; }
+static void cf__hub_push(cf__hub *hub, cf_future *future)
+{
+    *cf__hub_place(hub, hub->queued++) = future;
+}
 
 static void cf__hub_push_front(cf__hub *hub, cf_future *future)
 {
@@ -6179,11 +7235,11 @@ static void cf__hub_sweep(cf__hub *hub)
 }
 
 /* Lets the lock go meanwhile. False: out of memory. */
-static bool cf__hub_reserve(cf__hub *hub)
+static bool cf__hub_reserve(cf__hub *hub, size_t count)
 {
     cf_executor *const executor = hub->executor;
-    if (!cf__hub_has_room(hub)) cf__hub_sweep(hub);
-    while (!cf__hub_has_room(hub)) {
+    if (!cf__hub_has_room(hub, count)) cf__hub_sweep(hub);
+    while (!cf__hub_has_room(hub, count)) {
         const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
         cf__unlock(&executor->lock);
         cf_future **queue = cf__alloc(cf__size(0, capacity, sizeof *queue));
@@ -6217,11 +7273,33 @@ static cf__slot *cf__lane_slot(cf__lane *lane, size_t position)
     return &lane->desk->slots[position % CF__SLOTS];
 }
 
+static size_t cf__lane_load(const cf__lane *lane) { return lane->tail - lane->head; }
+
 static bool cf__lane_is_idle(const cf__lane *lane)
 {
     return lane->phase == CF__LANE_UP && lane->head == lane->tail && lane->held == 0 &&
            !lane->silent && !lane->dead;
 }
+
+/* The tray of that task; of NULL: a free one, the biggest. NULL: there is none. */
+static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
+{
+    cf__tray *best = NULL;
+    for (cf__tray *tray = lane->trays; tray < lane->trays + CF__TRAYS; tray++)
+        if (tray->user == user && (best == NULL || tray->size > best->size)) best = tray;
+    return best;
+}
+
+/* The task needs its tray no more. spoilt: the worker may have failed to map it, and gets another. */
+static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
+{
+    cf__tray *const tray = cf__lane_tray(lane, user);
+    if (tray == NULL) return;
+    tray->user = NULL;
+    if (spoilt || tray->size > CF__KEEP) cf__tray_drop(tray);
+}
+
+static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
 
 static bool cf__is_chunk(const cf_future *future)
 {
@@ -6245,38 +7323,49 @@ static bool cf__fits_slot(const cf_future *future, size_t size)
     return size <= (cf__is_chunk(future) ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM);
 }
 
-/* Room for a big argument, in the worker too. Slow: not under the lock, the lane is held. */
-static cf_status cf__lane_map_arg(cf__lane *lane, size_t size)
+static bool cf__is_lent(const cf_future *future)
 {
-    if (lane->arg_size >= size) return CF_OK;
+    return (future->cell.traits & CF__ARG_LENT) != 0;
+}
+
+/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent:
+ * the worker is dead, or cannot be told for want of kernel memory. */
+static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, bool *sent)
+{
+    *sent = true;
+    if (tray->size >= size) return CF_OK;
+    const unsigned char number = (unsigned char)(tray - lane->trays);
     const size_t capacity = cf__memory_size(size);
     if (capacity == 0) return CF_NO_MEMORY;
     const int saved = errno;
     int fd = cf__memory_open(capacity);
     void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
-    if (base != NULL) {
-        if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
-        lane->arg = base;
-        lane->arg_size = capacity;
-        (void)cf__channel_send(lane->channel, "", 1, fd, MSG_DONTWAIT); /* else it is dead */
-    }
+    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT) == 0;
     cf__fd_close(&fd);
+    if (base != NULL) {
+        cf__tray_drop(tray);
+        tray->base = base;
+        tray->size = capacity;
+        tray->version++;
+    }
     errno = saved;
     return base != NULL ? CF_OK : CF_SYSTEM;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t mapped, size_t size)
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
+    cf__store_relaxed(&slot->delay, 0);
     cf__store_relaxed(&slot->place, 0);
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
     slot->arg_size = size;
-    slot->mapped = mapped;
+    slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
+    slot->given = slot->timeout > 0 ? cf__now() : 0;
     slot->size = 0;
     slot->status = CF_WORKER_LOST;
     slot->code = 0;
@@ -6289,37 +7378,182 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, uintptr_t map
     slot->stride = chunk->stride;
 }
 
-/* The worker may take it from now on. */
-static void cf__lane_publish(cf__lane *lane, cf__slot *slot)
+/* Wakes the worker if it sleeps. A channel that is full wakes it too. */
+static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
 {
-    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
-    if (cf__load_seq_cst(&lane->desk->asleep) != 0 && cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    const unsigned char wake_up = CF__WAKE_UP;
+    lane->unrung = false;
+    if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
+    const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return;
+    cf__store_seq_cst(&lane->desk->asleep, 1);
+    lane->unrung = true;
+    cf__hub_refused(hub);
 }
 
-/* A pending task goes to an idle lane, and runs when the worker takes it. A big one only takes its place: see cf__hub_load. */
+/* The worker may take it from now on. */
+static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
+{
+    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
+}
+
+/* The only task of the desk is given now. See cf__lane_extend. */
+static void cf__lane_time(cf__lane *lane, cf_duration timeout)
+{
+    lane->due = lane->nominal = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    lane->exact = lane->late = false;
+}
+
+/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes
+ * its place: see cf__hub_load. */
 static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
-    cf__slot *const slot = cf__lane_slot(lane, lane->tail);
+    const size_t position = lane->tail++;
     size_t size;
     const void *const payload = cf__payload(future, &size);
-    lane->tasks[lane->tail++ % CF__SLOTS] = future;
+    lane->tasks[position % CF__SLOTS] = future;
     lane->given++;
     hub->ahead++;
-    lane->verdict = CF_WORKER_LOST;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
-    if (lane->due != CF__NEVER) cf__hub_wake(hub);
+    if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
+    if (timeout > 0) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
-        lane->held++;
-        lane->loading = true;
+        cf__lane_tray(lane, NULL)->user = future;
+        hub->fat = hub->fat || size > CF__FAT;
+        lane->loading = lane->unloaded = true;
         cf__hub_wake(hub);
         return;
     }
-    cf__slot_fill(slot, future, 0, size);
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf__slot_fill(slot, future, size);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
-    cf__lane_publish(lane, slot);
+    cf__lane_publish(hub, lane, slot);
+}
+
+/* Somebody is copying the argument of the lane's newest task. */
+static bool cf__lane_is_copying(const cf__lane *lane) { return lane->loading && !lane->unloaded; }
+
+/* The desk's newest task, if it has not started. NULL: it has, or its argument is being copied. */
+static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
+{
+    uintptr_t seen = CF__SLOT_READY;
+    if (lane->head == lane->tail || cf__lane_is_copying(lane)) return NULL;
+    cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
+    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
+    lane->loading = lane->unloaded = false;
+    lane->tail--;
+    lane->given--;
+    hub->ahead--;
+    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
+    cf__lane_clear_tray(lane, future, false);
+    return future;
+}
+
+static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
+{
+    return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
+           cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
+           (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
+           (!big || cf__lane_tray(lane, NULL) != NULL);
+}
+
+/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that
+ * has least. A deadline starts when its task is given, and what is lent can lie in one place only:
+ * such tasks never go behind others. NULL: it has to wait. */
+static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
+{
+    cf__lane *best = NULL;
+    size_t size;
+    (void)cf__payload(future, &size);
+    const bool big = !cf__fits_slot(future, size);
+    bool ahead = !cf__is_lent(future) && cf__cell_options(&future->cell).timeout == 0;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        ahead = ahead && lane->phase >= CF__LANE_UP;
+        if (!cf__lane_takes(hub, lane, big)) continue;
+        if (lane->head == lane->tail) return lane;
+        if (best == NULL || cf__lane_load(lane) < cf__lane_load(best)) best = lane;
+    }
+    return ahead ? best : NULL;
+}
+
+/* Tasks that wait at desks behind others. */
+static size_t cf__hub_behind(const cf__hub *hub)
+{
+    size_t busy = 0;
+    for (size_t i = 0; i < hub->count; i++) busy += hub->lanes[i].head != hub->lanes[i].tail;
+    return hub->ahead - busy;
+}
+
+/* The queue is empty: a worker that has nothing to do gets half of what waits behind the others. */
+static void cf__hub_share_out(cf__hub *hub)
+{
+    cf__lane *most = NULL;
+    bool any_idle = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        any_idle = any_idle || cf__lane_is_idle(lane);
+        if (cf__lane_load(lane) > 1 && (most == NULL || cf__lane_load(lane) > cf__lane_load(most)))
+            most = lane;
+    }
+    if (!any_idle || most == NULL) return;
+    for (size_t n = cf__lane_load(most) / 2; n > 0; n--) {
+        cf_future *const future = cf__lane_take_back(hub, most);
+        if (future == NULL) return;
+        cf__hub_push_front(hub, future);
+    }
+}
+
+static void cf__hub_hand_out(cf__hub *hub)
+{
+    cf__hub_strip(hub);
+    while (hub->queued > 0) {
+        cf__lane *const lane = cf__hub_lane_for(hub, *cf__hub_place(hub, 0));
+        if (lane == NULL) return;
+        cf__lane_give(hub, lane, cf__hub_pop(hub));
+        cf__hub_strip(hub);
+    }
+}
+
+/* No worker is free for one more task, nor can be started, and the queue is full. */
+static bool cf__hub_is_full(cf__hub *hub)
+{
+    size_t room = hub->executor->options.queue_limit;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
+    return cf__hub_pending(hub) + cf__hub_behind(hub) >= room;
+}
+
+/* Tasks to workers, in order; then as many new workers as tasks are left over. */
+static void cf__hub_feed(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    const uintptr_t closing = cf__load_relaxed(&executor->closing);
+    if (closing != 0) cf__hub_wake(hub);
+    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
+    cf__hub_hand_out(hub);
+    if (hub->queued == 0 && hub->count > 1 && hub->ahead > 1) {
+        cf__hub_share_out(hub);
+        cf__hub_hand_out(hub);
+    }
+    if (executor->blocked > 0 && !cf__hub_is_full(hub)) {
+        cf__bump(&executor->space);
+        cf__unpark_all(&executor->space);
+    }
+    size_t coming = 0;
+    for (size_t i = 0; i < hub->count; i++)
+        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING)
+            coming++;
+    const size_t waiting = cf__hub_pending(hub) + cf__hub_behind(hub);
+    for (size_t i = 0; i < hub->count && coming < waiting; i++) {
+        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
+        hub->lanes[i].phase = CF__LANE_WANTED;
+        coming++;
+        cf__hub_wake(hub);
+    }
 }
 
 /* ---- starting and ending workers ---- */
@@ -6334,25 +7568,40 @@ static void cf__hub_break(cf__hub *hub)
     cf__hub_wake(hub);
 }
 
-static void cf__lane_leave(cf__lane *lane)
+static void cf__lane_leave(cf__hub *hub, cf__lane *lane)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = CF__NEVER;
     cf__store_seq_cst(&lane->desk->leave, 1);
-    if (cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    cf__lane_ring(hub, lane);
 }
 
+/* What the worker has not begun goes back to the queue; but what was lent lies here until the
+ * burial. */
+static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
+{
+    while (lane->head != lane->tail && !cf__is_lent(lane->tasks[(lane->tail - 1) % CF__SLOTS])) {
+        cf_future *const future = cf__lane_take_back(hub, lane);
+        if (future == NULL) return;
+        cf__hub_push_front(hub, future);
+    }
+}
+
+#define CF__AGAIN (10 * CF_MILLISECOND) /* what was refused is tried again */
+
+/* So that it hits one task only. */
 static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
-    cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    cf__lane_recall(hub, lane);
+    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
+    cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
 
-/* A worker could not be started, or died before it was up: again after a pause that grows, and not for
- * ever. A kill from outside says little about the next try. */
+/* A worker could not be started, or died before it was up: again after a pause that grows, and not
+ * for ever. A kill from outside says little about the next try. */
 static void cf__hub_strike(cf__hub *hub, unsigned weight)
 {
     hub->strikes += weight;
@@ -6366,6 +7615,16 @@ static void cf__hub_strike(cf__hub *hub, unsigned weight)
     hub->pause = cf__now() + CF_SECOND;
 }
 
+static void cf__desk_clear(cf__desk *desk)
+{
+    cf__store_relaxed(&desk->up, 0);
+    cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->asleep, 0);
+    cf__store_relaxed(&desk->leave, 0);
+    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], CF__LOAN_FREE);
+    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+}
+
 static void cf__lane_start(cf__hub *hub, cf__lane *lane)
 {
     int ends[2];
@@ -6373,23 +7632,24 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
         cf__hub_strike(hub, 12);
         return;
     }
-    cf__desk *const desk = lane->desk;
-    cf__store_relaxed(&desk->up, 0);
-    cf__store_relaxed(&desk->bell, 0);
-    cf__store_relaxed(&desk->asleep, 0);
-    cf__store_relaxed(&desk->leave, 0);
-    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], 0);
-    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+    lane->generation++;
+    cf__desk_clear(lane->desk); /* before the worker can see it */
+    const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
+    cf__fd_close(&ends[1]);
+    if (!ordered) {
+        cf__fd_close(&ends[0]);
+        cf__hub_strike(hub, 12);
+        return;
+    }
     if (lane->started++ > 0) hub->restarts++;
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
-    lane->generation++;
     lane->silent = lane->dead = lane->crashed = lane->unborn = false;
+    lane->unsent = lane->unrung = false;
     lane->head = lane->tail = lane->given = 0;
+    lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
     lane->verdict = CF_WORKER_LOST;
-    cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
-    cf__fd_close(&ends[1]);
 }
 
 static void cf__lane_clear(cf__lane *lane)
@@ -6400,43 +7660,16 @@ static void cf__lane_clear(cf__lane *lane)
     }
     for (size_t i = 0; i < lane->arrivals; i++) cf__mapping_abandon(lane->arrived[i]);
     lane->arrivals = 0;
-    if (lane->arg != NULL) (void)munmap(lane->arg, lane->arg_size);
-    lane->arg = NULL;
-    lane->arg_size = 0;
+    for (size_t i = 0; i < CF__TRAYS; i++) {
+        cf__tray_drop(&lane->trays[i]);
+        lane->trays[i].user = NULL;
+        lane->trays[i].version = 0;
+    }
     cf__lock(&cf__hubs_lock); /* a fork of the host closes it too */
     cf__fd_close(&lane->channel);
     cf__unlock(&cf__hubs_lock);
     lane->phase = CF__LANE_EMPTY;
     lane->dead = lane->silent = false;
-}
-
-/* Tasks to idle workers, in order; then as many new workers as tasks are left over. */
-static void cf__hub_feed(cf__hub *hub)
-{
-    cf_executor *const executor = hub->executor;
-    const size_t before = hub->queued;
-    cf__hub_strip(hub);
-    const uintptr_t closing = cf__load_relaxed(&executor->closing);
-    if (closing != 0) cf__hub_wake(hub);
-    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
-    for (size_t i = 0; i < hub->count && hub->queued > 0; i++) {
-        if (!cf__lane_is_idle(&hub->lanes[i])) continue;
-        cf__lane_give(hub, &hub->lanes[i], cf__hub_pop(hub));
-        cf__hub_strip(hub);
-    }
-    if (before != hub->queued && executor->blocked > 0) {
-        cf__bump(&executor->space);
-        cf__unpark_all(&executor->space);
-    }
-    size_t coming = 0;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
-    for (size_t i = 0; i < hub->count && coming < cf__hub_pending(hub); i++) {
-        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
-        hub->lanes[i].phase = CF__LANE_WANTED;
-        coming++;
-        cf__hub_wake(hub);
-    }
 }
 
 /* ---- outcomes ---- */
@@ -6446,13 +7679,14 @@ typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    cf__mapping      *mapping; /* where they are; NULL: in the slot */
+    uintptr_t         place;   /* as the worker has said, once */
+    cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
     unsigned char     traits;
     cf_submit_options  options;
 } cf__ended;
 
-#define CF__COLLECT 16 /* at once */
+#define CF__COLLECT 32 /* at once */
 
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
@@ -6486,29 +7720,28 @@ static void cf__lane_listen(cf__lane *lane)
     }
 }
 
-/* The mapping that the slot speaks of, in nobody's hands so far. NULL: there is none. */
+/* The mapping that the slot speaks of, held for the caller. NULL: there is none. */
 static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
 {
+    cf__mapping *mapping = NULL;
+    if (place == 0) return NULL;
     cf__lane_listen(lane);
     if (place - 1 < CF__LOANS) {
-        cf__mapping *const mapping = lane->mappings[place - 1];
-        cf__lock(&cf__hubs_lock);
-        const bool is_free = mapping != NULL && !mapping->held;
-        cf__unlock(&cf__hubs_lock);
-        return is_free ? mapping : NULL;
+        mapping = lane->mappings[place - 1];
+    } else if (lane->arrivals > 0) {
+        mapping = lane->arrived[0];
+        lane->arrivals--;
+        memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
+                lane->arrivals * sizeof *lane->arrived);
     }
-    if (lane->arrivals == 0) return NULL;
-    cf__mapping *const mapping = lane->arrived[0];
-    lane->arrivals--;
-    memmove((void *)lane->arrived, (void *)(lane->arrived + 1), lane->arrivals * sizeof *lane->arrived);
-    return mapping;
-}
-
-static void cf__mapping_hold(cf__mapping *mapping)
-{
+    if (mapping == NULL && place - 1 < CF__LOANS)
+        cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
+    if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
+    const bool was_held = mapping->held; /* no worker lends it twice */
     mapping->held = true;
     cf__unlock(&cf__hubs_lock);
+    return was_held ? NULL : mapping;
 }
 
 /* bytes of a message, which need not end with a zero. */
@@ -6570,9 +7803,10 @@ static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
 /* From a slot into the cell, whose argument is saved in *ended. */
 static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__cell *cell)
 {
+    const uintptr_t place = cf__load_acquire(&slot->place);
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     const int status = slot->status, code = slot->code;
     const size_t size = slot->size;
-    const uintptr_t place = cf__load_acquire(&slot->place);
     cf__cell_empty(cell);
     if (place == 0 || status != CF_OK) {
         if (!cf__status_is_sane(status) || size > CF__SLOT_ROOM) cf__lane_distrust(hub, lane, cell);
@@ -6583,10 +7817,11 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
     if (mapping == NULL) {
         cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
     } else if (size > mapping->size) {
-        if (place > CF__LOANS) cf__mapping_abandon(mapping);
+        cf__mapping_give_back(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
-        cf__mapping_hold(mapping);
+        CFUTURES_TEST_RECEIVED(mapping->base, size);
+        hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
         cell->size = size;
         cell->status = CF_OK;
@@ -6599,21 +7834,23 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
 /* The oldest task of the lane has ended. */
 static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 {
-    cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    cf_future *const future = lane->tasks[lane->head++ % CF__SLOTS];
+    const size_t position = lane->head++;
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
     cf__cell *const cell = &future->cell;
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
+    cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
-        const uintptr_t place = cf__load_acquire(&slot->place);
         ended->slot = slot;
-        ended->mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
-        lane->held++;
+        ended->place = cf__load_acquire(&slot->place);
+        ended->mapping = cf__lane_mapping(lane, ended->place);
+        lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
         ended->traits = cell->traits;
@@ -6622,26 +7859,23 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
         if (cell->status != CF_OK) hub->failed++;
         cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
-    if (lane->arg_size > CF__KEEP) {
-        (void)munmap(lane->arg, lane->arg_size);
-        lane->arg = NULL;
-        lane->arg_size = 0;
-    }
-    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->phase == CF__LANE_UP)
-        cf__lane_leave(lane);
+    if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
+        lane->phase == CF__LANE_UP)
+        cf__lane_leave(hub, lane);
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
+                           const cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
     const size_t first = beside ? cf__padded(items) : 0;
-    const bool elsewhere = cf__load_acquire(&slot->place) != 0;
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
-    size_t left = mapping != NULL ? mapping->size : elsewhere ? 0 : CF__SLOT_ROOM - first;
+    size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
     const size_t head = cf__padded(sizeof(cf__record));
+    CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
     for (size_t i = 0; i < progress && left >= head; i++) {
         cf__record record;
@@ -6661,19 +7895,18 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *
 
 static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
 {
-    for (size_t i = chunk->ended; i < chunk->count; i++) chunk->cells[i].status = (signed char)status;
+    for (size_t i = chunk->ended; i < chunk->count; i++)
+        chunk->cells[i].status = (signed char)status;
 }
 
 /* The slot and the loan are free again. */
 static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
 {
     cf_executor *const executor = hub->executor;
-    const uintptr_t place = cf__load_relaxed(&ended->slot->place);
     cf__lock(&executor->lock);
-    if (place > CF__LOANS && ended->mapping != NULL) cf__mapping_abandon(ended->mapping);
-    if (place > 0 && place <= CF__LOANS) cf__store_release(&ended->lane->desk->loans[place - 1], 0);
+    if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
     cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
-    ended->lane->held--;
+    ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     cf__hub_wake(hub);
     cf__unlock(&executor->lock);
 }
@@ -6704,8 +7937,9 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
         const int status = ended->slot->status;
-        cf__chunk_read(chunk, ended->slot, ended->mapping);
-        if (status != CF_OK) cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
+        cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
+        if (status != CF_OK)
+            cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
@@ -6717,40 +7951,76 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     cf__hub_settle(hub, future);
 }
 
-/* Not under the lock. A big argument goes to where its worker reads it. */
+/* Lets the lock go meanwhile. A lent argument gets a copy of its own. False: out of memory. */
+static bool cf__hub_keep(cf__hub *hub, cf_future *future)
+{
+    cf__cell *const cell = &future->cell;
+    const void *const from = cell->data;
+    const size_t size = cell->size;
+    cf__unlock(&hub->executor->lock);
+    void *const copy = cf__alloc(size);
+    if (copy != NULL) memcpy(copy, from, size);
+    cf__lock(&hub->executor->lock);
+    if (copy == NULL || !cf__is_pending(future)) { /* cancelled: its cell is no more ours */
+        cf__free(copy);
+        return copy != NULL;
+    }
+    cell->data = copy;
+    cell->traits = (unsigned char)((cell->traits & ~CF__ARG_LENT) | CF__ARG_COPY);
+    return true;
+}
+
+/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker
+ * reads it; nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
-    cf_future *const future = lane->tasks[(lane->tail - 1) % CF__SLOTS];
+    const size_t position = lane->tail - 1;
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
+    cf__tray *const tray = cf__lane_tray(lane, future);
     size_t size;
+    bool sent;
     const void *const payload = cf__payload(future, &size);
-    const cf_status status = cf__lane_map_arg(lane, size);
-    if (status == CF_OK) memcpy(lane->arg, payload, size);
+    lane->unloaded = false;
+    cf__unlock(&executor->lock);
+    const cf_status status = cf__lane_provide(lane, tray, size, &sent);
+    if (status == CF_OK) memcpy(tray->base, payload, size);
     cf__lock(&executor->lock);
-    lane->held--;
-    if (status == CF_OK) {
-        cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
-        cf__slot_fill(slot, future, lane->arg_size, size);
+    if (cf__is_lent(future)) future->cell.data = tray->base;
+    lane->loading = false;
+    if (status == CF_OK && sent) {
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        cf__slot_fill(slot, future, size);
+        slot->mapped = tray->size;
+        slot->tray = (uintptr_t)(tray - lane->trays);
+        slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-        if (timeout > 0) lane->due = cf__deadline(timeout);
-        cf__lane_publish(lane, slot);
+        if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
+        cf__lane_publish(hub, lane, slot);
+    } else if (status == CF_OK) { /* it goes back when the lane is buried */
+        lane->unsent = true;
+        cf__lane_kill(hub, lane, SIGKILL);
     } else {
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
         lane->tail--;
+        lane->given--;
+        tray->user = NULL;
         hub->ahead--;
         hub->finished++;
         hub->failed++;
     }
+    cf__bump(&lane->loads);
+    cf__unpark_all(&lane->loads);
     cf__hub_wake(hub);
-    cf__unlock(&executor->lock);
     if (status == CF_OK) return;
+    cf__unlock(&executor->lock);
     cf__cell_fail(&future->cell, status);
     cf__hub_settle(hub, future);
+    cf__lock(&executor->lock);
 }
 
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
 {
-    if (lane->phase != CF__LANE_STARTING) return;
     const uintptr_t up = cf__load_acquire(&lane->desk->up);
     if (up == CF__DESK_UP) {
         lane->phase = CF__LANE_UP;
@@ -6772,10 +8042,21 @@ static bool cf__hub_has_news(cf__hub *hub)
 {
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        if (cf__lane_has_ended(lane) || lane->loading) return true;
+        if (cf__lane_has_ended(lane) || lane->unloaded) return true;
         if (lane->phase == CF__LANE_STARTING && cf__load_seq_cst(&lane->desk->up) != 0) return true;
     }
     return false;
+}
+
+/* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
+static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
+{
+    size_t count = 0;
+    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    if (count == 0) return 0;
+    if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
+    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    return count;
 }
 
 /* One round: collects what has ended, hands out what waits. True: there was something. */
@@ -6793,20 +8074,19 @@ static bool cf__hub_pump(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (cf__load_relaxed(&lane->desk->bell) != 0) (void)cf__exchange(&lane->desk->bell, 0);
-        cf__lane_look(hub, lane);
-        while (count < CF__COLLECT && cf__lane_has_ended(lane))
-            cf__lane_collect(hub, lane, &batch[count++]);
+        if (lane->phase == CF__LANE_STARTING) cf__lane_look(hub, lane);
+        count += cf__lane_harvest(hub, lane, batch + count, CF__COLLECT - count);
     }
     cf__hub_feed(hub);
-    for (size_t i = 0; i < hub->count && load == NULL; i++) {
-        if (!hub->lanes[i].loading) continue;
-        load = &hub->lanes[i];
-        load->loading = false;
-    }
+    for (size_t i = 0; i < hub->count && load == NULL; i++)
+        if (hub->lanes[i].unloaded) load = &hub->lanes[i];
     cf__unlock(&executor->lock);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
-    if (load != NULL) cf__hub_load(hub, load);
-    return count > 0 || load != NULL;
+    if (load == NULL) return count > 0;
+    cf__lock(&executor->lock);
+    if (load->unloaded) cf__hub_load(hub, load);
+    cf__unlock(&executor->lock);
+    return true;
 }
 
 /* ---- death ---- */
@@ -6842,7 +8122,11 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     cell->status = (signed char)lane->verdict;
     if (lane->verdict != CF_WORKER_LOST) return;
     int length;
-    if (WIFSIGNALED(lane->status)) {
+    if (lane->pid == 0) {
+        cell->code = SIGKILL;
+        length = snprintf(text, sizeof text,
+                          "the process that started all workers is gone, and they with it");
+    } else if (WIFSIGNALED(lane->status)) {
         const int signal = WTERMSIG(lane->status);
         cell->code = signal;
         length = snprintf(text, sizeof text, "worker %d was killed by signal %d (%s)", lane->pid,
@@ -6862,17 +8146,18 @@ static void cf__hub_return(cf__hub *hub, cf_future *future)
     cf__hub_push_front(hub, future);
 }
 
-/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere. */
+/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere.
+ * */
 static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
 {
     cf_executor *const executor = hub->executor;
     cf__chunk *const chunk = future->cell.data;
     cf__lock(&executor->lock);
     const uintptr_t place = cf__load_acquire(&slot->place);
-    cf__mapping *const mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+    cf__mapping *const mapping = cf__lane_mapping(lane, place);
     cf__unlock(&executor->lock);
-    cf__chunk_read(chunk, slot, mapping);
-    if (mapping != NULL && place > CF__LOANS) cf__mapping_abandon(mapping);
+    cf__chunk_read(chunk, slot, place, mapping);
+    if (mapping != NULL) cf__mapping_give_back(mapping);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
@@ -6891,41 +8176,58 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__hub_settle(hub, future);
 }
 
-/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes back. */
+static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
+{
+    if (cf__is_chunk(future)) {
+        cf__chunk_lose(hub, lane, future, slot);
+    } else {
+        cf__cell_drop_arg(&future->cell);
+        cf__cell_lost(&future->cell, lane);
+        cf__hub_settle(hub, future);
+    }
+}
+
+/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
+ * back. */
+static void cf__lane_return(cf__hub *hub, cf__lane *lane)
+{
+    cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
+    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
+    const bool unstarted = cf__load_acquire(&slot->word) == CF__SLOT_READY || lane->unsent;
+    lane->unsent = false;
+    const bool kept = !unstarted || !cf__is_lent(future) || cf__hub_keep(hub, future);
+    hub->ahead--;
+    if (unstarted && (kept || !cf__move(future, CF__PENDING, CF__RUNNING))) {
+        cf__hub_return(hub, future);
+        return;
+    }
+    (void)cf__move(future, CF__PENDING, CF__RUNNING);
+    hub->finished++;
+    if (unstarted) hub->failed++;
+    else hub->died++;
+    cf__unlock(&hub->executor->lock);
+    if (unstarted) {
+        cf__cell_fail(&future->cell, CF_NO_MEMORY);
+        cf__hub_settle(hub, future);
+    } else {
+        cf__task_lose(hub, lane, future, slot);
+    }
+    cf__lock(&hub->executor->lock);
+}
+
+/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes
+ * back. */
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
-    cf_future *lost = NULL;
-    cf__slot *slot = NULL;
     cf__lock(&executor->lock);
     const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
     if (lane->phase == CF__LANE_UP) lane->crashed = true;
     lane->phase = CF__LANE_LEAVING;
     if (lane->crashed && hub->break_on_crash) cf__hub_break(hub);
-    while (lane->tail != lane->head) {
-        cf__slot *const last = cf__lane_slot(lane, lane->tail - 1);
-        cf_future *const future = lane->tasks[--lane->tail % CF__SLOTS];
-        hub->ahead--;
-        if (cf__load_acquire(&last->word) == CF__SLOT_READY) {
-            cf__hub_return(hub, future);
-        } else {
-            lost = future;
-            slot = last;
-            (void)cf__move(future, CF__PENDING, CF__RUNNING);
-            hub->finished++;
-            hub->died++;
-        }
-    }
-    cf__unlock(&executor->lock);
-    if (lost != NULL && cf__is_chunk(lost)) {
-        cf__chunk_lose(hub, lane, lost, slot);
-    } else if (lost != NULL) {
-        cf__cell_drop_arg(&lost->cell);
-        cf__cell_lost(&lost->cell, lane);
-        cf__hub_settle(hub, lost);
-    }
-    cf__lock(&executor->lock);
-    const bool by_kill = lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
+    while (lane->tail != lane->head) cf__lane_return(hub, lane);
+    const bool by_kill =
+        lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
     cf__hub_feed(hub);
@@ -6946,7 +8248,8 @@ static void cf__manager_hear(cf__hub *hub)
     while (!hub->lost) {
         int fd;
         const int flags = have > 0 ? 0 : MSG_DONTWAIT; /* the rest is on its way */
-        const ssize_t got = cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
+        const ssize_t got =
+            cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
         if (got < 0) break;
         if (got == 0) hub->lost = true;
         have += (size_t)got;
@@ -6958,7 +8261,8 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = in.report.pid;
         lane->status = in.report.status;
     }
-    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0) cf__hub_break(hub);
+    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0)
+        cf__hub_break(hub);
     for (size_t i = 0; hub->lost && i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED) lane->phase = CF__LANE_EMPTY;
@@ -6970,15 +8274,35 @@ static void cf__manager_hear(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
 }
 
+#define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
+
+/* The deadline was set when the task was given; it counts from the task's start. Each way once,
+ * lest a worker that is out of its mind puts it off for ever. */
+static bool cf__lane_extend(cf__lane *lane, int64_t now)
+{
+    cf__slot *const slot = cf__lane_slot(lane, lane->head);
+    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
+    const bool extends = begun ? !lane->exact && exact > now : !lane->late;
+    if (!extends) return false;
+    lane->exact = begun;
+    lane->late = true;
+    lane->due = begun ? exact : now + CF__LATE;
+    return true;
+}
+
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
+    if (lane->unrung) cf__lane_ring(hub, lane);
     if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
-        lane->due = 0;
+        if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
-        if (cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED) return;
+        if (cf__lane_extend(lane, now)) return;
+        cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
+        if (cf__lane_has_ended(lane)) return;
         lane->verdict = CF_TASK_TIMEOUT;
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
@@ -7003,7 +8327,7 @@ static bool cf__manager_tick(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
-        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(lane);
+        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
             if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
             if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
@@ -7051,8 +8375,8 @@ static bool cf__manager_bury(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         cf__lock(&hub->executor->lock);
-        const bool due = lane->dead && lane->held == 0 && !lane->loading && !cf__lane_has_ended(lane) &&
-                         lane->phase != CF__LANE_EMPTY;
+        const bool due = lane->dead && lane->held == 0 && !lane->loading &&
+                         !cf__lane_has_ended(lane) && lane->phase != CF__LANE_EMPTY;
         cf__unlock(&hub->executor->lock);
         if (due) cf__lane_bury(hub, lane);
         any = any || due;
@@ -7068,40 +8392,83 @@ static void cf__manager_withdraw(cf__hub *hub)
     const bool killed = hub->killing != 0;
     cf__unlock(&executor->lock);
     if (killed) cf__withdraw(executor, CF_CANCELLED);
-    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
+    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0)
+        cf__withdraw(executor, CF_BROKEN);
 }
+
+static void cf__memory_slim(void *base, size_t size)
+{
+#ifdef MADV_REMOVE
+    const int saved = errno;
+    if (size > CF__FAT) (void)madvise(base, size, MADV_REMOVE);
+    errno = saved;
+#else
+    (void)base;
+    (void)size;
+#endif
+}
+
+/* Nothing has happened for a second: the pages of big payloads go back to the system. */
+static void cf__hub_slim(cf__hub *hub)
+{
+    hub->fat = false;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        hub->fat = hub->fat || cf__lane_load(lane) > 0;
+        if (!cf__lane_is_idle(lane)) continue;
+        for (size_t k = 0; k < CF__TRAYS; k++)
+            cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
+        for (size_t k = 0; k < CF__LOANS; k++) {
+            const cf__mapping *const mapping = lane->mappings[k];
+            cf__lock(&cf__hubs_lock);
+            const bool is_free = mapping != NULL && !mapping->held;
+            cf__unlock(&cf__hubs_lock);
+            if (is_free) cf__memory_slim(mapping->base, mapping->size);
+        }
+    }
+}
+
+#define CF__SLIM_AFTER (1 * CF_SECOND)
 
 /* Under the lock: how long the manager may sleep, in poll's milliseconds. */
 static int cf__manager_patience(cf__hub *hub)
 {
-    int64_t next = CF__NEVER;
+    int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
     for (size_t i = 0; i < hub->count; i++) {
         const cf__lane *const lane = &hub->lanes[i];
         const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
         const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
         if ((runs || dies) && lane->due < next) next = lane->due;
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
+        if (lane->unrung && !lane->dead) next = 0;
     }
     if (next == CF__NEVER) return -1;
-    const int64_t left = next - cf__now();
-    return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
+    const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
+    return left <= 0                        ? 0
+           : left / CF_MILLISECOND >= 60000 ? 60000
+                                            : (int)(left / CF_MILLISECOND) + 1;
 }
 
-/* Announces the sleep, then looks once more. -2: there is something to do. */
+/* Announces the sleep, then looks once more: what others did since the round began has stirred it,
+ * what they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf_executor *const executor = hub->executor;
     cf__lock(&executor->lock);
     hub->napping = true;
+    hub->calm = hub->finished;
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
-    bool work = hub->callbacks != NULL || (stuck && hub->queued > 0) || cf__hub_has_news(hub);
+    const bool stuck =
+        (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
+    bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
+                cf__hub_has_news(hub);
     *count = 2;
-    hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
+    hub->polled[0] = (struct pollfd){hub->wake.fd, POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work || (lane->dead && lane->held == 0 && lane->phase != CF__LANE_EMPTY);
+        work = work ||
+               (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -7115,14 +8482,13 @@ static void cf__manager_nap(cf__hub *hub)
 {
     nfds_t count;
     const int patience = cf__manager_lie_down(hub, &count);
-    if (patience != -2) (void)poll(hub->polled, count, patience);
+    const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__lock(&hub->executor->lock);
+    if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
-    hub->napping = false;
+    hub->napping = hub->stirred = false;
     if (patience != -2) {
-        char bytes[64];
-        int fd;
-        while (cf__channel_receive(hub->wake[0], bytes, sizeof bytes, &fd, MSG_DONTWAIT) > 0) {}
+        cf__signal_set(&hub->wake, CF__NEVER, false);
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);
@@ -7153,6 +8519,7 @@ static cf__thread_result cf__manager_main(void *arg)
         if (cf__manager_bury(hub)) continue;
         cf__manager_withdraw(hub);
         if (cf__manager_tick(hub)) break;
+        CFUTURES_TEST_POINT(7);
         cf__manager_nap(hub);
     }
     cf__zygote_wait(hub);
@@ -7184,22 +8551,14 @@ static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *a
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
 
-/* Under the lock: no worker is free for one more task, nor can be started, and the queue is full. */
-static bool cf__hub_is_full(cf__hub *hub)
-{
-    size_t room = hub->executor->options.queue_limit;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
-    return cf__hub_pending(hub) >= room;
-}
-
 /* What ends the wait: a task was taken or cancelled (space), or the pool closes or breaks. */
 static cf_status cf__hub_admit(cf__hub *hub)
 {
     cf_executor *const executor = hub->executor;
     cf__runner *const self = cf__self;
     cf_status status = cf__refusal(executor);
-    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub)) return status;
+    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub))
+        return status;
     if (executor->options.on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
     executor->blocked++;
     while (status == CF_OK && cf__hub_is_full(hub)) {
@@ -7213,18 +8572,39 @@ static cf_status cf__hub_admit(cf__hub *hub)
     return status;
 }
 
-static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
+/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go
+ * meanwhile. */
+static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, cf__lane **direct)
+{
+    for (*direct = NULL;;) {
+        const cf_status status = cf__hub_admit(hub);
+        if (status != CF_OK) return status;
+        if (!cf__hub_reserve(hub, count)) return CF_NO_MEMORY;
+        const cf_status refused = cf__refusal(hub->executor); /* again, since the lock was let go */
+        if (refused != CF_OK || !cf__is_lent(first)) return refused;
+        cf__hub_strip(hub);
+        if (hub->queued == 0) *direct = cf__hub_lane_for(hub, first);
+        if (*direct != NULL) return CF_OK;
+        if (!cf__hub_keep(hub, first)) return CF_NO_MEMORY;
+    }
+}
+
+static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf__hub *const hub = executor->hub;
+    cf__lane *direct;
     cf__lock(&executor->lock);
     executor->visitors++;
-    cf_status status = cf__hub_admit(hub);
-    if (status == CF_OK && !cf__hub_reserve(hub)) status = CF_NO_MEMORY;
-    if (status == CF_OK) status = cf__refusal(executor); /* the lock was let go */
+    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
-        cf__hub_push(hub, future);
-        hub->submitted++;
-        cf__hub_feed(hub);
+        hub->submitted += count;
+        for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
+        if (direct != NULL) {
+            cf__lane_give(hub, direct, cf__hub_pop(hub));
+            cf__hub_load(hub, direct); /* here, while the argument is there */
+        } else {
+            cf__hub_feed(hub);
+        }
     }
     executor->visitors--;
     cf__leave_unlock(executor, NULL);
@@ -7233,63 +8613,79 @@ static cf_status cf__hub_submit(cf_executor *executor, cf_future *future)
 
 static cf_future *cf__hub_take(cf_executor *executor)
 {
+    cf__hub *const hub = executor->hub;
     cf__lock(&executor->lock);
-    cf_future *const future = cf__hub_pop(executor->hub);
+    cf_future *future = cf__hub_pop(hub);
+    for (size_t i = 0; i < hub->count && future == NULL; i++)
+        future = cf__lane_take_back(hub, &hub->lanes[i]);
     cf__unlock(&executor->lock);
     return future;
 }
 
-/* The slot that holds the task; NULL: no worker has it. */
-static cf__slot *cf__hub_find(cf__hub *hub, cf_future *future, cf__lane **lane)
+/* The lane at whose desk the task is, and where. NULL: no worker has it. */
+static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 {
-    for (size_t i = 0; i < hub->count; i++) {
-        *lane = &hub->lanes[i];
-        for (size_t at = (*lane)->head; at != (*lane)->tail; at++)
-            if ((*lane)->tasks[at % CF__SLOTS] == future) return cf__lane_slot(*lane, at);
-    }
+    const uintptr_t at = cf__load_relaxed(&future->runner);
+    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count))
+        return NULL;
+    cf__lane *const lane = (cf__lane *)at;
+    for (*position = lane->head; *position != lane->tail; ++*position)
+        if (lane->tasks[*position % CF__SLOTS] == future) return lane;
     return NULL;
+}
+
+static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
+{
+    return lane->loading && position == lane->tail - 1;
 }
 
 /* cf__heap's has_started. */
 static bool cf__hub_has_started(cf_future *future)
 {
     cf_executor *const executor = cf__executor_of(future);
-    cf__lane *lane;
+    size_t position;
     if (cf__is_foreign(future)) return false;
     cf__lock(&executor->lock);
-    cf__slot *const slot =
-        executor->hub != NULL ? cf__hub_find(executor->hub, future, &lane) : NULL;
-    const bool started = slot != NULL && (lane->held > 0 || cf__load_acquire(&slot->word) != CF__SLOT_READY);
+    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
+    const bool started = lane != NULL && !cf__lane_is_loading(lane, position) &&
+                         cf__load_acquire(&cf__lane_slot(lane, position)->word) != CF__SLOT_READY;
     cf__unlock(&executor->lock);
     return started;
 }
 
-/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. A slot that
- * is being loaded counts as started. */
+/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What
+ * ends the wait: somebody has copied the argument. */
 static bool cf__hub_claim(cf_executor *executor, cf_future *future)
 {
-    cf__hub *const hub = executor->hub;
     cf__lane *lane;
+    size_t position = 0;
     cf__lock(&executor->lock);
-    cf__slot *const slot = hub != NULL ? cf__hub_find(hub, future, &lane) : NULL;
-    uintptr_t seen = CF__SLOT_READY;
-    if (slot != NULL && lane->held == 0 && cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) {
-        lane->tail--; /* it is the only one there */
-        lane->given--;
-        hub->ahead--;
-        cf__hub_push_front(hub, future);
-    } else if (slot != NULL) {
-        (void)cf__move(future, CF__PENDING, CF__RUNNING);
-        cf__store_relaxed(&slot->stop, CF__STOP);
+    cf__hub *const hub = executor->hub;
+    while ((lane = cf__hub_find(hub, future, &position)) != NULL && cf__lane_is_copying(lane)) {
+        const uintptr_t seen = cf__load_relaxed(&lane->loads);
+        cf__unlock(&executor->lock);
+        (void)cf__park(&lane->loads, seen, CF__NEVER);
+        cf__lock(&executor->lock);
     }
-    const bool claimed = cf__move(future, CF__PENDING, CF__SETTLING);
-    if (hub != NULL && claimed) cf__hub_feed(hub);
+    for (cf_future *newest = NULL; lane != NULL && newest != future;
+         cf__hub_push_front(hub, newest)) {
+        newest = cf__lane_take_back(hub, lane);
+        if (newest != NULL) continue;
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        cf__store_relaxed(&slot->stop, CF__STOP);
+        if (cf__load_acquire(&slot->word) != CF__SLOT_READY)
+            (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        break;
+    }
+    const bool claimed =
+        cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
+    if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
 }
 
-/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to wake
- * the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
+/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to
+ * wake the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
 static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     cf__hub *hub;
@@ -7308,7 +8704,8 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
         if (cf__hub_pump(hub)) continue;
         cf__pause();
-        if (i % 16 == 0) cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+        if (i % 16 == 0)
+            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     cf__lock(&executor->lock);
@@ -7332,7 +8729,7 @@ static void cf__hub_stats(cf_executor *executor, cf_stats *out)
         const cf__lane *const lane = &hub->lanes[i];
         if (lane->phase != CF__LANE_EMPTY) out->workers++;
         if (cf__lane_is_idle(lane)) out->idle++;
-        out->running += lane->tail - lane->head;
+        out->running += lane->head != lane->tail;
     }
     const uint64_t gone = hub->finished + executor->cancelled + executor->withdrawn + out->running;
     out->submitted = hub->submitted;
@@ -7361,8 +8758,8 @@ static void cf__hub_free(cf__hub *hub)
         if (hub->next != NULL) hub->next->link = hub->link;
     }
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     cf__unlock(&cf__hubs_lock);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
@@ -7376,7 +8773,8 @@ static void cf__hub_free(cf__hub *hub)
 static void cf__hub_end(cf_executor *executor)
 {
     const int saved = errno;
-    const bool ours = !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
+    const bool ours =
+        !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
     cf__hub *const hub = executor->hub;
     if (ours) cf__lock(&executor->lock);
     executor->hub = NULL;
@@ -7385,8 +8783,8 @@ static void cf__hub_end(cf_executor *executor)
     errno = saved;
 }
 
-/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left when
- * time runs out begins where the results end. */
+/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left
+ * when time runs out begins where the results end. */
 static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
                                    size_t item_size, void *results, size_t result_size, size_t count,
                                    const cf_map_options *options, size_t *failed)
@@ -7412,7 +8810,8 @@ static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const 
             first = result != NULL ? CF_INVALID : status;
             if (failed != NULL) *failed = i;
         }
-        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END) break;
+        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END)
+            break;
     }
     cf_map_close(iter);
     return first;
@@ -7444,6 +8843,7 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) base = NULL;
     }
+    if (base == NULL) cf__fd_close(fd);
     hub->share = base;
     return base != NULL;
 }
@@ -7468,8 +8868,10 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     cf__store_relaxed(&share->pumping, 1);
     hub->pumping = 1;
     share->check = cf__share_check();
-    share->initializer = options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
-    share->finalizer = options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
+    share->initializer =
+        options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
+    share->finalizer =
+        options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
     share->worker_arg = (uintptr_t)options->worker_arg;
     share->lanes = hub->count;
     share->spins = hub->executor->cpus > 1;
@@ -7502,8 +8904,8 @@ static void cf__zygote_exec(int channel, int memory)
 static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
 {
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     if (hub->spawn) cf__zygote_exec(theirs, memory);
     cf__zygote_main(hub->share, hub->kids, theirs);
 }
@@ -7512,7 +8914,7 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     int ends[2];
     sigset_t all, old;
-    if (!cf__channel_open(hub->wake)) return false;
+    if (!cf__signal_open(&hub->wake)) return false;
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
@@ -7540,7 +8942,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake[0] = hub->wake[1] = -1;
+    hub->channel = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -7574,6 +8976,8 @@ static cf_status cf__process_options(cf_pool_options *options)
         return CF_INVALID;
     if (options->start_method == CF_START_SPAWN &&
         (cf__load_acquire(&cf__process_main_called) == 0 ||
+         !cf__hub_accepts_code(
+             (uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
          !cf__hub_accepts_code((uintptr_t)options->initializer) ||
          !cf__hub_accepts_code((uintptr_t)options->finalizer)))
         return CF_INVALID;
@@ -7654,8 +9058,8 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 /* ---------------------------------------------------------------------------------------------
  * history                                                                            >>history
  *
- * 0.1.0  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises, callbacks,
- *        wait, as_completed, map
+ * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
+ *        callbacks, wait, as_completed, map
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence

@@ -1,21 +1,55 @@
 #!/bin/sh
-# Documents that cannot lie. Every block of C in README.md is compiled: with `main(` in it it is a
-# whole program, which also runs; beginning with `#` it stands at file scope; any other is the
+# Documents that cannot lie.
+#
+# Every block of C in README.md and in the manual of cfutures.h is compiled: with `main(` in it it is
+# a whole program, which also runs; beginning with `#` it stands at file scope; any other is the
 # inside of a function that knows `square`, `pool`, `future`, `futures` and `count`. The first
-# program is examples/hello.c without the handling of errors. The indented programs of the header's
-# comments compile and run too. Every word of README.md and of the header's comments that begins
-# with cf_, CF_ or CFUTURES_ is declared; every link leads to a file.
+# program of README.md is examples/hello.c without the handling of errors. Blocks that begin with
+# "# path" are files of somebody else's project: they are written there and used, as far as the
+# tools are installed. Every word of README.md and of the header's comments that begins with cf_,
+# CF_ or CFUTURES_ is declared, every macro that the code asks for is explained, every link leads
+# to a file. The manual pages have a page for each function, with all of its sections.
 . tests/lib.sh
 
+root=$(pwd)
 out=${OUT:-build/test/docs}
 rm -rf "$out"
-mkdir -p "$out"
+mkdir -p "$out/project" "$out/man"
+out=$(cd "$out" && pwd)
+version=$(sed -n 's/^#define CFUTURES_VERSION_STRING "\(.*\)"/\1/p' cfutures.h)
 
-# ---------------------------------------------------------------- blocks of code
+# The make that runs this script must lend neither its job slots nor its macros to those below.
+unset MAKEFLAGS MFLAGS MAKELEVEL DESTDIR PREFIX PKG_CONFIG_PATH
+: "${MAKE:=make}" "${AWK:=awk}"
 
-# Block n, with the number of its first line in README.md, goes to block_n.txt.
-awk '/^```/ { on = !on && $0 == "```c"; if (on) file = out "/block_" ++n ".txt"; next }
-     on { print > file }' out="$out" README.md
+# ---------------------------------------------------------------- blocks of C
+
+# Block n of README.md goes to readme_n.txt if it is C, to project/<path> if it begins with "# path",
+# and to readme.sh if it is for the shell. What is left is readme.text.
+mkdir -p "$out/project/subprojects/packagefiles/cfutures" "$out/project/package/cfutures" \
+    "$out/project/recipes-support/cfutures"
+$AWK '
+    /^```/ && file != "" { file = ""; next }
+    /^```/ {
+        file = $0 == "```c" ? out "/readme_" ++n ".txt" : $0 == "```sh" ? out "/readme.sh" : "?"
+        next
+    }
+    file == "?" { file = /^# [A-Za-z0-9_.\/-]+$/ ? out "/project/" $2 : out "/other" }
+    file != "" { print > file }
+    file == "" || file ~ /readme_/ { print > (out "/readme.text") }' out="$out" README.md
+
+# Literal parts of the manual, but for tables, go to manual_n.txt.
+$AWK '
+    function flush() {
+        if (lines > 0 && second !~ /---|===/) printf "%s", text > (out "/manual_" ++n ".txt")
+        lines = 0
+        text = second = ""
+    }
+    /^ \*\// { exit }
+    /^ \*     / { if (++lines == 2) second = $0; text = text substr($0, 8) "\n"; next }
+    /^ \*$/ { text = text "\n"; next }
+    { flush() }
+    END { flush() }' out="$out" cfutures.h
 
 inside_function() {
     printf '#include "cfutures.h"\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
@@ -27,63 +61,129 @@ inside_function() {
     printf '}\n}\n'
 }
 
-# runs NAME PROGRAM: from PROGRAM.c
-runs() {
-    # shellcheck disable=SC2086 # flags are words
-    must "$1 compiles" $CC -std=c11 $CFLAGS $LDFLAGS $strict -I. "$2.c" -o "$2" -pthread
-    must "$1 runs" within 60 "$2"
+# compiles_block NAME FILE.txt: and runs it, where it has a main.
+compiles_block() {
+    source=${2%.txt}.c
+    if grep -q '^#' "$2"; then cp "$2" "$source"; else inside_function "$2" >"$source"; fi
+    if grep -q 'main(' "$2"; then
+        # shellcheck disable=SC2086 # flags are words
+        must "$1 compiles" $CC -std=c11 $CFLAGS $LDFLAGS $strict -I. "$source" -o "${2%.txt}" -pthread
+        must "$1 runs" within 60 "${2%.txt}"
+    else
+        # shellcheck disable=SC2086 # flags are words
+        must "$1 compiles" $CC -std=c11 $strict -Wno-shadow -I. -fsyntax-only "$source"
+    fi
 }
 
-for block in "$out"/block_*.txt; do
-    source=${block%.txt}.c
-    name="README.md, C block $(basename "${block#*block_}" .txt)"
-    if grep -q 'main(' "$block"; then
-        cp "$block" "$source"
-        runs "$name" "${block%.txt}"
-        continue
-    fi
-    if head -n 1 "$block" | grep -q '^#'; then cp "$block" "$source"; else
-        inside_function "$block" >"$source"
-    fi
-    # shellcheck disable=SC2086 # flags are words
-    must "$name compiles" $CC -std=c11 $strict -Wno-shadow -I. -fsyntax-only "$source"
+for block in "$out"/readme_*.txt "$out"/manual_*.txt; do
+    compiles_block "$(basename "$block" .txt | sed 's/readme/README.md/; s/_/, block /')" "$block"
 done
-
-# Indented parts of the header's comments that have a main, with the includes of every user.
-awk '
-    function flush() {
-        if (text ~ /main\(/) {
-            print "#define CFUTURES_IMPLEMENTATION" > (file = out "/manual_" ++n ".c")
-            print "#include \"cfutures.h\"\n#include <stdio.h>\n" text > file
-        }
-        text = ""
-    }
-    /^ \*     / || /^ \*$/ { text = text substr($0, 8) "\n"; next }
-    { flush() }
-    END { flush() }' out="$out" cfutures.h
-for source in "$out"/manual_*.c; do
-    [ -f "$source" ] && runs 'the program in the manual of cfutures.h' "${source%.c}"
-done
+printf '49\n4\nfailed: 50000 is too big\n9\n' >"$out/expected"
+prints() { "$1" | diff "$2" -; }
+must 'the manual: its program prints what it says' prints "$out/manual_2" "$out/expected"
 
 # The statements of a program, one a line: no comments, no blanks around, no place for the status.
 statements() {
     sed -e 's|/\*.*\*/||' -e 's/, &[a-z]*);/, NULL);/' -e 's/ *{$//' -e 's/^ *//' -e 's/ *$//' "$1"
 }
-statements "$out/block_1.txt" | grep -E 'cf_|CF_' >"$out/readme.statements"
+statements "$out/readme_1.txt" | grep -E 'cf_|CF_' >"$out/readme.statements"
 statements examples/hello.c >"$out/hello.statements"
 # in_order FILE FILE: every line of the first stands in the second, in the same order.
 in_order() {
-    awk 'NR == FNR { want[++n] = $0; next }
+    $AWK 'NR == FNR { want[++n] = $0; next }
          $0 == want[k + 1] { k++ }
          END { if (k < n) { print "missing, or not in this order: " want[k + 1]; exit 1 } }' "$@"
 }
 must 'the first program of README.md is examples/hello.c' in_order "$out/readme.statements" \
     "$out/hello.statements"
 
+# ---------------------------------------------------------------- recipes
+
+# A place to have the header from, with a release, instead of https://example.org.
+source_of_header() {
+    mkdir -p "$out/source/.man" &&
+        cp -R cfutures.h LICENSE README.md Makefile .man "$out/source" &&
+        cd "$out/source" && git init -q && git add -A &&
+        git -c user.name=nobody -c user.email=nobody -c commit.gpgsign=false commit -qm "$version" &&
+        git tag "v$version"
+}
+
+in_project() { cd "$out/project" && "$@"; }
+
+prints_49() { [ "$("$1")" = 49 ]; }
+
+# aim FILE: at that place.
+aim() {
+    sed "s|https://example.org/cfutures.git|file://$out/source|" "$out/project/$1" >"$out/aimed" &&
+        mv "$out/aimed" "$out/project/$1"
+}
+
+# The shell block: with what README.md says is there.
+cp "$out/readme_1.txt" "$out/project/main.c"
+cp cfutures.h "$out/project/"
+if have cc; then
+    shell_prints_49() { [ "$(sh -e "$out/readme.sh")" = 49 ]; }
+    must 'the command of README.md' in_project shell_prints_49
+else
+    skip 'the command of README.md' 'no cc here'
+fi
+rm -f "$out/project/cfutures.h" "$out/project/prog"
+
+if ! have git; then
+    skip 'the recipes' 'no git here'
+else
+    (source_of_header) >"$out/source.log" 2>&1 || fail 'the recipes' "$(cat "$out/source.log")" git
+    if have cmake; then
+        aim CMakeLists.txt
+        must 'CMake configures' in_project env CC="$CC" cmake -S . -B with_cmake
+        must 'CMake builds' in_project cmake --build with_cmake
+        must 'CMake: the program runs' prints_49 "$out/project/with_cmake/prog"
+    else
+        skip 'the CMake recipe' 'no cmake here'
+    fi
+    if have meson && have ninja; then
+        aim subprojects/cfutures.wrap
+        must 'Meson configures' in_project env CC="$CC" meson setup with_meson
+        must 'Meson builds' in_project ninja -C with_meson
+        must 'Meson: the program runs' prints_49 "$out/project/with_meson/prog"
+    else
+        skip 'the Meson recipe' 'no meson and ninja here'
+    fi
+fi
+
+# What Buildroot and BitBake do with their recipes, in little.
+if $MAKE --version 2>/dev/null | grep -q 'GNU Make'; then
+    cat >"$out/buildroot.mk" <<END
+STAGING_DIR = $out/staging
+include $out/project/package/cfutures/cfutures.mk
+$root/.stamp_staging_installed:
+	\$(CFUTURES_INSTALL_STAGING_CMDS)
+END
+    must 'Buildroot: staging' "$MAKE" -f "$out/buildroot.mk"
+    must 'Buildroot: the header is there' cmp cfutures.h "$out/staging/usr/include/cfutures.h"
+else
+    skip 'the Buildroot recipe' 'no GNU make here'
+fi
+must 'Buildroot: the version' grep -qx "CFUTURES_VERSION = $version" \
+    "$out/project/package/cfutures/cfutures.mk"
+bb=$out/project/recipes-support/cfutures/cfutures_$version.bb
+yocto_install() {
+    # shellcheck disable=SC2034 # the recipe's
+    D=$out/image prefix=/usr
+    oe_runmake() { "$MAKE" "$@"; }
+    eval "$(sed -n '/^do_install/,/^}/p' "$bb")" && do_install
+}
+must 'Yocto: do_install' yocto_install
+must 'Yocto: the header is there' cmp cfutures.h "$out/image/usr/include/cfutures.h"
+if have md5sum; then
+    sum=$(md5sum LICENSE | cut -d' ' -f1)
+    must 'Yocto: the sum of LICENSE' grep -q "file://LICENSE;md5=$sum" "$bb"
+fi
+
 # ---------------------------------------------------------------- words
 
 # Comments of a C file to one file, its code without strings to another, line by line.
-awk '
+$AWK '
     {
         code = comment = ""
         line = $0
@@ -113,14 +213,72 @@ words "$out/header.code" >"$out/declared"
 
 # A word that ends in _ (from "cf_map_*" or "cf_<class>_<method>") is the beginning of others.
 all_declared() {
-    awk 'NR == FNR { declared[$0] = 1; all = all " " $0; next }
+    $AWK 'NR == FNR { declared[$0] = 1; all = all " " $0; next }
          !($0 in declared) && !(/_$/ && index(all, " " $0)) { print; bad = 1 }
          END { exit bad }' "$out/declared" "$1"
 }
-for document in "$out/header.comments" README.md; do
-    words "$document" >"$out/used"
-    must "every cf_ word of $(basename "$document") is declared" all_declared "$out/used"
+for document in header.comments readme.text; do
+    words "$out/$document" >"$out/used"
+    must "every cf_ word of $document is declared" all_declared "$out/used"
 done
+
+# Macros that the code asks for or has a default for, and those that the two tables explain.
+grep -E '^ *# *(if|ifdef|ifndef|elif|define)' "$out/header.code" | words |
+    grep -E '^CFUTURES_' | grep -vE '^CFUTURES_(H|IMPLEMENTED|VERSION_.*)$' >"$out/macros.code"
+sed -n '/^ \* BUILD OPTIONS/,/^ \* PLATFORMS/s/^ \*     *\(CFUTURES_.*\)/\1/p' cfutures.h |
+    cut -c 1-26 | words >"$out/macros.manual"
+sed -n 's/^| \(`CFUTURES_[^|]*\)|.*/\1/p' README.md | words >"$out/macros.readme"
+must 'the manual explains each macro' diff "$out/macros.code" "$out/macros.manual"
+must 'README.md explains each macro' diff "$out/macros.code" "$out/macros.readme"
+lines=$(wc -l <README.md)
+must "README.md has at most 250 lines, not $lines" test "$lines" -le 250
+
+# ---------------------------------------------------------------- manual pages
+
+pages() { $AWK -f .man/pages.awk -v dir="$out/man" "$@"; }
+must 'the manual pages are made' pages cfutures.h
+listed() { $AWK -f .man/pages.awk -v list=1 cfutures.h | sort | diff - "$out/man.files"; }
+ls "$out/man" | sort >"$out/man.files"
+must 'the list of pages is what is made' listed
+
+# has_page FUNCTION: one with its sections; RETURN VALUE is for functions that have one.
+has_page() {
+    sections='NAME SYNOPSIS DESCRIPTION THREADS BLOCKING NOTES SEE.ALSO'
+    grep -qE "CFUTURES_API void +$1\(" "$out/header.code" || sections="$sections RETURN.VALUE"
+    for section in $sections; do
+        grep -q "^\.SH $section\$" "$out/man/$1.3" || { echo "$1: no $section"; return 1; }
+    done
+    grep -q 'In Python:' "$out/man/$1.3"
+}
+functions=$(grep -oE '^CFUTURES_API [^(]*\bcf_[a-z_]+\(' "$out/header.code" |
+    grep -oE 'cf_[a-z_]+\(' | tr -d '(' | sort -u)
+must 'there are functions' test "$(echo "$functions" | wc -l)" -gt 50
+for function in $functions; do must "the page of $function" has_page "$function"; done
+
+# misses WORDS SCRIPT: the header, spoilt by sed, is complained about in these words.
+misses() {
+    mkdir -p "$out/spoilt"
+    sed "$2" cfutures.h >"$out/spoilt/cfutures.h"
+    if $AWK -f .man/pages.awk -v list=1 "$out/spoilt/cfutures.h" >/dev/null 2>"$out/spoilt/errors"
+    then return 1; fi
+    grep -q "$1" "$out/spoilt/errors"
+}
+must 'a parameter without a word is found' misses 'cf_wait says nothing of when' '/^ \* when: /d'
+must 'a field without a word is found' misses 'cf_pool_options says nothing of user' \
+    '/^ \* user: passed to on_unread/d'
+must 'a status without a word is found' misses 'cf_status says nothing of CF_BROKEN' \
+    's/^ \* CF_BROKEN: / * Broken: /'
+must 'a function without Returns is found' misses 'cf_cpu_count has no Returns' \
+    's/^ \* Returns at least 1/ * At least 1/'
+must 'a word for no parameter is found' misses 'no parameter timeuot' 's/^ \* timeout: / * timeuot: /'
+must 'a line too wide for a page is found' misses 'wider than a page' \
+    's/^ \*     #include <stdio.h>/&                                                                /'
+
+if have mandoc; then
+    must 'mandoc finds nothing to complain about' mandoc -T lint -W style "$out"/man/*.3
+else
+    skip 'mandoc -T lint' 'no mandoc here'
+fi
 
 # ---------------------------------------------------------------- links
 

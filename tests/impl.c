@@ -14,6 +14,13 @@
 #define CFUTURES_TEST_RELEASE(word) ANNOTATE_HAPPENS_BEFORE(word)
 #define CFUTURES_TEST_ACQUIRE(word) ANNOTATE_HAPPENS_AFTER(word)
 #endif
+#ifdef CFUTURES_MEMCHECK
+/* Memcheck does not see what another process writes to shared memory. */
+#include <valgrind/memcheck.h>
+#define CFUTURES_TEST_RECEIVED(data, size) VALGRIND_MAKE_MEM_DEFINED((data), (size))
+#endif
+static void pass_point(int id);
+#define CFUTURES_TEST_POINT(id) pass_point(id)
 #define CFUTURES_IMPLEMENTATION
 #include "cfutures.h"
 
@@ -37,6 +44,20 @@
 
 const char *test_backend(void) {
     return BACKEND_THREADS BACKEND_PARKING;
+}
+
+typedef void point_hook(int id);
+static point_hook *_Atomic hook;
+
+void test_point_hook(point_hook *wanted) {
+    atomic_store(&hook, wanted);
+}
+
+static void pass_point(int id) {
+    point_hook *const now = atomic_load_explicit(&hook, memory_order_acquire);
+    if (now != NULL) {
+        now(id);
+    }
 }
 
 static atomic_size_t live;

@@ -109,6 +109,22 @@ TEST(uninitialised) {
     run_twice(branch_on_uninitialised_memory);
 }
 
+#ifdef CFUTURES_POSIX
+/* The report is all that it leaves: the worker's own exit status is its host's affair. */
+TEST(worker) {
+    cf_executor *pool = cf_process_pool_new(&(cf_pool_options){.max_workers = 1}, NULL);
+    CHECK(pool != NULL);
+    cf_future *future = cf_executor_submit(pool, branch_on_uninitialised_memory, CF_NO_ARG);
+    cf_future_wait(future, CF_FOREVER);
+    cf_future_release(future);
+    cf_executor_close(pool);
+    CHECK(!"seen by the host");
+}
+#define RUN_WORKER RUN(worker)
+#else
+#define RUN_WORKER
+#endif
+
 TEST(crash) {
     run_twice(write_through_null);
 }
@@ -123,6 +139,7 @@ TEST_MAIN(
     RUN(use_after_free)
     RUN(overflow)
     RUN(uninitialised)
+    RUN_WORKER
     RUN(crash)
     RUN_WITHIN(2, hang)
 )

@@ -197,6 +197,15 @@ static inline void fill(unsigned char *bytes, size_t size, uint64_t seed) {
     }
 }
 
+/* A sanitizer looks, which has its own stacks and needs much address space. */
+static inline bool is_watched(void) {
+#if defined(TEST_LSAN) || defined(TEST_TSAN)
+    return true;
+#else
+    return false;
+#endif
+}
+
 /* ---------------------------------------------------------------- a look at processes */
 
 typedef struct process_look {

@@ -7,7 +7,8 @@
 #     tsan asan             the POSIX backend under ThreadSanitizer; under the address, leak and
 #                           undefined-behaviour sanitizers (none of them understands C11 threads)
 #     memcheck helgrind     valgrind: memcheck on C11 threads, helgrind on POSIX threads
-#     header examples docs install    the script tests/check_<kind>.sh
+#     children              memcheck on process pools: the host, its zygotes, their workers
+#     header examples docs install bench    the script tests/check_<kind>.sh
 #
 # A lane without a compiler uses $CC; one whose tools are missing is skipped and named. A lane that
 # watches for errors also runs tests/planted.c, and fails if it misses the bugs in there. Tests see
@@ -43,7 +44,7 @@ lane() {
     tsan)
         flags="$sanitize=thread" defs=-DCFUTURES_POSIX scale=10 plants='race=data.race'
         wrap='env TSAN_OPTIONS=halt_on_error=1:history_size=7:second_deadlock_stack=1'
-        wrap="$wrap:allocator_may_return_null=1 $fixed"
+        wrap="$wrap:allocator_may_return_null=1:die_after_fork=0 $fixed"
         ;;
     asan)
         flags="$sanitize=address,undefined -fno-sanitize-recover=all" scale=10
@@ -58,6 +59,11 @@ lane() {
         wrap="$valgrind --leak-check=full --show-leak-kinds=definite"
         wrap="$wrap --suppressions=tests/memcheck.supp"
         wrap="$wrap --errors-for-leak-kinds=definite"
+        ;;
+    children)
+        flags='-O1 -g -DCFUTURES_MEMCHECK' defs=-DCFUTURES_POSIX scale=20
+        plants='worker=uninitialised'
+        wrap="$valgrind --trace-children=yes --leak-check=no --suppressions=tests/memcheck.supp"
         ;;
     helgrind)
         flags='-O1 -g -DCFUTURES_HELGRIND' defs=-DCFUTURES_POSIX scale=20 plants='race=data.race'
@@ -80,15 +86,19 @@ unavailable() {
     fi
 }
 
-# units: the names of the lane's test programs. test_fd needs a function of the POSIX backend; the
-# process pool is tested where nothing watches, since the watchers do not follow forks well.
+# units: the names of the lane's test programs. test_fd and process pools need the POSIX backend;
+# valgrind cannot start its own program anew, and helgrind does not know memory of other processes.
 units() {
     [ -z "$plants" ] || echo planted
     for unit in tests/test_*.c; do
-        case $unit,$defs in
-        tests/test_process*.c,*CFUTURES_POSIX*) [ "$kind" != posix ] || basename "$unit" .c ;;
-        tests/test_fd.c,*CFUTURES_POSIX*) echo test_fd ;;
-        tests/test_fd.c,* | tests/test_process*.c,*) ;;
+        case $kind,$unit,$defs in
+        children,tests/test_process_spawn.c,*) ;;
+        children,tests/test_process*.c,* | [!h]*,tests/test_process*.c,*CFUTURES_POSIX*)
+            basename "$unit" .c
+            ;;
+        children,* | *,tests/test_process*.c,*) ;;
+        *,tests/test_fd.c,*CFUTURES_POSIX*) echo test_fd ;;
+        *,tests/test_fd.c,*) ;;
         *) basename "$unit" .c ;;
         esac
     done
@@ -97,8 +107,8 @@ units() {
 # jobs_of STEP: the jobs of the current lane, as words <lane>:<what>:<unit>.
 jobs_of() {
     case $1:$kind in
-    compile:header | compile:examples | compile:docs | compile:install) ;;
-    run:header | run:examples | run:docs | run:install) echo "$lane:script:$kind" ;;
+    compile:header | compile:examples | compile:docs | compile:install | compile:bench) ;;
+    run:header | run:examples | run:docs | run:install | run:bench) echo "$lane:script:$kind" ;;
     compile:*)
         echo "$lane:compile:impl"
         for unit in $(units); do echo "$objects:compile:$unit"; done
@@ -132,9 +142,11 @@ job_compile() {
 }
 
 # link_unit UNIT PROGRAM: false if it cannot be linked; what could not be compiled has been counted.
+# A test names options of its own in a comment, as " * link: -Wl,--wrap=poll".
 link_unit() {
     program=$out/$lane/$2
-    again="$cc $flags $LDFLAGS $out/$objects/$1.o $out/$lane/impl.o -o $program -pthread"
+    again="$cc $flags $LDFLAGS $out/$objects/$1.o $out/$lane/impl.o -o $program"
+    again="$again $(sed -n 's/^ \* link: //p' "tests/$1.c" | tr '\n' ' ')-pthread"
     [ -f "$out/$objects/$1.o" ] && [ -f "$out/$lane/impl.o" ] || return
     # shellcheck disable=SC2086 # a command of words
     $again >"$log" 2>&1 && return
@@ -143,11 +155,14 @@ link_unit() {
 }
 
 # finish_job STATUS: counts by the last "N passed, N failed" of the log and an "N skipped" before
-# it. A program that ended in another way than these say has failed once more.
+# it. A program that ended in another way than these say has failed once more; so has one with a
+# report of valgrind's, which may be about a worker.
 finish_job() {
     counts=$(awk '/^[0-9]+ passed, [0-9]+ failed$/ { p = $1; f = $3; seen = 1 }
                   /^[0-9]+ skipped$/ { s = $1 }
-                  END { print p + 0, f + !(seen && (f > 0) == (st != 0)), s + 0 }' st="$1" "$log")
+                  /^==[0-9]+== / { report = 1 }
+                  END { print p + 0, f + (report || !(seen && (f > 0) == (st != 0))), s + 0 }' \
+        st="$1" "$log")
     # shellcheck disable=SC2086 # three numbers
     result $counts
     case $counts in

@@ -23,4 +23,7 @@ void test_alloc_fail(size_t nth, bool onward);
 void test_alloc_recover(void);
 size_t test_alloc_failures(void); /* calls that were made to fail since the process started */
 
+/* From now on any thread that passes CFUTURES_TEST_POINT(id) calls the hook; NULL: no more. */
+void test_point_hook(void (*hook)(int id));
+
 #endif

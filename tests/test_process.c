@@ -910,7 +910,7 @@ TEST(the_default_is_a_worker_a_cpu) {
     cf_executor *executor = processes(0);
     const int cpus = (int)cf_cpu_count();
     const int count = cpus < 64 ? cpus + 1 : 0;
-    cf_future *futures[65];
+    cf_future *futures[65] = {NULL};
     if (count == 0) {
         shut(executor);
         SKIP("too many CPUs");
@@ -1944,8 +1944,69 @@ static void in_a_child_of_the_host(void *arg) {
     CHECK(is_alive(in->worker));
 }
 
+typedef struct pair {
+    cf_executor *executor;
+    cf_future *small, *big;
+} pair;
+
+/* The second argument does not fit the desk, and nobody but the manager, which runs this, moves it. */
+static void submit_two_and_cancel(cf_future *future, void *user) {
+    static const unsigned char bytes[1 << 20];
+    pair *p = user;
+    CHECK(cf_future_done(future));
+    p->small = submit_none(p->executor, task_nothing);
+    p->big = cf_executor_submit(p->executor, task_nothing, bytes, sizeof bytes);
+    CHECK(cf_future_cancel(p->big));
+}
+
+TEST(a_callback_cancels_what_the_manager_has_to_load) {
+    pair p = {processes(1), NULL, NULL};
+    cf_future *stay;
+    occupy_processes(p.executor, 1, &stay);
+    CHECK_STATUS(cf_future_add_done_callback(stay, submit_two_and_cancel, &p), CF_OK);
+    open_shared();
+    CHECK_STATUS(outcome(stay), CF_OK);
+    still_works(p.executor); /* its result is not collected before the callback has ended */
+    CHECK_STATUS(take_outcome(p.small), CF_OK);
+    CHECK_STATUS(take_outcome(p.big), CF_CANCELLED);
+    cf_future_release(stay);
+    shut(p.executor);
+}
+
+static gate manager_lies_down = GATE_INIT, shut_down = GATE_INIT;
+
+static void ignore_the_future(cf_future *future, void *user) {
+    CHECK(cf_future_done(future));
+    CHECK(user == NULL);
+}
+
+static void hold_the_manager(int id) {
+    enum { BEFORE_ITS_SLEEP = 7 };
+    if (id == BEFORE_ITS_SLEEP) {
+        gate_arrive(&manager_lies_down);
+        gate_await(&shut_down);
+    }
+}
+
+TEST(a_shutdown_just_before_the_manager_sleeps_ends) {
+    cf_executor *executor = processes(1);
+    still_works(executor);
+    test_point_hook(hold_the_manager);
+    cf_future *future = submit_none(executor, task_nothing);
+    cf_future_add_done_callback(future, ignore_the_future, NULL); /* the manager's to call */
+    gate_await_arrivals(&manager_lies_down, 1);
+    CHECK_STATUS(cf_executor_shutdown(executor, 0, CF_RUN_PENDING), CF_TIMEOUT);
+    gate_open(&shut_down);
+    test_point_hook(NULL);
+    cf_future_release(future);
+    shut(executor);
+}
+
 TEST(a_child_of_the_host_cannot_use_the_pool_nor_harm_it) {
     inherited in;
+#ifdef TEST_TSAN
+    SKIP("the sanitizer starts no thread in the child of a program that has some");
+#endif
     in.executor = processes(1);
     in.done = submit_none(in.executor, task_nothing);
     CHECK_STATUS(outcome(in.done), CF_OK);
@@ -2102,6 +2163,8 @@ TEST_MAIN(
     RUN(map_array_fills_the_results_in_place)
     RUN(map_array_names_the_first_item_that_fails)
     RUN(map_array_pads_short_results_and_refuses_long_ones)
+    RUN(a_callback_cancels_what_the_manager_has_to_load)
+    RUN(a_shutdown_just_before_the_manager_sleeps_ends)
     RUN(a_child_of_the_host_cannot_use_the_pool_nor_harm_it)
     RUN(a_worker_cannot_use_the_executors_of_the_host)
     RUN(two_pools_do_not_disturb_each_other)

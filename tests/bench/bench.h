@@ -25,11 +25,15 @@
  *
  *   P1    process pool: round trip of 16 bytes each way, one at a time
  *   P1c   the same after a pause of 200 us
- *   P2    N small tasks in flight, a message each
- *   P2c   the same by map with chunks of 1000
- *   P3m   1 MiB there and 1 MiB back;  P3g: 64 MiB
- *   P4    create, one task, close
- *   P5    SIGKILL of the only worker to the next result
+ *   P2    N tasks of a long each way, a submit each, all at once, every result taken in order;
+ *         c-pool holds 16 a worker in flight, in any order, and c-fork one a worker
+ *   P2m   the same handed over in one call: submit_many, or map in chunks of 1
+ *   P2c   the same by map in chunks of 1000
+ *   P3m   1 MiB there and 1 MiB back, and a byte of each page looked at;  P3g: 64 MiB
+ *   P4    create W processes, one task, close
+ *   P5    SIGKILL of the only worker, at rest for 20 ms, to the next result
+ *
+ * The CPU time of P1 to P5 is that of the host alone.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -57,7 +61,11 @@
 
 #define BENCH_PAUSE           200000u    /* T2c, P1c */
 #define BENCH_SLEEP           100000000u /* T7s */
+#define BENCH_REST            20000000u  /* P5 */
 #define BENCH_CHUNKS_A_WORKER 8          /* T4, for peers that leave the chunks to their user */
+#define BENCH_CHUNK           1000       /* P2c */
+#define BENCH_MESSAGE         16         /* P1, bytes */
+#define BENCH_PAGE            4096       /* the smallest there is */
 
 typedef struct bench {
     const char *peer, *workload;
@@ -250,6 +258,45 @@ BENCH_API void bench_check_items(const double *in, const double *out, long n) {
         const double error = out[i] - (in[i] * in[i] + 1.0);
         bench_check(error <= 0 && error >= 0, "map");
     }
+}
+
+/* ---------------------------------------------------------------- blocks */
+
+BENCH_API uint64_t bench_pause(const bench *b) {
+    return strcmp(b->workload, "P1c") ? 0 : BENCH_PAUSE;
+}
+
+/* What P1 and P3 send and get back. */
+typedef struct bench_block {
+    char *bytes;
+    size_t size;
+    char mark; /* of this trip */
+} bench_block;
+
+BENCH_API bench_block bench_new_block(const bench *b) {
+    bench_block block = {NULL, BENCH_MESSAGE, 1};
+    if (!strncmp(b->workload, "P3", 2)) {
+        block.size = (size_t)(b->workload[2] == 'm' ? 1 : 64) << 20;
+    }
+    block.bytes = (char *)bench_alloc(1, block.size);
+    return block;
+}
+
+/* Makes it differ from the block of the trip before. */
+BENCH_API void bench_mark(bench_block *block) {
+    block->mark = (char)(block->mark % 100 + 1);
+    for (size_t i = 0; i < block->size; i += BENCH_PAGE) {
+        block->bytes[i] = block->mark;
+    }
+}
+
+/* Looks at each page: one that is not mapped yet has not come back yet. */
+BENCH_API void bench_check_block(const bench_block *block, const char *bytes) {
+    bool is_same = bytes[block->size - 1] == block->bytes[block->size - 1];
+    for (size_t i = 0; i < block->size; i += BENCH_PAGE) {
+        is_same &= bytes[i] == block->mark;
+    }
+    bench_check(is_same, "echo");
 }
 
 /* ---------------------------------------------------------------- latch, gate */

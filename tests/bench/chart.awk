@@ -35,7 +35,7 @@ function end_of(x, from, to) {
 function bar(workload, who, y, from, to,    value, end, class, note) {
     value = median[workload, who]
     end = end_of(value, from, to)
-    class = who == ours ? "ours" : who == "limits" ? "limit" : "peer"
+    class = who == ours ? "ours" : who ~ /^limits/ ? "limit" : "peer"
     text(LABEL - 6, y + 11, "name " class, who)
     printf "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"12\" class=\"%s\"/>\n", LABEL, y, \
         end - LABEL, class

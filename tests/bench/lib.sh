@@ -1,11 +1,18 @@
-# shellcheck shell=sh
-# Sourced by run.sh and compare.sh, in the repository's root: how one workload is run.
+# shellcheck shell=sh disable=SC2086
+# Sourced by run.sh, compare.sh and growth.sh, in the repository's root: how ours is built, and how
+# one workload is run.
 
 . tests/lib.sh
 
 bench=tests/bench
 out=build/bench
 : "${W:=2}" "${REPS:=5}" "${QUICK:=}" "${N:=}"
+
+# machine: what the figures of this run depend on.
+machine() {
+    printf '%s CPUs, %s, %s\n' "$(getconf _NPROCESSORS_ONLN)" "$(uname -srm)" \
+        "$(uptime | sed 's/.*load/load/')"
+}
 
 # workloads PATTERN: the names of workloads.txt that match.
 workloads() {
@@ -22,6 +29,24 @@ tasks() {
         }' "$bench/workloads.txt"
 }
 
+# build_ours NAME DIRECTORY: with the header of that directory, NAME for the workloads of threads on
+# the backend that the header chooses by itself, and NAME-posix for those of processes, with
+# CFUTURES_POSIX. Status 2: only the latter does not build.
+build_ours() {
+    rm -f "$out/$1" "$out/$1-posix"
+    $CC $CFLAGS "-I$2" "$bench/cfutures.c" -o "$out/$1" $LDFLAGS -lpthread || return 1
+    $CC $CFLAGS "-I$2" -DCFUTURES_POSIX "$bench/cfutures.c" -o "$out/$1-posix" $LDFLAGS \
+        -lpthread || return 2
+}
+
+# ours NAME WORKLOAD: which of the two.
+ours() {
+    case $2 in
+    P*) echo "$out/$1-posix" ;;
+    *) echo "$out/$1" ;;
+    esac
+}
+
 # measure REPETITION PEER WORKLOAD DIVISOR COMMAND...: appends "repetition peer workload value ..."
 # to the results. A peer without that workload is left out, any other failure is told.
 measure() {
@@ -33,7 +58,7 @@ measure() {
         >"$out/line.txt" 2>"$out/errors.log"
     status=$?
     if [ "$status" -eq 0 ]; then
-        sed "s/^[^ ]*/$repetition $peer/" "$out/line.txt" >>"$out/results.txt"
+        sed "s|^[^ ]*|$repetition $peer|" "$out/line.txt" >>"$out/results.txt"
     elif [ "$status" -ne 3 ]; then
         echo "$peer $workload failed with status $status: $(tail -n 1 "$out/errors.log")" >&2
         return 1

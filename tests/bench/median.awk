@@ -1,20 +1,9 @@
-# median.awk -- the results of all repetitions, one line for each workload and peer:
+# median.awk, after stats.awk -- the results of all repetitions, a line for each workload and peer:
 #
 #   workload peer median efficiency ratio lowest highest
 #
 # ratio is `ours` over the peer, of the medians; lowest and highest are the same of the single
 # repetitions. "-" where there is none.
-
-function median(values, count,    i, j, v) {
-    for (i = 2; i <= count; i++) {
-        v = values[i]
-        for (j = i - 1; j > 0 && values[j] > v; j--) {
-            values[j + 1] = values[j]
-        }
-        values[j + 1] = v
-    }
-    return (values[int((count + 1) / 2)] + values[int(count / 2) + 1]) / 2
-}
 
 # The median of one column of a workload and peer.
 function median_of(column, key,    i, values, n) {

@@ -2,33 +2,23 @@
  * cc -O2 tests/bench/procs.c -o procs        procs pool|fork WORKLOAD WORKERS N
  *
  * Processes by hand. pool (peer c-pool): forked workers, a socketpair each, messages with their
- * length in front, poll for what has come, 16 messages ahead for each worker. fork (peer c-fork):
- * a process for each task, its result through a pipe.
+ * length in front, poll for what has come, 16 messages ahead for each worker; one at a time goes to
+ * the first worker. fork (peer c-fork): a process for each task, its result through a pipe.
  */
 #include "bench.h"
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
-enum { MAX_WORKERS = 64, AHEAD = 16, CHUNK = 1000 };
+enum { MAX_WORKERS = 64, AHEAD = 16 };
 
 typedef struct child {
     pid_t pid;
     int fd;
 } child;
-
-static size_t payload_size(const bench *b) {
-    if (!strcmp(b->workload, "P3m")) {
-        return (size_t)1 << 20;
-    }
-    return strcmp(b->workload, "P3g") ? 16 : (size_t)64 << 20;
-}
-
-static uint64_t pause_before(const bench *b) {
-    return strcmp(b->workload, "P1c") ? 0 : BENCH_PAUSE;
-}
 
 static bool read_all(int fd, void *data, size_t size) {
     for (char *p = data; size;) {
@@ -56,8 +46,12 @@ static bool write_all(int fd, const void *data, size_t size) {
 
 /* ---------------------------------------------------------------- pool */
 
+/* One system call where it fits: the other side is woken once. */
 static bool put(int fd, const void *data, size_t size) {
-    return write_all(fd, &size, sizeof size) && write_all(fd, data, size);
+    struct iovec parts[2] = {{&size, sizeof size}, {(void *)(uintptr_t)data, size}};
+    const ssize_t sent = writev(fd, parts, 2);
+    const size_t rest = sizeof size + size - (size_t)sent;
+    return sent >= (ssize_t)sizeof size && write_all(fd, (const char *)data + size - rest, rest);
 }
 
 /* Into room for the message: all of them have a size that both sides know. */
@@ -110,25 +104,31 @@ static void stop_workers(const child *workers, int count) {
     }
 }
 
-static void pool_echo(bench *b) {
-    const size_t size = payload_size(b);
-    char *in = bench_alloc(1, size), *out = bench_alloc(1, size);
+static uint64_t echoes(child c, bench_block *block, char *out, long n, uint64_t pause) {
     uint64_t total = 0;
-    child workers[MAX_WORKERS];
-    start_workers(workers, b->workers);
-    bench_check(put(workers[0].fd, in, size) && get(workers[0].fd, out, size), "warm-up");
-    bench_start(b);
-    for (long i = 0; i < b->n; i++) {
-        const int fd = workers[i % b->workers].fd;
-        bench_spin(pause_before(b));
+    for (long i = 0; i < n; i++) {
+        bench_mark(block);
+        bench_spin(pause);
         const uint64_t start = bench_now();
-        bench_check(put(fd, in, size) && get(fd, out, size), "echo");
+        bench_check(put(c.fd, block->bytes, block->size) && get(c.fd, out, block->size), "echo");
+        bench_check_block(block, out);
         total += bench_now() - start;
     }
-    bench_stop_with(b, total);
-    bench_check(!memcmp(in, out, size), "echo");
+    return total;
+}
+
+static void pool_echo(bench *b) {
+    const uint64_t pause = bench_pause(b);
+    bench_block block = bench_new_block(b);
+    char *out = bench_alloc(1, block.size);
+    child workers[MAX_WORKERS];
+    start_workers(workers, b->workers);
+    echoes(workers[0], &block, out, b->n / 10 + 1, pause);
+    bench_start(b);
+    bench_stop_with(b, echoes(workers[0], &block, out, b->n, pause));
+    bench_check(!memcmp(block.bytes, out, block.size), "echo");
     stop_workers(workers, b->workers);
-    free(in);
+    free(block.bytes);
     free(out);
 }
 
@@ -151,7 +151,7 @@ static void put_next(int fd, long *values, long chunk, long first) {
 /* Takes what has come from any worker; gives how many messages that was. */
 static long collect(const child *workers, int count, long chunk, long *sum) {
     struct pollfd ready[MAX_WORKERS];
-    long values[CHUNK], taken = 0;
+    long values[BENCH_CHUNK], taken = 0;
     for (int i = 0; i < count; i++) {
         ready[i] = (struct pollfd){workers[i].fd, POLLIN, 0};
     }
@@ -166,9 +166,9 @@ static long collect(const child *workers, int count, long chunk, long *sum) {
 }
 
 static void pool_many(bench *b) {
-    const long chunk = strcmp(b->workload, "P2c") ? 1 : CHUNK;
+    const long chunk = strcmp(b->workload, "P2c") ? 1 : BENCH_CHUNK;
     const long messages = b->n / chunk, window = (chunk > 1 ? 1 : AHEAD) * b->workers;
-    long values[CHUNK], sent = 0, done = 0, sum = 0;
+    long values[BENCH_CHUNK], sent = 0, done = 0, sum = 0;
     child workers[MAX_WORKERS];
     start_workers(workers, b->workers);
     bench_start(b);
@@ -206,6 +206,7 @@ static void pool_kill(bench *b) {
     bench_start(b);
     for (long i = 0; i < b->n; i++) {
         echo_once(worker);
+        bench_sleep(BENCH_REST);
         const uint64_t start = bench_now();
         kill(worker.pid, SIGKILL);
         bench_check(read(worker.fd, &byte, 1) == 0, "end of file");
@@ -239,19 +240,22 @@ static void take_result(child c, void *data, size_t size) {
 }
 
 static void fork_echo(bench *b) {
-    const size_t size = payload_size(b);
-    char *in = bench_alloc(1, size), *out = bench_alloc(1, size);
+    const uint64_t pause = bench_pause(b);
+    bench_block block = bench_new_block(b);
+    char *out = bench_alloc(1, block.size);
     uint64_t total = 0;
     bench_start(b);
     for (long i = 0; i < b->n; i++) {
-        bench_spin(pause_before(b));
+        bench_mark(&block);
+        bench_spin(pause);
         const uint64_t start = bench_now();
-        take_result(fork_task(in, size), out, size);
+        take_result(fork_task(block.bytes, block.size), out, block.size);
+        bench_check_block(&block, out);
         total += bench_now() - start;
     }
     bench_stop_with(b, total);
-    bench_check(!memcmp(in, out, size), "echo");
-    free(in);
+    bench_check(!memcmp(block.bytes, out, block.size), "echo");
+    free(block.bytes);
     free(out);
 }
 

@@ -247,10 +247,16 @@ class Processes:
         check(sum(result() for result in results) == self.n * (self.n - 1) // 2, "P2")
         self.emit(now() - begin)
 
+    def p2m(self):
+        self.map_all(1)
+
     def p2c(self):
+        self.map_all(1000)
+
+    def map_all(self, chunksize):
         begin = now()
-        results = self.pool.map(identity, range(self.n), 1000)
-        check(sum(results) == self.n * (self.n - 1) // 2, "P2c")
+        results = self.pool.map(identity, range(self.n), chunksize)
+        check(sum(results) == self.n * (self.n - 1) // 2, self.name)
         self.emit(now() - begin)
 
     def p3(self):
@@ -287,7 +293,8 @@ class Processes:
         self.emit(total)
 
     WORKLOADS = {
-        "P1": p1, "P1c": p1, "P2": p2, "P2c": p2c, "P3m": p3, "P3g": p3, "P4": p4, "P5": p5,
+        "P1": p1, "P1c": p1, "P2": p2, "P2m": p2m, "P2c": p2c, "P3m": p3, "P3g": p3, "P4": p4,
+        "P5": p5,
     }
 
 

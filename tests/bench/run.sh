@@ -15,7 +15,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/bench/lib.sh
 
 thread_peers='tbb libuv glib gomp boost thpool threadpool async go java-tpe java-fjp python'
-: "${PEERS=$thread_peers c-pool c-fork py-ppe py-mp limits}"
+: "${PEERS=$thread_peers c-pool c-fork py-ppe py-mp limits limits-shm}"
 : "${WORKLOADS:=$(workloads .)}" "${CXX:=c++}"
 cxx="$CXX -O2 -std=c++17"
 
@@ -25,7 +25,7 @@ debian() {
     tbb) echo libtbb-dev ;;
     libuv) echo libuv1-dev ;;
     glib) echo 'libglib2.0-dev, pkg-config' ;;
-    gomp | cfutures | c-* | limits) echo gcc ;;
+    gomp | cfutures | c-* | limits*) echo gcc ;;
     boost) echo libboost-dev ;;
     thpool) echo cthreadpool-dev ;;
     threadpool) echo libthread-pool-dev ;;
@@ -53,14 +53,14 @@ is_installed() {
     go) have go ;;
     java-*) have javac ;;
     python | py-*) have python3 ;;
-    limits) has_c linux/futex.h ;;
+    limits*) has_c linux/futex.h ;;
     cfutures | c-*) true ;;
     esac
 }
 
 compile() {
     case $1 in
-    cfutures) $CC $CFLAGS -I. "$bench/cfutures.c" -o "$out/cfutures" $LDFLAGS -lpthread ;;
+    cfutures) build_ours cfutures . ;;
     tbb) $cxx "$bench/tbb.cpp" -o "$out/tbb" -ltbb -lpthread ;;
     libuv) $CC -O2 "$bench/libuv.c" -o "$out/libuv" -luv -lpthread ;;
     glib) $CC -O2 $(pkg-config --cflags glib-2.0) "$bench/glib.c" -o "$out/glib" \
@@ -72,7 +72,7 @@ compile() {
     go) go build -o "$out/goroutines" "$bench/goroutines.go" ;;
     java-*) javac -d "$out/$1" $bench/JavaPools.java ;;
     c-*) $CC -O2 "$bench/procs.c" -o "$out/$1" -lpthread ;;
-    limits) $CC -O2 "$bench/limits.c" -o "$out/limits" -lpthread ;;
+    limits*) $CC -O2 "$bench/limits.c" -o "$out/$1" -lpthread ;;
     esac
 }
 
@@ -80,15 +80,18 @@ compile() {
 # peers do not take all the time.
 run_peer() {
     case $2 in
-    go) set -- "$@" 2 "$out/goroutines" ;;
-    java-*) set -- "$@" 4 java -cp "$out/$2" JavaPools "${2#java-}" ;;
+    cfutures) set -- "$@" 1 "$(ours cfutures "$3")" ;;
+    go) set -- "$@" 4 "$out/goroutines" ;;
+    java-*) set -- "$@" 8 java -cp "$out/$2" JavaPools "${2#java-}" ;;
     python) set -- "$@" 50 python3 "$bench/python_pools.py" threads ;;
     py-ppe) set -- "$@" 20 python3 "$bench/python_pools.py" processes ;;
     py-mp) set -- "$@" 20 python3 "$bench/python_pools.py" multiprocessing ;;
     c-pool) set -- "$@" 1 "$out/$2" pool ;;
     c-fork) set -- "$@" 20 "$out/$2" fork ;;
-    glib) set -- "$@" 10 "$out/glib" ;;
-    boost | thpool | threadpool) set -- "$@" 5 "$out/$2" ;;
+    limits) set -- "$@" 1 "$out/$2" system ;;
+    limits-shm) set -- "$@" 1 "$out/$2" shared ;;
+    glib | threadpool) set -- "$@" 10 "$out/$2" ;;
+    boost | thpool) set -- "$@" 5 "$out/$2" ;;
     async) set -- "$@" 50 "$out/async" ;;
     *) set -- "$@" 1 "$out/$2" ;;
     esac
@@ -136,12 +139,13 @@ mkdir -p "$out"
 : >"$out/results.txt"
 present='' missing='' failed=0
 build_all
-echo "W=$W, $REPS repetitions, $(getconf _NPROCESSORS_ONLN) CPUs, $(uname -srm)"
+echo "W=$W, $REPS repetitions, $(machine)"
 [ -z "$missing" ] || echo "missing: ${missing#, }"
 run_all
 
 wanted=$(printf '%s ' $WORKLOADS)
-awk -v ours=cfutures -f "$bench/median.awk" "$out/results.txt" >"$out/medians.txt"
+awk -v ours=cfutures -f "$bench/stats.awk" -f "$bench/median.awk" "$out/results.txt" \
+    >"$out/medians.txt"
 awk -v ours=cfutures -v reps="$REPS" -v order="cfutures $PEERS" -v wanted="$wanted" \
     -f "$bench/report.awk" "$bench/workloads.txt" "$out/medians.txt"
 awk -v ours=cfutures -v reps="$REPS" -v w="$W" \
