@@ -3193,12 +3193,20 @@ struct cf_task {
 
 CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
 {
-    memset(task, 0, offsetof(cf_task, local));
     task->executor = executor;
     task->marks = marks;
-    task->worker = worker;
+    task->stop = NULL;
     task->deadline = CF__NEVER;
+    task->arg = NULL;
+    task->arg_size = 0;
+    task->worker = worker;
+    task->message = NULL;
+    task->into = NULL;
+    task->big_room = NULL;
     task->data = task->local;
+    task->size = 0;
+    task->free_data = NULL;
+    task->refused = CF_OK;
 }
 
 /* Something else, or nothing, takes the place of the result so far. */
@@ -3571,10 +3579,11 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
+    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
     uintptr_t count = 0;
     for (uintptr_t i = head; i != tail; i++) {
         cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (cf__is_done(future) && future->cell.status == CF_CANCELLED)
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
             cf__drop_tombstone(executor, future);
         else
             ring[(head + count++) & (capacity - 1)] = future;
@@ -3590,9 +3599,11 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    cf__lock(&executor->lock);
-    cf__ring_move(executor, old, executor->capacity);
-    cf__unlock(&executor->lock);
+    if (cf__load_relaxed(&executor->dead) > 0) {
+        cf__lock(&executor->lock);
+        cf__ring_move(executor, old, executor->capacity);
+        cf__unlock(&executor->lock);
+    }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
