@@ -1571,7 +1571,8 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_RECEIVED
 #define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
 #endif
-#ifndef CFUTURES_TEST_ATOMIC /* tests: at every atomic access, before each release, after each acquire */
+/* tests: at every atomic access, before each release, after each acquire */
+#ifndef CFUTURES_TEST_ATOMIC
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
@@ -1586,28 +1587,31 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 
 /* ---- atomics: one type, a handful of operations ---- */
 
-#if defined(__GNUC__)
-#define CF__ATOMIC static inline __attribute__((always_inline)) /* a call would be longer */
-#define CF__COLD   static __attribute__((noinline, cold))       /* rare: kept out of its callers */
-#else
-#define CF__ATOMIC static inline
+/* Where the compilers' own choice is not the best: small code at -Os, fast code elsewhere. */
+#if !defined(__GNUC__)
+#define CF__TINY   static inline
 #define CF__COLD   static
-#endif
-#ifdef __OPTIMIZE_SIZE__
-#define CF__SHARED static __attribute__((noinline)) /* -Os: once for all callers; else for speed */
-#else
 #define CF__SHARED static inline
+#else
+#define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
+#ifdef __OPTIMIZE_SIZE__
+#define CF__COLD   static
+#define CF__SHARED static __attribute__((noinline)) /* once for all callers */
+#else
+#define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
+#define CF__SHARED static inline
+#endif
 #endif
 
 typedef atomic_uintptr_t cf__word;
 
-CF__ATOMIC uintptr_t cf__load_relaxed(cf__word *word)
+CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-CF__ATOMIC uintptr_t cf__load_acquire(cf__word *word)
+CF__TINY uintptr_t cf__load_acquire(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
@@ -1615,9 +1619,9 @@ CF__ATOMIC uintptr_t cf__load_acquire(cf__word *word)
     return value;
 }
 
-/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
- * you announce, then you look": deque against idle workers, owner against thief. */
-CF__ATOMIC uintptr_t cf__load_seq_cst(cf__word *word)
+/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I
+ * look; you announce, then you look": deque against idle workers, owner against thief. */
+CF__TINY uintptr_t cf__load_seq_cst(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
@@ -1625,27 +1629,27 @@ CF__ATOMIC uintptr_t cf__load_seq_cst(cf__word *word)
     return value;
 }
 
-CF__ATOMIC void cf__store_relaxed(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_relaxed(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-CF__ATOMIC void cf__store_release(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_release(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_release);
 }
 
-CF__ATOMIC void cf__store_seq_cst(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_seq_cst(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_seq_cst);
 }
 
-CF__ATOMIC uintptr_t cf__exchange(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1654,7 +1658,7 @@ CF__ATOMIC uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     return old;
 }
 
-CF__ATOMIC uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1663,7 +1667,7 @@ CF__ATOMIC uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
     return old;
 }
 
-CF__ATOMIC uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1672,7 +1676,7 @@ CF__ATOMIC uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
     return old;
 }
 
-CF__ATOMIC bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__TINY bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1682,7 +1686,7 @@ CF__ATOMIC bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
     return done;
 }
 
-CF__ATOMIC bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__TINY bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1693,7 +1697,7 @@ CF__ATOMIC bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t d
 }
 
 /* Counters with one writer: no read-modify-write is needed. */
-CF__ATOMIC void cf__bump(cf__word *word)
+CF__TINY void cf__bump(cf__word *word)
 {
     cf__store_relaxed(word, cf__load_relaxed(word) + 1);
 }
@@ -1716,7 +1720,7 @@ static inline void cf__prefetch(const void *address)
 #endif
 }
 
-/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
+/* The sizes that matter, without a call. All is loaded before the store, so they may overlap. */
 static inline void cf__copy(void *to, const void *from, size_t size)
 {
     switch (size) {
@@ -1786,11 +1790,13 @@ static void *cf__futex_address(cf__word *word)
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const int64_t seconds = deadline / CF_SECOND;
-    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds, (long)(deadline % CF_SECOND)};
+    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds,
+                           (long)(deadline % CF_SECOND)};
     const int saved = errno;
-    const bool in_time =
-        syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL, (long)(int32_t)(uint32_t)seen,
-                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY) == 0 || errno != ETIMEDOUT;
+    const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
+                                (long)(int32_t)(uint32_t)seen,
+                                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
+    const bool in_time = result == 0 || errno != ETIMEDOUT;
     errno = saved;
     return in_time;
 }
@@ -1821,7 +1827,7 @@ static void cf__mutex_lock(cf__mutex *mutex) { (void)pthread_mutex_lock(mutex); 
 static void cf__mutex_unlock(cf__mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
 static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)pthread_cond_wait(c, m); }
 static void cf__condition_broadcast(cf__condition *c) { (void)pthread_cond_broadcast(c); }
-static void cf__parking_run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
+static void cf__run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
 
 #ifdef __APPLE__
 static bool cf__condition_init(cf__condition *c) { return pthread_cond_init(c, NULL) == 0; }
@@ -1861,7 +1867,7 @@ static void cf__mutex_unlock(cf__mutex *mutex) { (void)mtx_unlock(mutex); }
 static bool cf__condition_init(cf__condition *c) { return cnd_init(c) == thrd_success; }
 static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)cnd_wait(c, m); }
 static void cf__condition_broadcast(cf__condition *c) { (void)cnd_broadcast(c); }
-static void cf__parking_run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
+static void cf__run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
 
 /* cnd_timedwait takes wall-clock time: short slices bound what a clock change can do. */
 static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
@@ -1892,7 +1898,7 @@ static void cf__buckets_init(void)
     cf__buckets_ready = true;
 }
 
-static void cf__parking_init(void) { cf__parking_run_once(cf__buckets_init); }
+static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
@@ -2100,13 +2106,14 @@ static void cf__forked_child(void)
 static void cf__watch_forks(void)
 {
 #ifdef CF__UNIX
-    if (cf__exchange(&cf__forks_watched, 1) == 0 && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
+    if (cf__exchange(&cf__forks_watched, 1) != 0) return;
+    if (pthread_atfork(NULL, NULL, cf__forked_child) != 0)
         cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
 #endif
 }
 
-/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate expiry
- * makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
+/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate
+ * expiry makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
 
 typedef struct cf__signal {
     int fd;     /* -1: none */
@@ -2242,8 +2249,8 @@ static size_t cf__affinity(void)
     return count > 0 ? count : 1;
 }
 
-/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands before,
- * up to the root. */
+/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands
+ * before, up to the root. */
 static size_t cf__cpus(void)
 {
     char path[512], *const group = path + 14, *const line = group - 3;
@@ -2254,7 +2261,8 @@ static size_t cf__cpus(void)
     while (fgets(line, 400, file) != NULL) {
         if (strncmp(line, "0::", 3) != 0) continue;
         memcpy(path, "/sys/fs/cgroup", 14);
-        for (char *end = strpbrk(group, "\n"); end != NULL && end >= group; end = strrchr(path, '/')) {
+        char *end = strchr(group, '\n');
+        for (; end != NULL && end >= group; end = strrchr(path, '/')) {
             memcpy(end, "/cpu.max", 9);
             count = cf__quota(path, NULL, count);
             *end = '\0';
@@ -2310,7 +2318,7 @@ static void cf__free(void *memory)
 }
 
 /* head + count * size bytes; SIZE_MAX, which no allocation takes, where that does not fit. */
-CF__COLD size_t cf__size(size_t head, size_t count, size_t size)
+CF__SHARED size_t cf__size(size_t head, size_t count, size_t size)
 {
     const bool fits = head <= PTRDIFF_MAX && (size == 0 || count <= (PTRDIFF_MAX - head) / size);
     return fits ? head + count * size : SIZE_MAX;
@@ -2352,22 +2360,24 @@ static void cf__free_lines(void *memory)
  *
  * One word says everything that other threads may ask:
  *
- *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, refusal, promise)
+ *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, promise)
  *     bit  2    PARKED: some thread sleeps on the word
  *     bit  3    LOCKED: somebody takes a node out of the list; held for a few instructions
  *     the rest  the newest node of the list of waiters, 16-byte aligned; nothing once DONE
  *
  * Whoever moves it away from PENDING owns the cell until DONE; from then on it is frozen. The
- * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is delivered
- * exactly once, by exactly one thread: callbacks are called, other nodes go to their group.
+ * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is
+ * delivered exactly once, by exactly one thread: callbacks are called, other nodes go to their
+ * group.
  *
- * References: one for the user and one for the executor, which it drops when the queue entry is gone
- * and the callbacks have run. A promise has the user's alone. The low bits of the count are marks.
+ * References: one for the user and one for the executor, which it drops when the queue entry is
+ * gone and the callbacks have run. A promise has the user's alone. The low bits of the count are
+ * marks.
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
- * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is still
- * out, plus one, so that the release which makes it one frees everything, whoever it is.
+ * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is
+ * still out, plus one, so that the release which makes it one frees everything, whoever it is.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__PENDING  ((uintptr_t)0)
@@ -2379,9 +2389,10 @@ static void cf__free_lines(void *memory)
 #define CF__LOCKED   ((uintptr_t)8)
 #define CF__NODE     (~(uintptr_t)15)
 
-#define CF__STOP ((uintptr_t)1) /* mark: the running task is asked to stop      */
-#define CF__READ ((uintptr_t)2) /* mark: somebody looked at how it ended        */
-#define CF__REF  ((uintptr_t)4) /* one reference                                */
+#define CF__STOP   ((uintptr_t)1) /* mark: the running task is asked to stop */
+#define CF__READ   ((uintptr_t)2) /* mark: somebody looked at how it ended */
+#define CF__STATIC ((uintptr_t)4) /* mark: neither counted nor freed */
+#define CF__REF    ((uintptr_t)8) /* one reference */
 
 #define CF__INLINE 32 /* bytes of argument or result inside a future */
 
@@ -2499,7 +2510,7 @@ static cf_future *cf__mutable(const cf_future *future) { return (cf_future *)(ui
 
 /* ---- heap ---- */
 
-static void cf__blocks_free(cf__block *block)
+CF__SHARED void cf__blocks_free(cf__block *block)
 {
     for (cf__block *next; block != NULL; block = next) {
         next = block->next;
@@ -2552,7 +2563,10 @@ static void cf__heap_count(cf__heap *heap, uintptr_t change)
 }
 
 /* So many futures (or the executor itself) are back. */
-static void cf__heap_count_back(cf__heap *heap, uintptr_t count) { cf__heap_count(heap, 2 * count); }
+static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
+{
+    cf__heap_count(heap, 2 * count);
+}
 
 /* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
 static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)2); }
@@ -2576,7 +2590,8 @@ CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last,
     cf__heap_count_back(heap, count);
 }
 
-/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the lock. */
+/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the
+ * lock. */
 static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
 {
     return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
@@ -2699,7 +2714,7 @@ static void cf__cell_clear(cf__cell *cell)
 }
 
 /* It ran, and returned that. */
-CF__COLD void cf__cell_end(cf__cell *cell, int code)
+CF__SHARED void cf__cell_end(cf__cell *cell, int code)
 {
     cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
     cell->code = code;
@@ -2717,16 +2732,15 @@ static const char *cf__cell_message(const cf__cell *cell)
 /* ---- static futures, for refusals when there is no executor or no memory ---- */
 
 #define CF__STATIC_FUTURE(s) \
-    {.word = CF__DONE, .refs = CF__REF, .cell = {.status = (s)}}
+    {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
     CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
     CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
     CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
 
-/* Neither counted nor freed. */
-CF__SHARED bool cf__is_static(const cf_future *future)
+static bool cf__is_static(cf_future *future)
 {
-    return (uintptr_t)future - (uintptr_t)cf__static_futures < sizeof cf__static_futures;
+    return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
 static cf_future *cf__static_future(cf_status status)
@@ -2739,7 +2753,11 @@ static cf_future *cf__static_future(cf_status status)
 
 /* ---- state, claim, settle ---- */
 
-static uintptr_t cf__state(cf_future *future) { return cf__load_acquire(&future->word) & CF__STATE; }
+static uintptr_t cf__state(cf_future *future)
+{
+    return cf__load_acquire(&future->word) & CF__STATE;
+}
+
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
 /* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. */
@@ -2761,7 +2779,7 @@ static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
     return cf__park(word, parked, deadline);
 }
 
-/* Parks until (word & mask) is at least that, or until the deadline, or until the wait is denied. */
+/* Parks until (word & mask) is at least that, or until the deadline, or the wait is denied. */
 static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
                                 int64_t deadline)
 {
@@ -2791,8 +2809,8 @@ static inline uintptr_t cf__load_unlocked(cf_future *future)
     return (seen & CF__LOCKED) == 0 ? seen : cf__await_unlocked(future);
 }
 
-/* The node reaches its group. With the push the consumer may take the node and free the group, so the
- * group is not touched afterwards; only its address is used, to unpark. */
+/* The node reaches its group. With the push the consumer may take the node and free the group, so
+ * the group is not touched afterwards; only its address is used, to unpark. */
 static void cf__group_deliver(cf__waiter *node)
 {
     cf__group *const group = node->user;
@@ -2815,7 +2833,7 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, and returns the callbacks in order of addition. */
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition. */
 static cf__waiter *cf__settle(cf_future *future)
 {
     uintptr_t seen;
@@ -2868,7 +2886,7 @@ static bool cf__attach(cf_future *future, cf__waiter *node)
 }
 
 /* The node leaves the list. False: whoever settled the future has it, or had it. */
-static bool cf__detach(cf_future *future, cf__waiter *node)
+CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
 {
     uintptr_t seen;
     do {
@@ -2888,7 +2906,7 @@ static bool cf__detach(cf_future *future, cf__waiter *node)
 
 /* ---- references ---- */
 
-static bool cf__is_promise(const cf_future *future)
+static bool cf__is_promise(cf_future *future)
 {
     return future->home == NULL && !cf__is_static(future);
 }
@@ -2938,8 +2956,9 @@ static bool cf__is_unread(cf_future *future)
 
 CFUTURES_API void cf_future_release(cf_future *future)
 {
-    if (future == NULL || cf__is_static(future)) return;
+    if (future == NULL) return;
     const uintptr_t refs = cf__load_acquire(&future->refs);
+    if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
@@ -2948,7 +2967,8 @@ CFUTURES_API void cf_future_release(cf_future *future)
     cf__future_recycle(future);
 }
 
-/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release it. */
+/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release
+ * it. */
 static void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
@@ -3025,8 +3045,9 @@ CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t si
         return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s>", at, states[state]);
     const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
     if (status == CF_OK)
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
-                        at, future->cell.size);
+        return snprintf(buffer, size,
+                        "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>", at,
+                        future->cell.size);
     return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished raised %s %d>", at,
                     cf_status_name(status), future == NULL ? 0 : future->cell.code);
 }
@@ -3108,9 +3129,11 @@ CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const ch
 
 CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
 
-static const struct {
+typedef struct cf__status_text {
     char name[17], sentence[76];
-} cf__statuses[] = { /* from CF_END downwards */
+} cf__status_text;
+
+static const cf__status_text cf__statuses[] = { /* from CF_END downwards */
     {"CF_END", "there is nothing more to come: leave the loop"},
     {"CF_OK", "it went well"},
     {"CF_TIMEOUT", "the wait ran out and the task goes on: wait again, or cancel it"},
@@ -3128,23 +3151,16 @@ static const struct {
     {"CF_SYSTEM", "the system refused a thread, process or file: see limits (ulimit -a)"},
     {"CF_FORKED", "the executor belongs to the parent process: make another in this one"},
     {"CF_?", "not a status of this library"}};
-_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all are there");
+_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all there");
 
-CF__COLD size_t cf__status_place(cf_status status)
+CF__SHARED const cf__status_text *cf__status_of(cf_status status)
 {
-    return status <= CF_END && status >= CF_FORKED ? (size_t)(CF_END - status)
-                                                   : CF_END - CF_FORKED + 1;
+    const bool known = status <= CF_END && status >= CF_FORKED;
+    return &cf__statuses[known ? CF_END - status : CF_END - CF_FORKED + 1];
 }
 
-CFUTURES_API const char *cf_status_name(cf_status status)
-{
-    return cf__statuses[cf__status_place(status)].name;
-}
-
-CFUTURES_API const char *cf_strerror(cf_status status)
-{
-    return cf__statuses[cf__status_place(status)].sentence;
-}
+CFUTURES_API const char *cf_status_name(cf_status status) { return cf__status_of(status)->name; }
+CFUTURES_API const char *cf_strerror(cf_status status) { return cf__status_of(status)->sentence; }
 
 /* ---------------------------------------------------------------------------------------------
  * task                                                                                  >>task
@@ -3178,12 +3194,20 @@ struct cf_task {
 
 CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
 {
-    memset(task, 0, offsetof(cf_task, local));
     task->executor = executor;
     task->marks = marks;
-    task->worker = worker;
+    task->stop = NULL;
     task->deadline = CF__NEVER;
+    task->arg = NULL;
+    task->arg_size = 0;
+    task->worker = worker;
+    task->message = NULL;
+    task->into = NULL;
+    task->big_room = NULL;
     task->data = task->local;
+    task->size = 0;
+    task->free_data = NULL;
+    task->refused = CF_OK;
 }
 
 /* Something else, or nothing, takes the place of the result so far. */
@@ -3217,7 +3241,7 @@ static inline void *cf__task_room(cf_task *task, size_t size)
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
     CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
@@ -3230,13 +3254,13 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: for a task, with its own cf_task");
     return cf__task_room(task, size);
 }
 
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
     if (task->into != NULL || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
@@ -3249,7 +3273,7 @@ CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf
 
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_fail: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_fail: for a task, with its own cf_task");
     char text[1024];
     va_list arguments;
     text[0] = '\0';
@@ -3287,7 +3311,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
     cell->traits = CF__MESSAGE;
 }
 
-/* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
+/* What the function returned and staged becomes the cell's outcome; its argument is gone. */
 static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
     if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
@@ -3311,14 +3335,14 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  *
  * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
  * They share one lock and workers another, so that a submitter in full swing does not fight for a
- * cache line with each worker that takes something out. What a task submits goes to the deque of its
- * worker, without a lock: the owner works at the bottom, thieves take from the top. Workers move
- * tasks of the ring in small batches to their deque while tasks are very short; those, below
+ * cache line with each worker that takes something out. What a task submits goes to the deque of
+ * its worker, without a lock: the owner works at the bottom, thieves take from the top. Workers
+ * move tasks of the ring in small batches to their deque while tasks are very short; those, below
  * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
- * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both sequentially
- * consistent, so that at least one of them sees the other when a single entry is left.
+ * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both
+ * sequentially consistent, so that at least one of them sees the other when a single entry is left.
  *
  * An entry may be a tombstone: its task was cancelled, or claimed by a waiter. Whoever takes it out
  * only drops the executor's reference.
@@ -3332,15 +3356,15 @@ typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
     bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
     cf_status (*submit)(cf_executor *executor, cf_future **futures, size_t count);
-    cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
+    cf_future *(*take)(cf_executor *executor); /* the next task not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
     void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least);
     void (*closing)(cf_executor *executor);
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
     void (*stats)(cf_executor *executor, cf_stats *out); /* under the lock */
-    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items, size_t item_size,
-                           void *results, size_t result_size, size_t count,
+    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items,
+                           size_t item_size, void *results, size_t result_size, size_t count,
                            const cf_map_options *options, size_t *failed);
 } cf__processes;
 
@@ -3357,6 +3381,9 @@ typedef struct cf__worker {
     size_t       index;
     cf__thread   thread;   /* W: who started it. R: who joins it, after it has left */
     struct cf__worker *next; /* executor's lock: in the list of those asleep */
+    /* owner only */
+    uintptr_t    spin;      /* nanoseconds worth spinning for work */
+    int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
 
     _Alignas(CF__LINE) cf__word submitted; /* W: owner. R: stats */
     cf__word     started, finished, failed;
@@ -3365,8 +3392,6 @@ typedef struct cf__worker {
     uintptr_t    ticks;
     int64_t      pace_from; /* when it last took from the ring, */
     uintptr_t    paced;     /* and how many tasks it has run since */
-    uintptr_t    spin;      /* nanoseconds worth spinning for work */
-    int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
     cf__runner   runner;
 
     _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
@@ -3425,7 +3450,7 @@ struct cf_executor {
 #define CF__CLOSING ((uintptr_t)1)
 #define CF__BROKEN  ((uintptr_t)2)
 
-static bool cf__is_foreign_heap(const cf__heap *heap)
+CF__TINY bool cf__is_foreign_heap(const cf__heap *heap)
 {
     return heap->forks != cf__load_relaxed(&cf__forks);
 }
@@ -3542,22 +3567,24 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
-CF__COLD void cf__drop_tombstone(cf_executor *executor, cf_future *future)
+CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
     (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
     cf_future_release(future);
 }
 
-/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the cancelled
- * tasks, so that cancelling for ever does not make it grow. Releasing those calls no user code. */
+/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
+ * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
+ * code. */
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
+    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
     uintptr_t count = 0;
     for (uintptr_t i = head; i != tail; i++) {
         cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (cf__is_done(future) && future->cell.status == CF_CANCELLED)
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
             cf__drop_tombstone(executor, future);
         else
             ring[(head + count++) & (capacity - 1)] = future;
@@ -3567,15 +3594,17 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
     cf__store_seq_cst(&executor->tail, head + count);
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without the
- * cancelled tasks. False: out of memory. */
+/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
+ * the cancelled tasks. False: out of memory. */
 CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    cf__lock(&executor->lock);
-    cf__ring_move(executor, old, executor->capacity);
-    cf__unlock(&executor->lock);
+    if (cf__load_relaxed(&executor->dead) > 0) {
+        cf__lock(&executor->lock);
+        cf__ring_move(executor, old, executor->capacity);
+        cf__unlock(&executor->lock);
+    }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
@@ -3628,7 +3657,8 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = executor->options.queue_limit + cf__free_workers(executor) + executor->asleep_count;
+    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
 }
@@ -3661,7 +3691,7 @@ static void cf__execute(cf__runner *self, cf_future *future)
         const cf_duration timeout = cf__cell_options(cell).timeout;
         if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
-    cf__store_relaxed(&future->runner, (uintptr_t)self); /* read by the deadlock check, a hint there */
+    cf__store_relaxed(&future->runner, (uintptr_t)self); /* a hint for the deadlock check */
     self->depth++;
     const int code = fn(&task, cell->data);
     self->depth--;
@@ -3692,7 +3722,7 @@ static _Thread_local cf__visit *cf__visits; /* of this thread, innermost first *
 static void cf__executor_free(cf_executor *executor, cf__worker *last);
 
 /* Under the lock: nobody is inside. */
-static bool cf__is_left(const cf_executor *executor)
+CF__TINY bool cf__is_left(const cf_executor *executor)
 {
     return executor->alive == 0 && executor->visitors == 0 && !executor->starting;
 }
@@ -3712,7 +3742,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 }
 
 /* Under the lock. */
-CF__COLD void cf__visit_begin(cf__visit *visit, cf_executor *executor)
+CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
 {
     executor->visitors++;
     visit->executor = executor;
@@ -3823,15 +3853,16 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
  * A thread outside spins for a moment if a CPU is free, then parks on the future's word, or, for
  * several futures, on the group where their nodes arrive.
  *
- * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in a
- * circle:
- *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep down
- *     a stand-in thread runs it instead, with a fresh stack, while this one waits for the stand-in;
- *   - before it blocks without a deadline, it enters the list of waiting runners and walks from what
- *     it waits for: a running future leads to the runner that runs it, a pending one to all workers
- *     of its pool. If every runner reached waits too, and for nothing that has come meanwhile, none
- *     of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread that does not
- *     wait, a finite deadline each end the walk: all is well.
+ * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in
+ * a circle:
+ *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep
+ *     down a stand-in thread runs it instead, with a fresh stack, while this one waits for the
+ *     stand-in;
+ *   - before it blocks without a deadline, it enters the list of waiting runners and walks from
+ *     what it waits for: a running future leads to the runner that runs it, a pending one to all
+ *     workers of its pool. If every runner reached waits too, and for nothing that has come
+ *     meanwhile, none of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread
+ *     that does not wait, a finite deadline each end the walk: all is well.
  *
  * Locks: cf__graph_lock, then an executor's lock.
  * --------------------------------------------------------------------------------------------- */
@@ -3962,9 +3993,9 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK. To be
- * repeated until the future is done, since the waiter may be just about to park. */
-static void cf__deny(cf_future *future)
+/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
+ * To be repeated until the future is done, since the waiter may be just about to park. */
+CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
@@ -3998,7 +4029,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
 }
 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-CF__COLD uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
     spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
@@ -4032,7 +4063,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 }
 
 /* Parks while the word, one of the pool's, is `seen`. */
-CF__COLD cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
     if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
@@ -4049,8 +4080,8 @@ typedef struct cf__stand_in {
     cf_future  *future;
 } cf__stand_in;
 
-/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone, unless
- * it is at hand: the youngest of the own deque. */
+/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
+ * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
@@ -4080,8 +4111,8 @@ static cf__thread_result cf__stand_in_main(void *arg)
     return (cf__thread_result)0;
 }
 
-/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and its
- * index, while the worker does nothing but wait for it. */
+/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and
+ * its index, while the worker does nothing but wait for it. */
 static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
@@ -4270,8 +4301,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
     return NULL;
 }
 
-/* After this nobody touches the set or its members any more. What ends the wait for nodes that are on
- * their way: their settling thread's next few instructions. */
+/* After this nobody touches the set or its members any more. What ends the wait for nodes that are
+ * on their way: their settling thread's next few instructions. */
 static void cf__set_close(cf__set *set)
 {
     cf__set_collect(set);
@@ -4331,7 +4362,8 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
     return true;
 }
 
-/* How many distinct ones are done: each that is met gets this count's ticket, where its runner stood. */
+/* How many distinct ones are done: each that is met gets this count's ticket, where its runner
+ * stood. */
 static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
 {
     static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
@@ -4445,8 +4477,10 @@ static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t coun
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
     iter->deadline = deadline;
-    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
-    for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
+    bool done =
+        cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
+    for (size_t i = 0; i < count && done; i++)
+        done = cf_as_completed_add(iter, futures[i]) == CF_OK;
     if (done) return iter;
     cf_as_completed_close(iter);
     return NULL;
@@ -4455,7 +4489,8 @@ static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t coun
 CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
                                                    cf_duration timeout)
 {
-    return futures != NULL || count == 0 ? cf__iter_new(futures, count, cf__deadline(timeout)) : NULL;
+    if (futures == NULL && count > 0) return NULL;
+    return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
@@ -4496,22 +4531,21 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 
 /* ---- wait ---- */
 
-/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline. */
+/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline,
+ * to the millisecond. */
 CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
                                int64_t deadline)
 {
-    cf_status status = CF_TIMEOUT;
-    for (int64_t until = 0; status == CF_OK || (status == CF_TIMEOUT && until != deadline);) {
+    cf_status status = CF_OK;
+    while (status == CF_OK || status == CF_TIMEOUT) {
         cf_future *pending = NULL;
         for (size_t i = 0; i < count; i++) {
             if (futures[i] == NULL) continue;
             if (cf__satisfies(futures[i], when)) return;
             if (!cf__is_done(futures[i])) pending = futures[i];
         }
-        if (pending == NULL) return;
-        until = cf__deadline(CF_MILLISECOND);
-        if (until > deadline) until = deadline;
-        status = cf__await(pending, until);
+        if (pending == NULL || cf__is_past(deadline)) return;
+        status = cf__await(pending, cf__deadline(CF_MILLISECOND));
     }
 }
 
@@ -4541,32 +4575,33 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
         return cf__count_done(futures, count, done);
     }
     /* In a task, first all that it can run itself: others may wait for one of those. */
-    if (cf__self != NULL)
-        for (size_t i = 0; i < count && status == CF_OK && !cf__is_past(deadline); i++)
-            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
-    for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
-        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
-    return cf__count_done(futures, count, done);
+    for (bool helps = cf__self != NULL;; helps = false) {
+        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
+            if (futures[i] == NULL || (helps && cf__is_past(deadline))) continue;
+            status = helps ? cf__help(cf__self, futures[i]) : cf__await(futures[i], deadline);
+        }
+        if (!helps) return cf__count_done(futures, count, done);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------
  * pool                                                                                  >>pool
  *
- * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set, because
- * some worker sleeps or may be started and none is on its way, it takes the lock, and cf__balance
- * decides:
+ * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set,
+ * because some worker sleeps or may be started and none is on its way, it takes the lock, and
+ * cf__balance decides:
  *
  *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
  *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
  *
- * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need, and
- * a burst of submits wakes one worker and not all. A worker is free from just before the result of
- * its last task can be seen, so that submit, result, submit uses one worker.
+ * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need,
+ * and a burst of submits wakes one worker and not all. A worker is free from just before the result
+ * of its last task can be seen, so that submit, result, submit uses one worker.
  *
- * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who goes
- * to sleep stores `hungry`, then looks at ring and deques. All four are sequentially consistent, so at
- * least one of the two sees the other. While a woken worker is on its way, `hungry` is clear; when it
- * arrives it sets it again and looks for itself.
+ * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who
+ * goes to sleep stores `hungry`, then looks at ring and deques. All four are sequentially
+ * consistent, so at least one of the two sees the other. While a woken worker is on its way,
+ * `hungry` is clear; when it arrives it sets it again and looks for itself.
  *
  * A worker ends when the executor is closing and no task is left anywhere. It is joined by whoever
  * waits for the shutdown; the last step out (see cf__leave_unlock) tells, or frees an executor that
@@ -4624,8 +4659,8 @@ static cf__nudge cf__balance(cf_executor *executor)
 
 static bool cf__start_workers(cf_executor *executor);
 
-/* Under the lock, which it lets go. False: there is no worker and none could be started, so all that
- * was queued ended with CF_SYSTEM. */
+/* Under the lock, which it lets go. False: there is no worker and none could be started, so all
+ * that was queued ended with CF_SYSTEM. */
 static bool cf__balance_unlock(cf_executor *executor)
 {
     const cf__nudge nudge = cf__balance(executor);
@@ -4658,8 +4693,8 @@ static cf_future *cf__take_any(cf_executor *executor)
     return future;
 }
 
-/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in, since
- * the executor is closing or broken, or only as much as others submit. */
+/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in,
+ * since the executor is closing or broken, or only as much as others submit. */
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
@@ -4683,25 +4718,19 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
      * hands, and there is more to take at once. */
     if (executor->cpus > 1 && cf__ring_length(executor) < CF__BATCH)
         for (int i = 0; i < 20; i++) cf__pause();
-    const size_t share = cf__ring_length(executor) / (size_t)(cf__load_relaxed(&executor->awake) + 1);
+    const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
+    const size_t share = cf__ring_length(executor) / sharers;
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
-/* From the ring: one task to run, a few more into the empty deque. NULL: the ring is empty. */
-static cf_future *cf__worker_fetch(cf__worker *worker)
+/* Under the lock, from the ring: one task to run, a few more into the empty deque. */
+static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
 {
     cf_executor *const executor = worker->executor;
-    if (cf__ring_length(executor) == 0) return NULL;
-    size_t more = cf__batch_size(executor, worker);
-    cf__lock(&executor->lock);
     cf_future *const future = cf__ring_pop(executor);
-    if (future == NULL) {
-        cf__unlock(&executor->lock);
-        return NULL;
-    }
-    cf__prefetch(future);
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     uintptr_t end = bottom;
+    if (future != NULL) cf__prefetch(future);
     for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
         cf__prefetch(next);
         cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
@@ -4710,17 +4739,7 @@ static cf_future *cf__worker_fetch(cf__worker *worker)
         worker->batch_end = end;
         cf__store_seq_cst(&worker->bottom, end);
     }
-    cf__store_relaxed(&worker->state, CF__BUSY);
-    (void)cf__balance_unlock(executor);
     return future;
-}
-
-/* It has a task that does not come from the ring. */
-static void cf__worker_engage(cf__worker *worker)
-{
-    cf__lock(&worker->executor->lock);
-    cf__store_relaxed(&worker->state, CF__BUSY);
-    (void)cf__balance_unlock(worker->executor);
 }
 
 /* Is there anything to find? */
@@ -4742,12 +4761,13 @@ static cf_future *cf__worker_search(cf__worker *worker)
     cf_future *found = NULL;
     if (cf__deque_length(worker) == 0)
         found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
-    if (found == NULL) {
-        cf_future *const fetched = cf__worker_fetch(worker);
-        if (fetched != NULL) return fetched;
-        found = cf__deque_take(worker);
-    }
-    if (found != NULL) cf__worker_engage(worker);
+    const bool fetches = found == NULL && cf__ring_length(executor) > 0;
+    const size_t more = fetches ? cf__batch_size(executor, worker) : 0;
+    cf__lock(&executor->lock);
+    if (fetches) found = cf__worker_fetch_locked(worker, more);
+    if (found == NULL) found = cf__deque_take(worker);
+    if (found != NULL) cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(executor);
     return found;
 }
 
@@ -4833,13 +4853,15 @@ static bool cf__worker_rest(cf__worker *worker)
     return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is up
- * for others. */
+/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is
+ * up for others. */
 static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
                                  cf_future *in_hand)
 {
-    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* there is room: it came from there */
-    cf__worker_engage(worker);
+    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
+    cf__lock(&worker->executor->lock);
+    cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(worker->executor);
     cf__run_callbacks(future, callbacks);
 }
 
@@ -4964,8 +4986,8 @@ static void cf__worker_forget_locked(cf__worker *worker)
     cf__count_awake(worker->executor, 0 - (uintptr_t)1);
 }
 
-/* `starting` is ours. False: without any worker, what was queued could never run, and has ended with
- * CF_SYSTEM. */
+/* `starting` is ours. False: without any worker, what was queued could never run, and has ended
+ * with CF_SYSTEM. */
 static bool cf__start_workers(cf_executor *executor)
 {
     cf__visit visit;
@@ -4973,8 +4995,9 @@ static bool cf__start_workers(cf_executor *executor)
     bool nobody;
     do {
         cf__worker *const worker = cf__worker_new(executor);
-        const bool done = worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker,
-                                                             executor->options.stack_size);
+        const size_t stack = executor->options.stack_size;
+        const bool done =
+            worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
@@ -5013,8 +5036,9 @@ static void cf__refuse(cf_future *future, cf_status status)
     cf__store_release(&future->word, CF__DONE);
 }
 
-/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here, or
- * there is room. What ends the wait: a task was taken or cancelled (space), or the executor closes. */
+/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
+ * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
+ * closes. */
 static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
@@ -5051,16 +5075,17 @@ static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t c
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been released by
- * others. With CF_SYSTEM they have ended already; with another refusal they are still the caller's. */
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf__lock(&executor->tail_lock);
     const cf_status status = cf__append(executor, futures, count);
     cf__unlock(&executor->tail_lock);
     if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
-    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it is
-     * the one that it will find, at the latest when it looks again after its spin. */
+    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
+     * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
     cf__lock(&executor->lock);
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
@@ -5088,7 +5113,8 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
+/* Queues a future of which the executor and the caller hold one reference each; refused, it is
+ * done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
@@ -5110,8 +5136,8 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit lasts.
- * False: no memory for the copy, it is refused. */
+/* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
+ * lasts. False: no memory for the copy, it is refused. */
 static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, bool lend)
 {
@@ -5262,7 +5288,8 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
     cf__lock(&executor->join_lock);
-    if (cf__processes_of(executor) != NULL && !executor->joined) executor->processes->join(executor);
+    const cf__processes *const processes = cf__processes_of(executor);
+    if (processes != NULL && !executor->joined) processes->join(executor);
     for (size_t i = 0; i < executor->started && !executor->joined; i++) {
         cf__worker *const worker = executor->workers[i];
         if (worker == last) cf__thread_detach(worker->thread);
@@ -5272,25 +5299,23 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
     cf__unlock(&executor->join_lock);
 }
 
-/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or NULL. */
+/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or
+ * NULL. */
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    executor->started = 0;
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
-    executor->workers = NULL;
-    executor->ring = NULL;
-    executor->started = 0;
-    executor->capacity = 0;
     cf__heap_close(&executor->heap);
 }
 
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
-    if (executor == NULL || (mode != CF_RUN_PENDING && mode != CF_CANCEL_PENDING)) return CF_INVALID;
+    if (executor == NULL || mode < CF_RUN_PENDING || mode > CF_CANCEL_PENDING) return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
@@ -5338,11 +5363,12 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
-    executor->bounded = workers == 0 || options->queue_limit > 0;
+    executor->bounded = options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    strncpy(executor->name, options->name != NULL ? options->name : "cf", sizeof executor->name - 1);
+    const char *const name = options->name != NULL ? options->name : "cf";
+    strncpy(executor->name, name, sizeof executor->name - 1);
     executor->heap.whole = executor;
     executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
@@ -5388,7 +5414,9 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     own.on_full = CF_FULL_CALLER_RUNS;
-    return cf__executor_new(&own, status != NULL ? status : &unwanted);
+    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
+    if (executor != NULL) executor->bounded = true;
+    return executor;
 }
 
 /* ---- stats ---- */
@@ -5403,7 +5431,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
     uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more than it */
+        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
         out->failed += cf__load_relaxed(&worker->failed);
         started += cf__load_relaxed(&worker->started);
         out->submitted += cf__load_relaxed(&worker->submitted);
@@ -5435,8 +5463,8 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
  * map                                                                                    >>map
  *
  * The iterator cuts the items into chunks; a chunk is one task. It holds copies of its items and a
- * cell for the outcome of each, so that errors stay with their item. It has two owners, the iterator
- * and the task, and goes with the second: closing an iterator waits for nobody.
+ * cell for the outcome of each, so that errors stay with their item. It has two owners, the
+ * iterator and the task, and goes with the second: closing an iterator waits for nobody.
  *
  * map_array needs no chunks. Its tasks, at most one a worker, share the index range out among
  * themselves: each takes units from the front of its own range and, when that is empty, half of
@@ -5475,13 +5503,14 @@ struct cf_map_iter {
     cf_status      status;
     int64_t        deadline;
     cf_map_options options; /* defaults applied */
-    cf__set        set;     /* chunks that are not yet current; only an unordered map waits for any */
+    cf__set        set;     /* chunks not yet current; only an unordered map waits for any */
 };
 
 /* ---- one item of a map ---- */
 
 /* Runs fn for an item inside a task that stands for many. */
-static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size, cf__cell *cell)
+static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size,
+                         cf__cell *cell)
 {
     cf_task task;
     cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
@@ -5563,10 +5592,12 @@ static bool cf__map_pull(cf_map_iter *iter, void *item)
 
 static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
 {
+    /* The task's share is given back by its free_arg, whatever happens. */
     const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
-    cf__store_relaxed(&chunk->owners, 2); /* the task's is given back by its free_arg, whatever happens */
-    const cf_status refused = cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
+    cf__store_relaxed(&chunk->owners, 2);
+    const cf_status refused =
+        cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
     chunk->future = future;
     (void)cf__fetch_or(&future->refs, CF__READ); /* the items report themselves */
     if (refused != CF_OK && iter->options.next_item != NULL) {
@@ -5608,7 +5639,8 @@ static void cf__map_fill(cf_map_iter *iter)
     }
 }
 
-static bool cf__are_items(const cf_map_options *options, const void *items, size_t count, size_t size)
+static bool cf__are_items(const cf_map_options *options, const void *items, size_t count,
+                          size_t size)
 {
     return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
 }
@@ -5837,7 +5869,8 @@ CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, vo
         task->message = NULL;
     }
     if (code != 0 || task->refused != CF_OK) {
-        cf__sweep_fail(sweep, index, index + 1, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
+        if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
+        cf__sweep_fail(sweep, index, index + 1, task->refused);
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset(into + task->size, 0, sweep->result_size - task->size);
@@ -5848,7 +5881,8 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
 {
     const size_t end = cf__unit_begin(sweep, unit + 1);
     size_t i = cf__unit_begin(sweep, unit);
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) cf__sweep_item(sweep, task, i, item);
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
+        cf__sweep_item(sweep, task, i, item);
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
@@ -5917,8 +5951,9 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
     (void)cf__sweep_main(&task, sweep);
 }
 
-/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
- * second wait: each running task's current item; if that waits for us, its wait is made to fail. */
+/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends
+ * the second wait: each running task's current item; if that waits for us, its wait is made to
+ * fail. */
 static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
 {
     cf_status status = CF_OK;
@@ -6022,7 +6057,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
     if (options == NULL) options = &cf__no_map_options;
     cf_status status = cf__check(executor, fn, NULL);
     if (status != CF_OK) return status;
-    if (!cf__are_items(options, items, count, item_size) || !cf__is_array(results, count, result_size))
+    if (!cf__are_items(options, items, count, item_size) ||
+        !cf__is_array(results, count, result_size))
         return CF_INVALID;
     char *pulled = NULL;
     if (options->next_item != NULL) {
@@ -6032,8 +6068,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
         items = pulled;
     }
     if (count > 0 && cf__processes_of(executor) != NULL) {
-        status = executor->processes->map_array(executor, fn, items, item_size, results, result_size,
-                                                count, options, failed);
+        status = executor->processes->map_array(executor, fn, items, item_size, results,
+                                                result_size, count, options, failed);
     } else if (count > 0) {
         cf__sweep *const sweep = cf__sweep_new(executor, options, count);
         status = CF_NO_MEMORY;
