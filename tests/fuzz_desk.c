@@ -74,6 +74,7 @@ static struct {
     int64_t now;
     int parks, bustle;
     int fail_block, fail_map, fail_send; /* the nth from now fails; 0: none */
+    int trap;                            /* shrinks once the host has seen its size; -1: none */
     int flood, heard;                    /* endless messages on that channel; -1: none */
     int closes;
     int pair[2], zygote;                 /* the last socketpair; the zygote's end */
@@ -327,6 +328,11 @@ static int fz_fstat(int fd, struct stat *about) {
     if (fz.plant == FZ_PLANT_SIZE) {
         about->st_size *= 2; /* as if no size were compared with it */
     }
+    if (fz.trap >= 0) {
+        (void)ftruncate(fz.trap, 0);
+        (void)fcntl(fz.trap, F_ADD_SEALS, F_SEAL_SHRINK);
+        fz.trap = -1;
+    }
     fz_hook();
     return result;
 }
@@ -366,8 +372,9 @@ static int fz_close(int fd) {
     return fz.plant == FZ_PLANT_LEAK && ++fz.closes % 8 == 0 ? 0 : close(fd);
 }
 
-#undef fork
+#ifndef CFUTURES_POSIX
 #define CFUTURES_POSIX
+#endif
 #define CFUTURES_STATIC
 #define CFUTURES_IMPLEMENTATION
 #define CFUTURES_MALLOC fz_malloc
@@ -604,6 +611,7 @@ static void fz_records(char *at, size_t room, size_t items) {
 /* A descriptor for the host, and for later use. */
 static int fz_lend(size_t lane, size_t size, size_t items) {
     fz_proc *const proc = &host.procs[lane];
+    fz.trap = fz.trap == proc->memory ? -1 : fz.trap;
     fz_shut(&proc->memory);
     proc->memory = fz_memory(size);
     if (items > 0 && size > 0 && size <= 1 << 20) {
@@ -681,6 +689,18 @@ static void fz_finish(size_t index, cf__lane *lane) {
     cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
 }
 
+/* The next task lies in memory that shrinks when the host has seen how big it is. */
+static void fz_set_trap(size_t index, const cf__lane *lane) {
+    cf__slot *const slot = &lane->desk->slots[lane->head % CF__SLOTS];
+    const int fd = fz_lend(index, 65536, 0);
+    fz_send(host.procs[index].channel, 0, &fd, 1);
+    fz.trap = fd;
+    slot->status = CF_OK;
+    slot->size = 65536;
+    cf__store_relaxed(&slot->place, 1);
+    cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
+}
+
 static void fz_scribble_slot(cf__slot *slot) {
     static const uintptr_t words[] = {CF__SLOT_READY, CF__SLOT_TAKEN, CF__SLOT_ENDED, CF__SLOT_ENDED,
                                       CF__SLOT_FREE, 4, UINTPTR_MAX};
@@ -694,6 +714,13 @@ static void fz_scribble_slot(cf__slot *slot) {
     case 6: slot->items = slot->arg_size = slot->mapped = fz_size(); break;
     default: fz_records((char *)slot->bytes, sizeof slot->bytes, fz_pick(32)); break;
     }
+}
+
+/* The oldest task is taken; one that was taken is given back, which nobody can do. */
+static void fz_waver(const cf__lane *lane) {
+    cf__slot *const slot = &lane->desk->slots[lane->head % CF__SLOTS];
+    const bool ready = cf__load_relaxed(&slot->word) == CF__SLOT_READY;
+    cf__store_relaxed(&slot->word, ready ? CF__SLOT_TAKEN : CF__SLOT_READY);
 }
 
 static void fz_scribble_desk(cf__desk *desk) {
@@ -729,6 +756,8 @@ static void fz_some_worker_acts(unsigned kind) {
     case 5: fz_throw(index); break;
     case 6: fz_lend_sealed(index, (unsigned char)fz_pick(CF__LOANS + 2), fz_big(), fz_pick(32)); break;
     case 7: fz_spoil(index); break;
+    case 13: fz_set_trap(index, lane); break;
+    case 12: case 14: fz_waver(lane); break;
     case 8: fz_send(proc->channel, (unsigned char)fz_take(), NULL, 0); break;
     case 9: fz.flood = fz_pick(4) == 0 ? lane->channel : -1; break;
     case 10:
@@ -846,14 +875,14 @@ static void fz_map(void) {
 /* Only where it does not block: the played world stands still meanwhile. */
 static bool fz_map_is_ready(const cf_map_iter *iter) {
     const cf__chunk *const current = iter->current;
-    if ((current != NULL && current->delivered < current->count) || iter->chunks == NULL || iter->ended) {
+    const cf__chunk *const next = (const cf__chunk *)iter->set.members;
+    cf_stats stats;
+    if ((current != NULL && current->delivered < current->count) || next == NULL || iter->ended) {
         return true;
     }
-    bool all = true;
-    for (const cf__chunk *chunk = iter->chunks; chunk != NULL; chunk = chunk->next) {
-        all = all && cf_future_done(chunk->future);
-    }
-    return all || (!iter->options.unordered && cf_future_done(iter->chunks->future));
+    cf_executor_stats(host.pool, &stats);
+    return stats.queued + stats.running == 0 ||
+           (!iter->options.unordered && cf_future_done(next->future));
 }
 
 /* False: it has ended. */
@@ -996,7 +1025,7 @@ static void fz_act(void) {
     switch (kind % 8) {
     case 0: case 1: fz_elsewhere(fz_user_acts, kind / 8 % 10); break;
     case 2: fz_elsewhere(fz_user_acts, kind / 8 % 4); break;
-    case 3: case 4: case 5: fz_worker_acts(kind / 8 % 13); break;
+    case 3: case 4: case 5: fz_worker_acts(kind / 8 % 16); break;
     case 6: fz_worker_acts(kind / 8 % 4); break;
     default: fz_elsewhere(fz_world_acts, kind / 8 % 7); break;
     }
@@ -1395,6 +1424,12 @@ static void fz_run_zygote(void) {
 
 /* ---------------------------------------------------------------- one input */
 
+/* The check that is taken away. */
+static int fz_planted(void) {
+    const char *const plant = getenv("FUZZ_PLANT");
+    return plant != NULL ? plant[0] - '0' : FZ_NO_PLANT;
+}
+
 static size_t fz_descriptors(void) {
     size_t count = 0;
     for (int fd = 3; fd < 128; fd++) {
@@ -1410,13 +1445,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     const size_t descriptors = fz_descriptors();
-    const char *const plant = getenv("FUZZ_PLANT");
     memset(&fz, 0, sizeof fz);
     fz.front = data;
     fz.back = data + size;
     fz.now = 1000000000;
-    fz.zygote = fz.flood = -1;
-    fz.plant = plant != NULL ? plant[0] - '0' : FZ_NO_PLANT;
+    fz.zygote = fz.flood = fz.trap = -1;
+    fz.plant = fz_planted();
     const unsigned who = fz_pick(8);
     fz.mode = who < 5 ? FZ_HOST : who < 7 ? FZ_WORKER : FZ_ZYGOTE;
     if (fz.mode == FZ_HOST) {
