@@ -1543,6 +1543,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -4291,7 +4292,8 @@ static void cf__set_close(cf__set *set)
 /* ---- which futures were met before: a hash table of the places that hold them ---- */
 
 typedef struct cf__seen {
-    cf_future *const **slots; /* a place that was cleared since holds NULL, which matches nothing */
+    cf_future *const **slots; /* a place that was cleared since holds NULL, which matches nothing;
+                                 one that is used again may stand in several */
     size_t             mask, used;
 } cf__seen;
 
@@ -4300,8 +4302,12 @@ static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
 {
     const uintptr_t hash = ((uintptr_t)*place >> 4) * (uintptr_t)2654435769u;
     size_t slot = (size_t)(hash ^ (hash >> 15)) & seen->mask;
-    for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask)
-        if (*seen->slots[slot] == *place) return false;
+    bool known = false; /* the place is in the way already, from an earlier use */
+    for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask) {
+        if (seen->slots[slot] == place) known = true;
+        else if (*seen->slots[slot] == *place) return false;
+    }
+    if (known) return true;
     seen->slots[slot] = place;
     seen->used++;
     return true;
@@ -4359,6 +4365,7 @@ typedef struct cf__batch {
 struct cf_as_completed_iter {
     cf__set    set;
     cf__batch *batches;   /* the newest, where the next member goes */
+    cf__member *spare;    /* delivered, to be used again first */
     cf__seen   seen;      /* of members not yet delivered */
     size_t     indices;   /* given out */
     size_t     remaining;
@@ -4393,7 +4400,9 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
 
 static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
 {
-    if (iter->batches != NULL && iter->batches->used < iter->batches->capacity) return true;
+    if (iter->spare != NULL ||
+        (iter->batches != NULL && iter->batches->used < iter->batches->capacity))
+        return true;
     cf__batch *const batch =
         cf__alloc_nodes(cf__size(sizeof *batch, count, sizeof *batch->members));
     if (batch == NULL) return false;
@@ -4411,12 +4420,17 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
         const size_t more = iter->indices < 16 ? 16 : iter->indices;
         if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen, 2 * iter->remaining))
             return CF_NO_MEMORY;
-        cf__member *const member = &iter->batches->members[iter->batches->used];
+        cf__member *const spare = iter->spare;
+        cf__member *const member =
+            spare != NULL ? spare : &iter->batches->members[iter->batches->used];
         member->waiter.future = future;
         if (cf__seen_add(&iter->seen, &member->waiter.future)) {
-            iter->batches->used++;
+            if (spare != NULL) iter->spare = spare->next;
+            else iter->batches->used++;
             iter->remaining++;
             cf__set_add(&iter->set, member, future, iter->indices);
+        } else {
+            member->waiter.future = NULL; /* the table may still know this place */
         }
     }
     iter->indices++;
@@ -4457,6 +4471,8 @@ CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t 
     if (index != NULL) *index = member->index;
     cf_future *const future = member->waiter.future;
     member->waiter.future = NULL; /* it may be released now, and another may get its address */
+    member->next = iter->spare;
+    iter->spare = member;
     iter->remaining--;
     return future;
 }
@@ -6301,7 +6317,10 @@ static int cf__memory_open(size_t size)
 #endif
     if (fd < 0) return -1;
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    bool done = ftruncate(fd, (off_t)size) == 0;
+    struct rlimit most; /* what is beyond it is answered by SIGXFSZ */
+    bool done = getrlimit(RLIMIT_FSIZE, &most) != 0 || most.rlim_cur == RLIM_INFINITY ||
+                (rlim_t)size <= most.rlim_cur;
+    done = done && ftruncate(fd, (off_t)size) == 0;
 #ifdef __linux__
     done = done && fcntl(fd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 /* SEAL, SHRINK, GROW */) == 0;
 #endif

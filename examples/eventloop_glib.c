@@ -13,6 +13,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <glib-unix.h>
 #include <inttypes.h>
@@ -201,10 +202,11 @@ int main(int argc, char **argv) {
     /* At its end the descriptor is readable too. With a promise that nobody keeps it never ends. */
     cf_future *never = cf_future_new();
     loop.done = cf_as_completed(&never, 1, CF_FOREVER);
-    if (never != NULL && cf_as_completed_fd(loop.done) >= 0) {
+    const bool has_input = fcntl(STDIN_FILENO, F_GETFD) >= 0;
+    if (never != NULL && cf_as_completed_fd(loop.done) >= 0 && has_input) {
         run(&loop);
     } else {
-        print_error(&loop, "no memory, or no descriptor");
+        print_error(&loop, "no memory, no descriptor, or no standard input");
     }
     fputs(loop.clear_bar, stderr);
     cf_as_completed_close(loop.done);

@@ -40,6 +40,11 @@ refuses() {
 must "$name refuses a wrong option" refuses -x
 must "$name refuses no workers" refuses -j 0
 must "$name refuses an argument" refuses 7
+without_input() {
+    within 10 "$loop" <&- 2>"$out/$name.err"
+    [ $? -eq 1 ] && grep -q 'standard input' "$out/$name.err"
+}
+must "$name does not hang without standard input" without_input
 must "$name has a --help" sh -c "$loop --help | grep -q '^usage: $name '"
 
 # A conversation: each answer comes before the next question, though all the while one worker is

@@ -6,7 +6,7 @@ no_proxy=127.0.0.1
 export no_proxy
 
 # shellcheck disable=SC2086 # flags are words
-must 'the server compiles' $CC -std=c11 $CFLAGS $LDFLAGS $strict -I. tests/server.c \
+must 'the server compiles' $CC -std=c11 $CFLAGS -O0 $LDFLAGS $strict -I. tests/server.c \
     -o "$out/server" -pthread
 rm -f "$out/open" "$out/port"
 mkfifo "$out/open" "$out/port"

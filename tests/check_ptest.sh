@@ -128,7 +128,7 @@ END
 
 # Whoever is left behind keeps descriptor 3, and so the pipe to cat, open.
 bad=$out/bad_tests
-must "$name takes tests from a file" sh -c "$CC -std=c11 $CFLAGS $LDFLAGS $strict -I. -I$out \
+must "$name takes tests from a file" sh -c "$CC -std=c11 $CFLAGS -O0 $LDFLAGS $strict -I. -I$out \
     -DTESTS='\"bad_tests.c\"' examples/ptest.c -o $bad -pthread"
 judges() {
     { within 60 "$bad" -t 1 -m 128 -j 4 3>&1 >"$bad.out"; echo $? >"$bad.status"; } |

@@ -86,16 +86,20 @@ unavailable() {
     fi
 }
 
-# units: the names of the lane's test programs. test_fd and process pools need the POSIX backend;
-# valgrind cannot start its own program anew, and helgrind does not know memory of other processes.
+# units: the names of the lane's test programs. test_fd and process pools need the POSIX backend.
+# Under valgrind no program can start itself anew, and helgrind does not know memory of other
+# processes. Tasks that harm themselves, calls that fail and limits of the system are reported by
+# those who watch, or hit them first: such tests run where nothing watches.
 units() {
     [ -z "$plants" ] || echo planted
     for unit in tests/test_*.c; do
         case $kind,$unit,$defs in
-        children,tests/test_process_spawn.c,*) ;;
-        children,tests/test_process*.c,* | [!h]*,tests/test_process*.c,*CFUTURES_POSIX*)
+        children,tests/test_process.c,* | children,tests/test_process_order.c,* | \
+            children,tests/test_process_storm.c,* | posix,tests/test_process*.c,*)
             basename "$unit" .c
             ;;
+        tsan,*_faults.c,* | tsan,*_limits.c,* | asan,*_faults.c,* | asan,*_limits.c,*) ;;
+        [ta]san,tests/test_process*.c,*) basename "$unit" .c ;;
         children,* | *,tests/test_process*.c,*) ;;
         *,tests/test_fd.c,*CFUTURES_POSIX*) echo test_fd ;;
         *,tests/test_fd.c,*) ;;
