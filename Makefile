@@ -44,6 +44,9 @@ test: ## run all tests on each backend, check header, examples and documents (un
 check: ## the long gate: sanitizers, valgrind, other compilers; what is not installed is skipped
 	@$(env) sh tests/run.sh $(GATES)
 
+fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
+	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
+
 bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
@@ -73,4 +76,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check bench man install uninstall clean
+.PHONY: all help examples demo test check fuzz bench man install uninstall clean
