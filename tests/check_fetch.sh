@@ -92,10 +92,11 @@ must "$name ends by kill" ends_by TERM 143
 must "$name ends by a hang-up" ends_by HUP 129
 if have timeout; then
     # In the background a shell lets its commands ignore Ctrl-C, and this program respects that.
+    # In the foreground timeout sends one signal: a second one would end it on the spot.
     interrupted() {
         rm -rf "$saved"
         mkdir "$saved"
-        timeout --preserve-status -s INT 1 "$fetch" -o "$saved" "$url/bytes/10/a" "$url/stall/b"
+        timeout --foreground --preserve-status -s INT 1 "$fetch" -o "$saved" "$url/bytes/10/a" "$url/stall/b"
         [ $? -eq 130 ] && left a
     }
     must "$name ends by Ctrl-C" interrupted
