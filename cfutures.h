@@ -4377,6 +4377,8 @@ static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done
         cf__store_relaxed(&futures[i]->runner, ticket);
         result++;
     }
+    for (size_t i = 0; done != NULL && i < count; i++) /* a duplicate that ended in between */
+        if (futures[i] != NULL && cf__load_relaxed(&futures[i]->runner) == ticket) done[i] = true;
     cf__unlock(&cf__count_lock);
     return result;
 }
