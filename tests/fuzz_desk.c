@@ -1,5 +1,5 @@
-/* Fuzz target: what the processes of a pool tell each other, and what the hosts, workers and zygotes
- * make of it. Everything runs in one process and one thread, so that an input always does the same.
+/* Fuzz target: what the processes of a pool tell each other, and what host, worker and zygote make
+ * of it. Everything runs in one process and one thread, so that an input always does the same.
  *
  *     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER -I. \
  *         tests/fuzz_desk.c -o build/fuzz_desk -pthread
@@ -8,12 +8,12 @@
  *     cc -std=c11 -g -O1 -I. tests/fuzz_desk.c -o build/fuzz_desk -pthread
  *     build/fuzz_desk [-seconds=5] [-runs=1000] [-seed=1] [file or directory]...
  *
- * The first form is led by coverage; the second one mutates blindly what it is given. FUZZ_PLANT=1, 2
- * or 3 in the environment takes a check away, which either form has to notice.
+ * The first form is led by coverage; the second one mutates blindly what it is given. FUZZ_PLANT=1,
+ * 2 or 3 in the environment takes a check away, which either form has to notice.
  *
- * The first bytes of an input say who is tried. The rest is read from both ends: from the front what
- * happens when the tried side waits, from the back what happens between two steps of it, at its
- * accesses to shared memory and at its system calls.
+ * The first bytes of an input say who is tried. The rest is read from both ends: from the front
+ * what happens when the tried side waits, from the back what happens between two steps of it, at
+ * its accesses to shared memory and at its system calls.
  *
  *     host     a true executor with its manager; the input plays its user, its zygote (which obeys)
  *              and its workers (which do whatever they like)
@@ -77,10 +77,13 @@ static struct {
     int trap;                            /* shrinks once the host has seen its size; -1: none */
     int flood, heard;                    /* endless messages on that channel; -1: none */
     int closes;
-    int pair[2], zygote;                 /* the last socketpair; the zygote's end */
-    size_t shared, shared_size;          /* where hooks act: the desks */
+    int pair[2], zygote;        /* the last socketpair; the zygote's end */
+    size_t shared, shared_size; /* where hooks act: the desks */
     size_t mapped;
-    struct { void *base; size_t size; } mappings[FZ_MAPPINGS];
+    struct {
+        void *base;
+        size_t size;
+    } mappings[FZ_MAPPINGS];
     fz_block *blocks;
     void *(*manager)(void *);
     void *manager_arg;
@@ -116,12 +119,38 @@ static unsigned fz_pick(unsigned count) {
 
 /* Sizes at which something changes, and sizes that nobody can mean. */
 static size_t fz_size(void) {
-    static const size_t sizes[] = {
-        0,     1,     8,      15,      16,           17,           31,          32,
-        33,    100,   447,    448,     449,          880,          895,         896,
-        897,   912,   4095,   4096,    65535,        65536,        65537,       200000,
-        1 << 20, (size_t)1 << 31, SIZE_MAX / 4, SIZE_MAX / 2, SIZE_MAX - 15, SIZE_MAX - 1, SIZE_MAX,
-        (size_t)PTRDIFF_MAX};
+    static const size_t sizes[] = {0,
+                                   1,
+                                   8,
+                                   15,
+                                   16,
+                                   17,
+                                   31,
+                                   32,
+                                   33,
+                                   100,
+                                   447,
+                                   448,
+                                   449,
+                                   880,
+                                   895,
+                                   896,
+                                   897,
+                                   912,
+                                   4095,
+                                   4096,
+                                   65535,
+                                   65536,
+                                   65537,
+                                   200000,
+                                   1 << 20,
+                                   (size_t)1 << 31,
+                                   SIZE_MAX / 4,
+                                   SIZE_MAX / 2,
+                                   SIZE_MAX - 15,
+                                   SIZE_MAX - 1,
+                                   SIZE_MAX,
+                                   (size_t)PTRDIFF_MAX};
     return sizes[fz_pick(sizeof sizes / sizeof *sizes)];
 }
 
@@ -304,7 +333,8 @@ static ssize_t fz_recvmsg(int fd, struct msghdr *message, int flags) {
         fz_play_host();
     }
     if (fd == fz.flood && (flags & MSG_DONTWAIT) != 0) {
-        fz_require(++fz.heard < FZ_FLOOD_NOTICED, "a worker that talks without end is heard without end");
+        fz_require(++fz.heard < FZ_FLOOD_NOTICED,
+                   "a worker that talks without end is heard without end");
         *(char *)message->msg_iov->iov_base = 99;
         message->msg_controllen = 0;
         return 1;
@@ -377,29 +407,29 @@ static int fz_close(int fd) {
 #endif
 #define CFUTURES_STATIC
 #define CFUTURES_IMPLEMENTATION
-#define CFUTURES_MALLOC fz_malloc
-#define CFUTURES_FREE fz_free
-#define CFUTURES_TEST_ATOMIC(word) fz_atomic(word)
-#define CFUTURES_TEST_RELEASE(word) ((void)0)
-#define CFUTURES_TEST_ACQUIRE(word) ((void)0)
-#define CFUTURES_TEST_RECEIVED(data, size) fz_hook()
-#define mmap(a, s, p, fl, fd, o) fz_mmap(a, s, p, fl, fd, o)
-#define munmap(base, size) fz_munmap(base, size)
-#define mprotect(base, size, protection) fz_mprotect(base, size, protection)
-#define clock_gettime(clock, time) fz_clock(clock, time)
-#define socketpair(family, type, protocol, ends) fz_socketpair(family, type, protocol, ends)
-#define fork() fz_fork()
-#define waitpid(pid, status, options) fz_waitpid(pid, status, options)
-#define kill(pid, number) fz_kill(pid, number)
+#define CFUTURES_MALLOC                                fz_malloc
+#define CFUTURES_FREE                                  fz_free
+#define CFUTURES_TEST_ATOMIC(word)                     fz_atomic(word)
+#define CFUTURES_TEST_RELEASE(word)                    ((void)0)
+#define CFUTURES_TEST_ACQUIRE(word)                    ((void)0)
+#define CFUTURES_TEST_RECEIVED(data, size)             fz_hook()
+#define mmap(a, s, p, fl, fd, o)                       fz_mmap(a, s, p, fl, fd, o)
+#define munmap(base, size)                             fz_munmap(base, size)
+#define mprotect(base, size, protection)               fz_mprotect(base, size, protection)
+#define clock_gettime(clock, time)                     fz_clock(clock, time)
+#define socketpair(family, type, protocol, ends)       fz_socketpair(family, type, protocol, ends)
+#define fork()                                         fz_fork()
+#define waitpid(pid, status, options)                  fz_waitpid(pid, status, options)
+#define kill(pid, number)                              fz_kill(pid, number)
 #define pthread_create(thread, attributes, start, arg) fz_thread(thread, attributes, start, arg)
-#define pthread_join(thread, result) fz_join(thread, result)
-#define _exit(code) fz_exit(code)
-#define poll(fds, count, timeout) fz_poll(fds, count, timeout)
-#define recvmsg(fd, message, flags) fz_recvmsg(fd, message, flags)
-#define sendmsg(fd, message, flags) fz_sendmsg(fd, message, flags)
-#define fstat(fd, about) fz_fstat(fd, about)
-#define fcntl(...) fz_fcntl(__VA_ARGS__, 0)
-#define close(fd) fz_close(fd)
+#define pthread_join(thread, result)                   fz_join(thread, result)
+#define _exit(code)                                    fz_exit(code)
+#define poll(fds, count, timeout)                      fz_poll(fds, count, timeout)
+#define recvmsg(fd, message, flags)                    fz_recvmsg(fd, message, flags)
+#define sendmsg(fd, message, flags)                    fz_sendmsg(fd, message, flags)
+#define fstat(fd, about)                               fz_fstat(fd, about)
+#define fcntl(...)                                     fz_fcntl(__VA_ARGS__, 0)
+#define close(fd)                                      fz_close(fd)
 #define syscall(...) fz_syscall(__VA_ARGS__, 0L, 0L, 0L, 0L, 0L, 0L)
 #include "cfutures.h"
 #undef mmap
@@ -582,8 +612,10 @@ static void fz_obey(void) {
 }
 
 static int fz_status(void) {
-    static const int all[] = {CF_OK, CF_OK, CF_OK, CF_TASK_FAILED, CF_TASK_TIMEOUT, CF_NO_MEMORY,
-                              CF_INVALID, CF_CANCELLED, CF_WORKER_LOST, CF_END, 127, -128, 256, INT_MIN};
+    static const int all[] = {
+        CF_OK,        CF_OK,      CF_OK,        CF_TASK_FAILED, CF_TASK_TIMEOUT,
+        CF_NO_MEMORY, CF_INVALID, CF_CANCELLED, CF_WORKER_LOST, CF_END,
+        127,          -128,       256,          INT_MIN};
     return all[fz_pick(sizeof all / sizeof *all)];
 }
 
@@ -684,7 +716,8 @@ static void fz_finish(size_t index, cf__lane *lane) {
     } else if (chunk) {
         const size_t first = slot->mapped == 0 ? cf__padded(slot->arg_size) : 0;
         const bool fits = first < CF__SLOT_ROOM;
-        fz_records((char *)slot->bytes + (fits ? first : 0), fits ? CF__SLOT_ROOM - first : 0, slot->items);
+        fz_records((char *)slot->bytes + (fits ? first : 0), fits ? CF__SLOT_ROOM - first : 0,
+                   slot->items);
     }
     cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
 }
@@ -702,17 +735,34 @@ static void fz_set_trap(size_t index, const cf__lane *lane) {
 }
 
 static void fz_scribble_slot(cf__slot *slot) {
-    static const uintptr_t words[] = {CF__SLOT_READY, CF__SLOT_TAKEN, CF__SLOT_ENDED, CF__SLOT_ENDED,
-                                      CF__SLOT_FREE, 4, UINTPTR_MAX};
+    static const uintptr_t words[] = {CF__SLOT_READY, CF__SLOT_TAKEN, CF__SLOT_ENDED,
+                                      CF__SLOT_ENDED, CF__SLOT_FREE,  4,
+                                      UINTPTR_MAX};
     switch (fz_pick(8)) {
-    case 0: cf__store_relaxed(&slot->word, words[fz_pick(7)]); break;
-    case 1: cf__store_relaxed(&slot->word, CF__SLOT_ENDED); break;
-    case 2: cf__store_relaxed(&slot->place, fz_pick(2) != 0 ? fz_pick(CF__LOANS + 4) : fz_size()); break;
-    case 3: cf__store_relaxed(&slot->progress, fz_size()); break;
-    case 4: slot->size = fz_size(); break;
-    case 5: slot->status = fz_status(); break;
-    case 6: slot->items = slot->arg_size = slot->mapped = fz_size(); break;
-    default: fz_records((char *)slot->bytes, sizeof slot->bytes, fz_pick(32)); break;
+    case 0:
+        cf__store_relaxed(&slot->word, words[fz_pick(7)]);
+        break;
+    case 1:
+        cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
+        break;
+    case 2:
+        cf__store_relaxed(&slot->place, fz_pick(2) != 0 ? fz_pick(CF__LOANS + 4) : fz_size());
+        break;
+    case 3:
+        cf__store_relaxed(&slot->progress, fz_size());
+        break;
+    case 4:
+        slot->size = fz_size();
+        break;
+    case 5:
+        slot->status = fz_status();
+        break;
+    case 6:
+        slot->items = slot->arg_size = slot->mapped = fz_size();
+        break;
+    default:
+        fz_records((char *)slot->bytes, sizeof slot->bytes, fz_pick(32));
+        break;
     }
 }
 
@@ -726,11 +776,21 @@ static void fz_waver(const cf__lane *lane) {
 static void fz_scribble_desk(cf__desk *desk) {
     const uintptr_t value = fz_pick(4);
     switch (fz_pick(6)) {
-    case 0: cf__store_relaxed(&desk->up, value); break;
-    case 1: cf__store_relaxed(&desk->bell, value); break;
-    case 2: cf__store_relaxed(&desk->asleep, value); break;
-    case 3: cf__store_relaxed(&desk->leave, value); break;
-    case 4: cf__store_relaxed(&desk->loans[fz_pick(CF__LOANS)], value); break;
+    case 0:
+        cf__store_relaxed(&desk->up, value);
+        break;
+    case 1:
+        cf__store_relaxed(&desk->bell, value);
+        break;
+    case 2:
+        cf__store_relaxed(&desk->asleep, value);
+        break;
+    case 3:
+        cf__store_relaxed(&desk->leave, value);
+        break;
+    case 4:
+        cf__store_relaxed(&desk->loans[fz_pick(CF__LOANS)], value);
+        break;
     default:
         for (size_t i = 0; i < CF__SLOTS; i++) {
             cf__store_relaxed(&desk->slots[i].word, value);
@@ -750,21 +810,46 @@ static void fz_some_worker_acts(unsigned kind) {
         return;
     }
     switch (kind) {
-    case 0: case 1: fz_finish(index, lane); break;
-    case 2: case 3: fz_scribble_slot(fz_slot(lane)); break;
-    case 4: fz_scribble_desk(lane->desk); break;
-    case 5: fz_throw(index); break;
-    case 6: fz_lend_sealed(index, (unsigned char)fz_pick(CF__LOANS + 2), fz_big(), fz_pick(32)); break;
-    case 7: fz_spoil(index); break;
-    case 13: fz_set_trap(index, lane); break;
-    case 12: case 14: fz_waver(lane); break;
-    case 8: fz_send(proc->channel, (unsigned char)fz_take(), NULL, 0); break;
-    case 9: fz.flood = fz_pick(4) == 0 ? lane->channel : -1; break;
+    case 0:
+    case 1:
+        fz_finish(index, lane);
+        break;
+    case 2:
+    case 3:
+        fz_scribble_slot(fz_slot(lane));
+        break;
+    case 4:
+        fz_scribble_desk(lane->desk);
+        break;
+    case 5:
+        fz_throw(index);
+        break;
+    case 6:
+        fz_lend_sealed(index, (unsigned char)fz_pick(CF__LOANS + 2), fz_big(), fz_pick(32));
+        break;
+    case 7:
+        fz_spoil(index);
+        break;
+    case 13:
+        fz_set_trap(index, lane);
+        break;
+    case 12:
+    case 14:
+        fz_waver(lane);
+        break;
+    case 8:
+        fz_send(proc->channel, (unsigned char)fz_take(), NULL, 0);
+        break;
+    case 9:
+        fz.flood = fz_pick(4) == 0 ? lane->channel : -1;
+        break;
     case 10:
         (void)fz_receive(proc->channel, bytes, sizeof bytes, &fd);
         fz_shut(&fd);
         break;
-    case 11: (void)shutdown(proc->channel, fz_pick(2) != 0 ? SHUT_WR : SHUT_RDWR); break;
+    case 11:
+        (void)shutdown(proc->channel, fz_pick(2) != 0 ? SHUT_WR : SHUT_RDWR);
+        break;
     default:
         if (proc->live) {
             fz_die(index, (int)fz_take());
@@ -847,7 +932,8 @@ static void fz_look_at(cf_future *future) {
     }
     cf_status status;
     const void *const result = cf_future_result(future, 0, &status);
-    fz_require((result != NULL) == (status == CF_OK) && status != CF_TIMEOUT, "done, and not ended");
+    fz_require((result != NULL) == (status == CF_OK) && status != CF_TIMEOUT,
+               "done, and not ended");
     if (result != NULL) {
         fz_read(result, cf_future_result_size(future));
     }
@@ -857,7 +943,8 @@ static void fz_look_at(cf_future *future) {
 
 static void fz_map(void) {
     static const size_t item_sizes[] = {0, 1, 16, 40, 440, 900, 3000};
-    const size_t which = fz_pick(FZ_MAPS), item_size = item_sizes[fz_pick(7)], count = 1 + fz_pick(40);
+    const size_t which = fz_pick(FZ_MAPS), item_size = item_sizes[fz_pick(7)],
+                 count = 1 + fz_pick(40);
     cf_map_options options;
     memset(&options, 0, sizeof options);
     options.chunksize = 1 + fz_pick(24);
@@ -931,11 +1018,21 @@ static void fz_user_acts(unsigned kind) {
     fz_user *const user = &host.users[host.used > 0 ? fz_pick((unsigned)host.used) : 0];
     cf_stats stats;
     switch (kind) {
-    case 0: fz_submit(); break;
-    case 1: fz_submit_many(); break;
-    case 2: case 3: fz_map_acts(); break;
-    case 4: (void)cf__hub_pump(host.hub); break;
-    case 5: case 6:
+    case 0:
+        fz_submit();
+        break;
+    case 1:
+        fz_submit_many();
+        break;
+    case 2:
+    case 3:
+        fz_map_acts();
+        break;
+    case 4:
+        (void)cf__hub_pump(host.hub);
+        break;
+    case 5:
+    case 6:
         if (user->future != NULL && !(fz.between && fz_any_loading())) { /* else by a frame below */
             (void)cf_future_cancel(user->future);
         }
@@ -947,7 +1044,8 @@ static void fz_user_acts(unsigned kind) {
         break;
     case 8:
         cf_executor_stats(host.pool, &stats);
-        fz_require(stats.idle <= stats.workers && stats.workers <= host.hub->count, "stats that cannot be");
+        fz_require(stats.idle <= stats.workers && stats.workers <= host.hub->count,
+                   "stats that cannot be");
         break;
     default:
         if (user->future != NULL && !user->called_back && !user->freed) {
@@ -961,10 +1059,18 @@ static void fz_world_acts(unsigned kind) {
     static const int64_t naps[] = {1000, 1000000, 20000000, 1100000000, 70000000000};
     size_t index;
     switch (kind) {
-    case 0: fz.now += naps[fz_pick(5)]; break;
-    case 1: fz.fail_block = 1 + (int)fz_pick(4); break;
-    case 2: fz.fail_map = 1 + (int)fz_pick(2); break;
-    case 3: fz.fail_send = 1 + (int)fz_pick(2); break;
+    case 0:
+        fz.now += naps[fz_pick(5)];
+        break;
+    case 1:
+        fz.fail_block = 1 + (int)fz_pick(4);
+        break;
+    case 2:
+        fz.fail_map = 1 + (int)fz_pick(2);
+        break;
+    case 3:
+        fz.fail_send = 1 + (int)fz_pick(2);
+        break;
     case 4:
         (void)fz_lane(&index);
         fz_report(index, 0, EAGAIN);
@@ -977,7 +1083,8 @@ static void fz_world_acts(unsigned kind) {
         break;
     default:
         if (fz_pick(8) == 0) {
-            (void)cf_executor_shutdown(host.pool, 0, fz_pick(2) != 0 ? CF_CANCEL_PENDING : CF_RUN_PENDING);
+            (void)cf_executor_shutdown(host.pool, 0,
+                                       fz_pick(2) != 0 ? CF_CANCEL_PENDING : CF_RUN_PENDING);
         }
     }
 }
@@ -1023,11 +1130,24 @@ static void fz_act_between_in_host(void) {
 static void fz_act(void) {
     const unsigned kind = fz_take();
     switch (kind % 8) {
-    case 0: case 1: fz_elsewhere(fz_user_acts, kind / 8 % 10); break;
-    case 2: fz_elsewhere(fz_user_acts, kind / 8 % 4); break;
-    case 3: case 4: case 5: fz_worker_acts(kind / 8 % 16); break;
-    case 6: fz_worker_acts(kind / 8 % 4); break;
-    default: fz_elsewhere(fz_world_acts, kind / 8 % 7); break;
+    case 0:
+    case 1:
+        fz_elsewhere(fz_user_acts, kind / 8 % 10);
+        break;
+    case 2:
+        fz_elsewhere(fz_user_acts, kind / 8 % 4);
+        break;
+    case 3:
+    case 4:
+    case 5:
+        fz_worker_acts(kind / 8 % 16);
+        break;
+    case 6:
+        fz_worker_acts(kind / 8 % 4);
+        break;
+    default:
+        fz_elsewhere(fz_world_acts, kind / 8 % 7);
+        break;
     }
 }
 
@@ -1039,8 +1159,8 @@ static void fz_shut_down(unsigned killing) {
     }
 }
 
-/* Nobody is hostile any more: what is on a desk ends, who is told to leave leaves. The input is used
- * up, so that no hook acts. */
+/* Nobody is hostile any more: what is on a desk ends, who is told to leave leaves. The input is
+ * used up, so that no hook acts. */
 static void fz_all_are_honest(void) {
     for (size_t i = 0; i < host.hub->count; i++) {
         cf__lane *const lane = &host.hub->lanes[i];
@@ -1176,9 +1296,13 @@ static int fz_task(cf_task *task, void *arg) {
     void *room;
     fz_read(arg, cf_task_arg_size(task));
     switch (kind % 8) {
-    case 0: return cf_task_return(task, fz_bytes, fz_small());
-    case 1: return cf_task_return(task, fz_bytes, fz_big());
-    case 2: return cf_task_fail(task, (int)kind, "%.*s", (int)fz_small(), "no, for there are many reasons");
+    case 0:
+        return cf_task_return(task, fz_bytes, fz_small());
+    case 1:
+        return cf_task_return(task, fz_bytes, fz_big());
+    case 2:
+        return cf_task_fail(task, (int)kind, "%.*s", (int)fz_small(),
+                            "no, for there are many reasons");
     case 3:
         (void)cf_task_return(task, fz_bytes, fz_big());
         return cf_task_return(task, fz_bytes, kind / 8 % 2 != 0 ? fz_big() : fz_small());
@@ -1187,8 +1311,10 @@ static int fz_task(cf_task *task, void *arg) {
         return room != NULL ? 0 : 1;
     case 5:
         room = fz_malloc(100);
-        return cf_task_return_owned(task, room, room != NULL ? 100 : 0, room != NULL ? fz_free : NULL);
-    case 6: return cf_task_stop_requested(task);
+        return cf_task_return_owned(task, room, room != NULL ? 100 : 0,
+                                    room != NULL ? fz_free : NULL);
+    case 6:
+        return cf_task_stop_requested(task);
     default:
         (void)cf_task_result_buffer(task, fz_big());
         return (int)kind / 8;
@@ -1244,10 +1370,8 @@ static void fz_give(unsigned kind) {
     if (kind == 1) {
         slot->arg_size = fz_small();
     } else if (kind == 2) {
-        for (size_t i = 0; i < CF__TRAYS; i++) { /* a tray serves one task at a time */
-            if (worker.next != worker.oldest) {
-                return;
-            }
+        if (worker.next != worker.oldest) {
+            return; /* a tray serves one task at a time */
         }
         fz_mapped(slot, fz_big());
     } else if (kind == 3) {
@@ -1274,10 +1398,12 @@ static void fz_collect(void) {
     }
     const uintptr_t place = cf__load_relaxed(&slot->place);
     fz_require(cf__status_is_sane(slot->status), "a status that no worker says");
-    fz_require(place <= CF__LOANS_ALL && (place > 0 || slot->size <= CF__SLOT_ROOM), "an outcome nowhere");
+    fz_require(place <= CF__LOANS_ALL && (place > 0 || slot->size <= CF__SLOT_ROOM),
+               "an outcome nowhere");
     fz_require(cf__load_relaxed(&slot->progress) <= slot->items, "more records than items");
     if (place > 0 && place <= CF__LOANS) {
-        fz_require(cf__load_relaxed(&worker.desk->loans[place - 1]) != 0, "an outcome in what is not lent");
+        fz_require(cf__load_relaxed(&worker.desk->loans[place - 1]) != 0,
+                   "an outcome in what is not lent");
         cf__store_relaxed(&worker.desk->loans[place - 1], 0);
     }
     cf__store_relaxed(&slot->word, CF__SLOT_FREE);
@@ -1286,12 +1412,29 @@ static void fz_collect(void) {
 
 static void fz_some_host_acts(unsigned kind) {
     switch (kind % 12) {
-    case 0: case 1: case 2: case 3: fz_give(kind % 12); break;
-    case 4: case 5: case 6: fz_collect(); break;
-    case 7: fz_send(worker.channel, (unsigned char)fz_take(), NULL, 0); break;
-    case 8: cf__store_relaxed(&worker.desk->slots[fz_pick(CF__SLOTS)].stop, CF__STOP); break;
-    case 9: fz.fail_block = 1 + (int)fz_pick(3); break;
-    case 10: fz.fail_map = 1; break;
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        fz_give(kind % 12);
+        break;
+    case 4:
+    case 5:
+    case 6:
+        fz_collect();
+        break;
+    case 7:
+        fz_send(worker.channel, (unsigned char)fz_take(), NULL, 0);
+        break;
+    case 8:
+        cf__store_relaxed(&worker.desk->slots[fz_pick(CF__SLOTS)].stop, CF__STOP);
+        break;
+    case 9:
+        fz.fail_block = 1 + (int)fz_pick(3);
+        break;
+    case 10:
+        fz.fail_map = 1;
+        break;
     default:
         if (fz_pick(8) == 0) {
             worker.leaving = true;
@@ -1316,7 +1459,8 @@ static void fz_play_host(void) {
             fz_shut(&worker.channel);
             return;
         }
-        while (recv(worker.channel, &byte, 1, MSG_DONTWAIT) > 0) { /* loans come, and are not kept */
+        while (recv(worker.channel, &byte, 1, MSG_DONTWAIT) >
+               0) { /* loans come, and are not kept */
         }
         fz_host_acts(fz_take());
     }
@@ -1357,7 +1501,8 @@ static void fz_run_worker(void) {
         fz_fail("a worker that returns");
     }
     fz.hooked = false;
-    fz_require(fz.blocks == NULL || worker.channel < 0, "a worker that leaves has freed everything");
+    fz_require(fz.blocks == NULL || worker.channel < 0,
+               "a worker that leaves has freed everything");
     while (fz.blocks != NULL) {
         fz_free(fz.blocks + 1);
     }
@@ -1394,9 +1539,7 @@ static void fz_run_zygote(void) {
         }
         cf__order order;
         unsigned char *const bytes = (unsigned char *)&order;
-        for (size_t i = 0; i < sizeof order; i++) {
-            bytes[i] = 0;
-        }
+        memset(&order, 0, sizeof order);
         order.kind = (int32_t)fz_pick(4);
         order.signal = (int32_t)fz_take();
         order.lane = fz_pick(FZ_LANES + 1);
@@ -1405,7 +1548,8 @@ static void fz_run_zygote(void) {
             order.lane = (uint32_t)fz_size();
         }
         const size_t cut = fz_pick(sizeof order);
-        fz_send(ends[0], bytes[0], &tick[1], order.kind == CF__ORDER_START && order.lane < FZ_LANES);
+        fz_send(ends[0], bytes[0], &tick[1],
+                order.kind == CF__ORDER_START && order.lane < FZ_LANES);
         (void)send(ends[0], bytes + 1, cut, MSG_NOSIGNAL);
         (void)send(ends[0], bytes + 1 + cut, sizeof order - 1 - cut, MSG_NOSIGNAL);
         cf__zygote_obey(&zygote);
@@ -1557,8 +1701,12 @@ static void fz_mutate_once(uint64_t *state) {
     const fz_input *const other =
         fz_corpus_size > 0 ? fz_corpus[fz_random(state) % fz_corpus_size] : &fz_current;
     switch (fz_random(state) % 6) {
-    case 0: bytes[at] = (uint8_t)fz_random(state); break;
-    case 1: bytes[at] = (uint8_t)(bytes[at] + fz_random(state) % 16 - 8); break;
+    case 0:
+        bytes[at] = (uint8_t)fz_random(state);
+        break;
+    case 1:
+        bytes[at] = (uint8_t)(bytes[at] + fz_random(state) % 16 - 8);
+        break;
     case 2:
         if (*size < 1024) {
             memmove(bytes + at + 1, bytes + at, *size - at);
