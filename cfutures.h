@@ -6317,7 +6317,7 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
     message.msg_iov = &part;
     message.msg_iovlen = 1;
     message.msg_control = &control;
-    message.msg_controllen = CMSG_SPACE(sizeof *fd);
+    message.msg_controllen = CMSG_LEN(sizeof *fd); /* CMSG_SPACE would let a second one in */
 #ifdef MSG_CMSG_CLOEXEC
     flags |= MSG_CMSG_CLOEXEC;
 #endif
@@ -6375,12 +6375,12 @@ static void *cf__memory_map(int fd, size_t size)
 static size_t cf__memory_accept(int fd, void **base)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
-        return 0;
 #ifdef __linux__
-    const int seals = fcntl(fd, 1034 /* F_GET_SEALS */);
+    const int seals = fcntl(fd, 1034 /* F_GET_SEALS */); /* first: the size may change until then */
     if (seals < 0 || (seals & 2) == 0) return 0;
 #endif
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
+        return 0;
     *base = cf__memory_map(fd, (size_t)about.st_size);
     return *base != NULL ? (size_t)about.st_size : 0;
 }
@@ -7475,7 +7475,9 @@ static bool cf__lane_is_copying(const cf__lane *lane) { return lane->loading && 
 static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 {
     uintptr_t seen = CF__SLOT_READY;
-    if (lane->head == lane->tail || cf__lane_is_copying(lane)) return NULL;
+    if (lane->head == lane->tail || cf__lane_is_copying(lane) ||
+        !cf__is_pending(lane->tasks[(lane->tail - 1) % CF__SLOTS])) /* READY again? */
+        return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
     if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
     lane->loading = lane->unloaded = false;
@@ -7721,12 +7723,13 @@ typedef struct cf__ended {
     cf_submit_options  options;
 } cf__ended;
 
-#define CF__COLLECT 32 /* at once */
+#define CF__COLLECT 32  /* at once */
+#define CF__HEAR    512 /* messages of a worker at once: it might never stop */
 
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
 {
-    while (!lane->silent && lane->channel >= 0) {
+    for (int left = CF__HEAR; left > 0 && !lane->silent && lane->channel >= 0; left--) {
         unsigned char number;
         int fd;
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
@@ -7974,7 +7977,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         const int status = ended->slot->status;
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
         if (status != CF_OK)
-            cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
+            cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
@@ -8063,12 +8066,16 @@ static void cf__lane_look(cf__hub *hub, cf__lane *lane)
     } else if (up == CF__DESK_FAILED) {
         lane->phase = CF__LANE_LEAVING;
         cf__hub_break(hub);
+    } else if (up != 0) {
+        lane->unborn = true;
+        cf__lane_kill(hub, lane, SIGKILL);
     }
 }
 
 static bool cf__lane_has_ended(cf__lane *lane)
 {
     return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
+           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
            cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
 }
 
@@ -8581,7 +8588,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (!executor->hub->spawn) return true;
+    if (executor->hub == NULL || !executor->hub->spawn) return true; /* closed: a map outlives it */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }

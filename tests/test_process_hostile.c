@@ -630,16 +630,19 @@ TEST(a_start_that_ends_in_nonsense_is_tried_again) {
 
 /* ---------------------------------------------------------------- */
 
-TEST_MAIN(RUN_WITHIN(7200, mutated_frames_do_no_harm) RUN(surplus_descriptors_do_not_pile_up)
-              RUN(a_worker_that_talks_without_end_stops_nobody)
-                  RUN(what_has_not_been_handed_over_cannot_end)
-                      RUN(memory_that_shrinks_before_it_is_sealed_is_refused)
-                          RUN(memory_that_may_shrink_is_refused)
-                              RUN(who_claims_more_than_was_lent_is_killed)
-                                  RUN(what_was_taken_cannot_become_untaken)
-                                      RUN(records_stay_where_the_host_reads_them)
-                                          RUN(nothing_that_the_host_reads_can_be_shrunk)
-                                              RUN(a_start_that_ends_in_nonsense_is_tried_again))
+TEST_MAIN(
+    RUN_WITHIN(7200, mutated_frames_do_no_harm)
+    RUN(surplus_descriptors_do_not_pile_up)
+    RUN(a_worker_that_talks_without_end_stops_nobody)
+    RUN(what_has_not_been_handed_over_cannot_end)
+    RUN(memory_that_shrinks_before_it_is_sealed_is_refused)
+    RUN(memory_that_may_shrink_is_refused)
+    RUN(who_claims_more_than_was_lent_is_killed)
+    RUN(what_was_taken_cannot_become_untaken)
+    RUN(records_stay_where_the_host_reads_them)
+    RUN(nothing_that_the_host_reads_can_be_shrunk)
+    RUN(a_start_that_ends_in_nonsense_is_tried_again)
+)
 
 #else
 
