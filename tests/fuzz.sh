@@ -1,7 +1,8 @@
 #!/bin/sh
-# Fuzzes what the processes of a pool tell each other, for SECONDS (60): led by coverage and under the
-# sanitizers where there is a clang with libFuzzer, else by blind mutations. What is found on the way
-# stays in build/corpus; an input that does harm in build/fuzz-*, or it is printed in hexadecimal.
+# Fuzzes what the processes of a pool tell each other, for SECONDS (60): led by coverage and under
+# the sanitizers where there is a clang with libFuzzer, else by blind mutations. What is found on
+# the way stays in build/corpus; an input that does harm in build/fuzz-*, or it is printed in
+# hexadecimal.
 . tests/lib.sh
 
 : "${SECONDS_TO_FUZZ:=60}"

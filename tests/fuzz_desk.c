@@ -119,38 +119,12 @@ static unsigned fz_pick(unsigned count) {
 
 /* Sizes at which something changes, and sizes that nobody can mean. */
 static size_t fz_size(void) {
-    static const size_t sizes[] = {0,
-                                   1,
-                                   8,
-                                   15,
-                                   16,
-                                   17,
-                                   31,
-                                   32,
-                                   33,
-                                   100,
-                                   447,
-                                   448,
-                                   449,
-                                   880,
-                                   895,
-                                   896,
-                                   897,
-                                   912,
-                                   4095,
-                                   4096,
-                                   65535,
-                                   65536,
-                                   65537,
-                                   200000,
-                                   1 << 20,
-                                   (size_t)1 << 31,
-                                   SIZE_MAX / 4,
-                                   SIZE_MAX / 2,
-                                   SIZE_MAX - 15,
-                                   SIZE_MAX - 1,
-                                   SIZE_MAX,
-                                   (size_t)PTRDIFF_MAX};
+    static const size_t sizes[] = {
+        0,     1,     8,     15,     16,      17,              31,           32,
+        33,    100,   447,   448,    449,     880,             895,          896,
+        897,   912,   4095,  4096,
+        65535, 65536, 65537, 200000, 1 << 20, (size_t)1 << 31, SIZE_MAX / 4, SIZE_MAX / 2,
+        SIZE_MAX - 15, SIZE_MAX - 1, SIZE_MAX, (size_t)PTRDIFF_MAX};
     return sizes[fz_pick(sizeof sizes / sizeof *sizes)];
 }
 
@@ -430,7 +404,7 @@ static int fz_close(int fd) {
 #define fstat(fd, about)                               fz_fstat(fd, about)
 #define fcntl(...)                                     fz_fcntl(__VA_ARGS__, 0)
 #define close(fd)                                      fz_close(fd)
-#define syscall(...)                                   fz_syscall(__VA_ARGS__, 0L, 0L, 0L, 0L, 0L, 0L)
+#define syscall(...) fz_syscall(__VA_ARGS__, 0L, 0L, 0L, 0L, 0L, 0L)
 #include "cfutures.h"
 #undef mmap
 #undef munmap
@@ -1159,8 +1133,8 @@ static void fz_shut_down(unsigned killing) {
     }
 }
 
-/* Nobody is hostile any more: what is on a desk ends, who is told to leave leaves. The input is used
- * up, so that no hook acts. */
+/* Nobody is hostile any more: what is on a desk ends, who is told to leave leaves. The input is
+ * used up, so that no hook acts. */
 static void fz_all_are_honest(void) {
     for (size_t i = 0; i < host.hub->count; i++) {
         cf__lane *const lane = &host.hub->lanes[i];
@@ -1459,9 +1433,8 @@ static void fz_play_host(void) {
             fz_shut(&worker.channel);
             return;
         }
-        while (recv(worker.channel, &byte, 1, MSG_DONTWAIT) >
-               0) { /* loans come, and are not kept */
-        }
+        while (recv(worker.channel, &byte, 1, MSG_DONTWAIT) > 0) {
+        } /* loans come, and are not kept */
         fz_host_acts(fz_take());
     }
 }

@@ -56,10 +56,13 @@ TEST(a_descriptor_that_nobody_closes_is_noticed) {
     find_plant("3");
 }
 
-TEST_MAIN(RUN_WITHIN(60, the_corpus_does_no_harm) RUN_WITHIN(30, mutated_inputs_do_no_harm)
-              RUN_WITHIN(30, memory_that_nobody_asks_to_be_sealed_is_noticed)
-                  RUN_WITHIN(30, a_size_that_nobody_compares_is_noticed)
-                      RUN_WITHIN(30, a_descriptor_that_nobody_closes_is_noticed))
+TEST_MAIN(
+    RUN_WITHIN(60, the_corpus_does_no_harm)
+    RUN_WITHIN(30, mutated_inputs_do_no_harm)
+    RUN_WITHIN(30, memory_that_nobody_asks_to_be_sealed_is_noticed)
+    RUN_WITHIN(30, a_size_that_nobody_compares_is_noticed)
+    RUN_WITHIN(30, a_descriptor_that_nobody_closes_is_noticed)
+)
 
 #else
 

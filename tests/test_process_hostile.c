@@ -1,6 +1,6 @@
-/* A live pool with a worker that means harm: its tasks get hold of the worker's own desk and channel
- * and write there what no worker writes, while other workers do ordinary work. The host is unharmed,
- * every future ends, the pool stays usable, and nothing is left behind.
+/* A live pool with a worker that means harm: its tasks get hold of the worker's own desk and
+ * channel and write there what no worker writes, while other workers do ordinary work. The host is
+ * unharmed, every future ends, the pool stays usable, and nothing is left behind.
  *
  *     CF_TEST_FRAMES=100000 build/test/posix/test_process_hostile    the long form
  *
@@ -16,7 +16,7 @@
 #define CFUTURES_STATIC
 #define CFUTURES_IMPLEMENTATION
 #define CFUTURES_MALLOC test_malloc
-#define CFUTURES_FREE test_free
+#define CFUTURES_FREE   test_free
 #include "cfutures.h"
 
 #include "test.h"
@@ -97,15 +97,16 @@ static size_t roll(size_t sides) {
 }
 
 static size_t odd_size(void) {
-    static const size_t sizes[] = {0,    1,     15,    16,        17,          32,          33,
-                                   448,  449,   880,   896,       897,         912,         4096,
-                                   65536, 65537, 1 << 20, SIZE_MAX / 2, SIZE_MAX - 15, SIZE_MAX};
+    static const size_t sizes[] = {
+        0,   1,   15,  16,   17,    32,    33,      448,          449,           880,
+        896, 897, 912, 4096, 65536, 65537, 1 << 20, SIZE_MAX / 2, SIZE_MAX - 15, SIZE_MAX};
     return sizes[roll(sizeof sizes / sizeof *sizes)];
 }
 
 static int odd_status(void) {
-    static const int statuses[] = {CF_OK, CF_OK, CF_TASK_FAILED, CF_TASK_TIMEOUT, CF_NO_MEMORY,
-                                   CF_CANCELLED, CF_WORKER_LOST, CF_END, 300, INT_MIN};
+    static const int statuses[] = {CF_OK,        CF_OK,        CF_TASK_FAILED, CF_TASK_TIMEOUT,
+                                   CF_NO_MEMORY, CF_CANCELLED, CF_WORKER_LOST, CF_END,
+                                   300,          INT_MIN};
     return statuses[roll(sizeof statuses / sizeof *statuses)];
 }
 
@@ -134,12 +135,24 @@ static void odd_word(void) {
     cf__desk *const desk = cf__child.desk;
     const uintptr_t value = roll(5);
     switch (roll(6)) {
-    case 0: cf__store_relaxed(&desk->up, value); break;
-    case 1: cf__store_relaxed(&desk->bell, value); break;
-    case 2: cf__store_relaxed(&desk->loans[roll(CF__LOANS)], value); break;
-    case 3: cf__store_relaxed(&desk->asleep, value); break;
-    case 4: cf__store_relaxed(&desk->slots[roll(CF__SLOTS)].stop, value); break;
-    default: cf__store_relaxed(&desk->slots[roll(CF__SLOTS)].word, value); break;
+    case 0:
+        cf__store_relaxed(&desk->up, value);
+        break;
+    case 1:
+        cf__store_relaxed(&desk->bell, value);
+        break;
+    case 2:
+        cf__store_relaxed(&desk->loans[roll(CF__LOANS)], value);
+        break;
+    case 3:
+        cf__store_relaxed(&desk->asleep, value);
+        break;
+    case 4:
+        cf__store_relaxed(&desk->slots[roll(CF__SLOTS)].stop, value);
+        break;
+    default:
+        cf__store_relaxed(&desk->slots[roll(CF__SLOTS)].word, value);
+        break;
     }
 }
 
@@ -153,14 +166,30 @@ static void send_frame(void) {
     slot->code = 0;
     for (size_t n = 1 + roll(3); n > 0; n--) {
         switch (roll(8)) {
-        case 0: slot->size = odd_size(); break;
-        case 1: slot->status = odd_status(); break;
-        case 2: cf__store_relaxed(&slot->place, roll(CF__LOANS + 4)); break;
-        case 3: cf__store_relaxed(&slot->place, odd_size()); break;
-        case 4: cf__store_relaxed(&slot->progress, odd_size()); break;
-        case 5: odd_records(slot); break;
-        case 6: odd_descriptor(); break;
-        default: odd_word(); break;
+        case 0:
+            slot->size = odd_size();
+            break;
+        case 1:
+            slot->status = odd_status();
+            break;
+        case 2:
+            cf__store_relaxed(&slot->place, roll(CF__LOANS + 4));
+            break;
+        case 3:
+            cf__store_relaxed(&slot->place, odd_size());
+            break;
+        case 4:
+            cf__store_relaxed(&slot->progress, odd_size());
+            break;
+        case 5:
+            odd_records(slot);
+            break;
+        case 6:
+            odd_descriptor();
+            break;
+        default:
+            odd_word();
+            break;
         }
     }
     end_slot(slot);
@@ -172,7 +201,7 @@ typedef struct attack {
     int frames;
 } attack;
 
-/* In the end it dies in one way or another: a worker that is out of step is of no use to anybody. */
+/* In the end it dies in one way or another: a worker out of step is of no use to anybody. */
 static int task_attack(cf_task *task, void *arg) {
     const attack *const a = arg;
     (void)task;
@@ -214,7 +243,8 @@ static void take_answer(cf_future *future, int n, tally *t) {
     CHECK(outcome(future) != CF_TIMEOUT);
     const answer *const a = cf_future_result(future, 0, NULL);
     t->ended++;
-    t->right += a != NULL && cf_future_result_size(future) == sizeof *a && a->n == n && a->square == n * n;
+    t->right +=
+        a != NULL && cf_future_result_size(future) == sizeof *a && a->n == n && a->square == n * n;
     cf_future_release(future);
 }
 
@@ -239,7 +269,8 @@ static void map_some(cf_executor *executor, tally *t) {
     cf_status status = CF_OK;
     int ended = 0;
     CHECK(iter != NULL);
-    for (const answer *a = cf_map_next(iter, &status); status != CF_END; a = cf_map_next(iter, &status)) {
+    for (const answer *a = cf_map_next(iter, &status); status != CF_END;
+         a = cf_map_next(iter, &status)) {
         CHECK(status != CF_TIMEOUT);
         ended++;
         t->right += a != NULL && cf_map_result_size(iter) == sizeof *a && a->square == a->n * a->n;
@@ -297,8 +328,8 @@ TEST(mutated_frames_do_no_harm) {
     CHECK_EQ(stats.submitted, stats.finished + stats.cancelled);
     shut(executor);
     if (is_long) {
-        printf("%d frames, %d of %d other results right, %d workers replaced\n", atomic_load(&sh->count),
-               t.right, t.ended, (int)stats.restarts);
+        printf("%d frames, %d of %d other results right, %d workers replaced\n",
+               atomic_load(&sh->count), t.right, t.ended, (int)stats.restarts);
     }
 }
 
@@ -473,8 +504,8 @@ TEST(what_was_taken_cannot_become_untaken) {
     shut(executor);
 }
 
-/* int: the first item of the chunk attacks, the others would be ordinary. Its records are in a loan,
- * which it replaces, and of whose place it changes its mind, while the host reads them. */
+/* int: the first item of the chunk attacks, the others would be ordinary. Its records are in a
+ * loan, which it replaces, and of whose place it changes its mind, while the host reads them. */
 static int task_swap(cf_task *task, void *arg) {
     enum { RECORDS = 200, RECORD = 16016 };
     if (*(const int *)arg != 0) {
@@ -483,7 +514,8 @@ static int task_swap(cf_task *task, void *arg) {
     (void)task;
     cf__slot *const slot = own_slot();
     const int fd = memory((size_t)RECORDS * RECORD);
-    char *const base = mmap(NULL, (size_t)RECORDS * RECORD, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    char *const base =
+        mmap(NULL, (size_t)RECORDS * RECORD, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) {
         _exit(91);
     }
@@ -516,7 +548,8 @@ TEST(records_stay_where_the_host_reads_them) {
     }
     for (int round = 0; is_time_for(round, 200, start); round++) {
         const cf_map_options options = {.chunksize = ITEMS, .timeout = limit(TEST_GATE_LIMIT_S)};
-        cf_map_iter *iter = cf_executor_map(executor, task_swap, items, ITEMS, sizeof *items, &options);
+        cf_map_iter *iter =
+            cf_executor_map(executor, task_swap, items, ITEMS, sizeof *items, &options);
         cf_status status = CF_OK;
         int ended = 0;
         still_works(executor);
@@ -588,8 +621,8 @@ static int hostile_initializer(void *arg) {
 /* A worker that says neither yes nor no while it starts is replaced. */
 TEST(a_start_that_ends_in_nonsense_is_tried_again) {
     share();
-    cf_executor *executor = processes_with(&(cf_pool_options){
-        .max_workers = 1, .initializer = hostile_initializer});
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .initializer = hostile_initializer});
     still_works(executor);
     CHECK(atomic_load(&sh->other) > 1);
     shut(executor);
