@@ -12,7 +12,7 @@ DESTDIR ?=
 # Lanes of tests/run.sh: how to build the library and what to run with it.
 LANES = header examples docs install c11 posix generic
 GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+	bench clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
@@ -44,6 +44,9 @@ test: ## run all tests on each backend, check header, examples and documents (un
 check: ## the long gate: sanitizers, valgrind, other compilers; what is not installed is skipped
 	@$(env) sh tests/run.sh $(GATES)
 
+fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
+	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
+
 bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
@@ -73,4 +76,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check bench man install uninstall clean
+.PHONY: all help examples demo test check fuzz bench man install uninstall clean

@@ -1539,9 +1539,11 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/syscall.h>
 #endif
 #ifdef CFUTURES_POSIX
+#define CF__HAS_PROCESSES true
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -1550,8 +1552,10 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/timerfd.h>
 #endif
 #ifndef CLOCK_MONOTONIC
-#error "cfutures.h: CFUTURES_POSIX needs POSIX names: include cfutures.h first, or compile with -std=gnu11 or -D_DEFAULT_SOURCE"
+#error "CFUTURES_POSIX needs POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
 #endif
+#else
+#define CF__HAS_PROCESSES false /* nor descriptors: the compiler drops what only they need */
 #endif
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
@@ -1567,7 +1571,8 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_RECEIVED
 #define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
 #endif
-#ifndef CFUTURES_TEST_ATOMIC /* tests: at every atomic access, before each release, after each acquire */
+/* tests: at every atomic access, before each release, after each acquire */
+#ifndef CFUTURES_TEST_ATOMIC
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
@@ -1582,15 +1587,31 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 
 /* ---- atomics: one type, a handful of operations ---- */
 
+/* Where the compilers' own choice is not the best: small code at -Os, fast code elsewhere. */
+#if !defined(__GNUC__)
+#define CF__TINY   static inline
+#define CF__COLD   static
+#define CF__SHARED static inline
+#else
+#define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
+#ifdef __OPTIMIZE_SIZE__
+#define CF__COLD   static
+#define CF__SHARED static __attribute__((noinline)) /* once for all callers */
+#else
+#define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
+#define CF__SHARED static inline
+#endif
+#endif
+
 typedef atomic_uintptr_t cf__word;
 
-static inline uintptr_t cf__load_relaxed(cf__word *word)
+CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-static inline uintptr_t cf__load_acquire(cf__word *word)
+CF__TINY uintptr_t cf__load_acquire(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_acquire);
@@ -1598,9 +1619,9 @@ static inline uintptr_t cf__load_acquire(cf__word *word)
     return value;
 }
 
-/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I look;
- * you announce, then you look": deque against idle workers, owner against thief. */
-static inline uintptr_t cf__load_seq_cst(cf__word *word)
+/* Sequentially consistent loads and stores stand only in pairs of the kind "I announce, then I
+ * look; you announce, then you look": deque against idle workers, owner against thief. */
+CF__TINY uintptr_t cf__load_seq_cst(cf__word *word)
 {
     CFUTURES_TEST_ATOMIC(word);
     const uintptr_t value = atomic_load_explicit(word, memory_order_seq_cst);
@@ -1608,27 +1629,27 @@ static inline uintptr_t cf__load_seq_cst(cf__word *word)
     return value;
 }
 
-static inline void cf__store_relaxed(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_relaxed(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-static inline void cf__store_release(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_release(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_release);
 }
 
-static inline void cf__store_seq_cst(cf__word *word, uintptr_t value)
+CF__TINY void cf__store_seq_cst(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     atomic_store_explicit(word, value, memory_order_seq_cst);
 }
 
-static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1637,7 +1658,7 @@ static inline uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1646,7 +1667,7 @@ static inline uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
+CF__TINY uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1655,7 +1676,7 @@ static inline uintptr_t cf__fetch_or(cf__word *word, uintptr_t value)
     return old;
 }
 
-static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__TINY bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1665,7 +1686,7 @@ static inline bool cf__cas(cf__word *word, uintptr_t *expected, uintptr_t desire
     return done;
 }
 
-static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
+CF__TINY bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t desired)
 {
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
@@ -1676,7 +1697,7 @@ static inline bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_
 }
 
 /* Counters with one writer: no read-modify-write is needed. */
-static inline void cf__bump(cf__word *word)
+CF__TINY void cf__bump(cf__word *word)
 {
     cf__store_relaxed(word, cf__load_relaxed(word) + 1);
 }
@@ -1692,11 +1713,25 @@ static inline void cf__pause(void)
 
 static inline void cf__prefetch(const void *address)
 {
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
     __builtin_prefetch(address, 1);
 #else
     (void)address;
 #endif
+}
+
+/* The sizes that matter, without a call. All is loaded before the store, so they may overlap. */
+static inline void cf__copy(void *to, const void *from, size_t size)
+{
+    switch (size) {
+    case 0: break;
+#ifndef __OPTIMIZE_SIZE__
+    case 4: memcpy(to, from, 4); break;
+    case 8: memcpy(to, from, 8); break;
+    case 16: memmove(to, from, 16); break;
+#endif
+    default: memmove(to, from, size);
+    }
 }
 
 /* ---- clock ---- */
@@ -1728,12 +1763,18 @@ static int64_t cf__deadline(cf_duration timeout)
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
 }
 
+static bool cf__is_past(int64_t deadline)
+{
+    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
+}
+
 /* ---- parking ---- */
 
 #ifdef CF__FUTEX
 
-#define CF__FUTEX_WAIT_PRIVATE 128L
-#define CF__FUTEX_WAKE_PRIVATE 129L
+#define CF__FUTEX_WAKE (1L | 128)        /* FUTEX_WAKE, FUTEX_PRIVATE_FLAG */
+#define CF__FUTEX_WAIT_UNTIL (9L | 128)  /* FUTEX_WAIT_BITSET: its timeout is a point in time */
+#define CF__FUTEX_ANY (-1L)              /* FUTEX_BITSET_MATCH_ANY */
 
 /* The half of the word that changes: futexes are 32 bits wide. */
 static void *cf__futex_address(cf__word *word)
@@ -1748,24 +1789,22 @@ static void *cf__futex_address(cf__word *word)
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
-    long relative[2] = {0, 0};
-    if (deadline != CF__NEVER) {
-        const int64_t left = deadline - cf__now();
-        if (left <= 0) return false;
-        relative[0] = left / CF_SECOND > LONG_MAX ? LONG_MAX : (long)(left / CF_SECOND);
-        relative[1] = (long)(left % CF_SECOND);
-    }
+    const int64_t seconds = deadline / CF_SECOND;
+    const long until[2] = {seconds > LONG_MAX ? LONG_MAX : (long)seconds,
+                           (long)(deadline % CF_SECOND)};
     const int saved = errno;
-    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_PRIVATE,
-                  (long)(int32_t)(uint32_t)seen, deadline == CF__NEVER ? NULL : relative, NULL, 0L);
+    const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
+                                (long)(int32_t)(uint32_t)seen,
+                                deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
+    const bool in_time = result == 0 || errno != ETIMEDOUT;
     errno = saved;
-    return true;
+    return in_time;
 }
 
-static void cf__unpark(cf__word *word, long count)
+CF__COLD void cf__unpark(cf__word *word, long count)
 {
     const int saved = errno;
-    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0L);
+    (void)syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAKE, count, NULL, NULL, 0L);
     errno = saved;
 }
 
@@ -1788,7 +1827,7 @@ static void cf__mutex_lock(cf__mutex *mutex) { (void)pthread_mutex_lock(mutex); 
 static void cf__mutex_unlock(cf__mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
 static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)pthread_cond_wait(c, m); }
 static void cf__condition_broadcast(cf__condition *c) { (void)pthread_cond_broadcast(c); }
-static void cf__parking_run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
+static void cf__run_once(void (*init)(void)) { (void)pthread_once(&cf__parking_once, init); }
 
 #ifdef __APPLE__
 static bool cf__condition_init(cf__condition *c) { return pthread_cond_init(c, NULL) == 0; }
@@ -1828,7 +1867,7 @@ static void cf__mutex_unlock(cf__mutex *mutex) { (void)mtx_unlock(mutex); }
 static bool cf__condition_init(cf__condition *c) { return cnd_init(c) == thrd_success; }
 static void cf__condition_wait(cf__condition *c, cf__mutex *m) { (void)cnd_wait(c, m); }
 static void cf__condition_broadcast(cf__condition *c) { (void)cnd_broadcast(c); }
-static void cf__parking_run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
+static void cf__run_once(void (*init)(void)) { call_once(&cf__parking_once, init); }
 
 /* cnd_timedwait takes wall-clock time: short slices bound what a clock change can do. */
 static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
@@ -1859,7 +1898,7 @@ static void cf__buckets_init(void)
     cf__buckets_ready = true;
 }
 
-static void cf__parking_init(void) { cf__parking_run_once(cf__buckets_init); }
+static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
@@ -1888,7 +1927,7 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const int saved = errno;
     struct cf__bucket *const bucket = cf__bucket_of(word);
-    const bool in_time = deadline == CF__NEVER || cf__now() < deadline;
+    const bool in_time = !cf__is_past(deadline);
     if (bucket == NULL) {
         cf__nap();
     } else if (in_time) {
@@ -1918,7 +1957,7 @@ static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the buck
 /* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
  * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
 
-static void cf__lock_slow(cf__word *lock)
+CF__COLD void cf__lock_slow(cf__word *lock)
 {
     for (int i = 0; i < 30; i++) {
         uintptr_t seen = 0;
@@ -2022,10 +2061,10 @@ static void cf__thread_name(const char *name, size_t index)
 {
 #ifdef __linux__
     const int saved = errno;
-    char text[48], number[24];
-    const int length = snprintf(number, sizeof number, "_%zu", index);
-    const int room = length < 15 ? 15 - length : 0;
-    (void)snprintf(text, sizeof text, "%.*s%s", room, name, number);
+    char text[48];
+    int room = 13;
+    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
 #else
@@ -2050,7 +2089,7 @@ static cf__word cf__forks;           /* how often this process is the child of a
 static cf__word cf__forks_watched;   /* the handler is registered */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
-static cf__word cf__graph_lock;
+static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
@@ -2058,6 +2097,7 @@ static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
     cf__store_relaxed(&cf__graph_lock, 0);
+    cf__store_relaxed(&cf__count_lock, 0);
     cf__waiting = NULL;
     cf__parking_forked();
 }
@@ -2066,14 +2106,14 @@ static void cf__forked_child(void)
 static void cf__watch_forks(void)
 {
 #ifdef CF__UNIX
-    uintptr_t seen = 0;
-    if (cf__cas(&cf__forks_watched, &seen, 1) && pthread_atfork(NULL, NULL, cf__forked_child) != 0)
+    if (cf__exchange(&cf__forks_watched, 1) != 0) return;
+    if (pthread_atfork(NULL, NULL, cf__forked_child) != 0)
         cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
 #endif
 }
 
-/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate expiry
- * makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
+/* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate
+ * expiry makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
 
 typedef struct cf__signal {
     int fd;     /* -1: none */
@@ -2138,6 +2178,7 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
+/* Readable now, and perhaps from the deadline on. */
 static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     const int saved = errno;
@@ -2151,15 +2192,19 @@ static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
 
 #endif
 
+static bool cf__signal_is_open(const cf__signal *signal) { return signal->fd >= 0; }
+
 static void cf__signal_close(const cf__signal *signal)
 {
     const int saved = errno;
-    if (signal->fd >= 0) (void)close(signal->fd);
-    if (signal->fd >= 0 && signal->writer >= 0) (void)close(signal->writer);
+    (void)close(signal->fd);
+    if (signal->writer >= 0) (void)close(signal->writer);
     errno = saved;
 }
 
 #else
+
+static bool cf__signal_is_open(const cf__signal *signal) { return (void)signal, false; }
 
 static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
@@ -2174,72 +2219,57 @@ static void cf__signal_close(const cf__signal *signal) { (void)signal; }
 
 #ifdef __linux__
 
-static bool cf__read_line(const char *path, const char *prefix, char *line, int size)
+/* The numbers that a file begins with, up to two; what is not there stays as it was. */
+static int cf__read_numbers(const char *path, long long *numbers)
 {
     FILE *const file = fopen(path, "re");
-    if (file == NULL) return false;
-    bool found = false;
-    while (!found && fgets(line, size, file) != NULL)
-        found = strstr(line, prefix) != NULL;
+    if (file == NULL) return 0;
+    const int count = fscanf(file, "%lld %lld", &numbers[0], &numbers[1]);
     (void)fclose(file);
-    if (found) line[strcspn(line, "\n")] = '\0';
-    return found;
-}
-
-static size_t cf__quota(long long quota, long long period, size_t count)
-{
-    if (quota <= 0 || period <= 0) return count;
-    const long long cpus = (quota + period - 1) / period;
-    return cpus >= 1 && (unsigned long long)cpus < count ? (size_t)cpus : count;
-}
-
-/* cgroup v2: the smallest cpu.max from our group up to the root. */
-static size_t cf__cgroup2(char *group, size_t count)
-{
-    char path[512], line[128], *slash;
-    do {
-        long long quota, period;
-        (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-        if (cf__read_line(path, "", line, (int)sizeof line) &&
-            sscanf(line, "%lld %lld", &quota, &period) == 2)
-            count = cf__quota(quota, period, count);
-        slash = strrchr(group, '/');
-        if (slash != NULL) *slash = '\0';
-    } while (slash != NULL);
     return count;
 }
 
-static size_t cf__cgroup1(size_t count)
+/* "quota period" in one file, or in two. What that leaves of `count` CPUs. */
+static size_t cf__quota(const char *path, const char *period_path, size_t count)
 {
-    char line[64];
-    long long quota, period;
-    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "", line, (int)sizeof line) ||
-        sscanf(line, "%lld", &quota) != 1)
-        return count;
-    if (!cf__read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "", line, (int)sizeof line) ||
-        sscanf(line, "%lld", &period) != 1)
-        return count;
-    return cf__quota(quota, period, count);
+    long long numbers[3] = {0, 0, 0};
+    (void)cf__read_numbers(path, numbers);
+    if (period_path != NULL) (void)cf__read_numbers(period_path, numbers + 1);
+    if (numbers[0] <= 0 || numbers[1] <= 0) return count;
+    const long long cpus = (numbers[0] - 1) / numbers[1] + 1;
+    return (unsigned long long)cpus < count ? (size_t)cpus : count;
 }
 
 static size_t cf__affinity(void)
 {
-    unsigned char mask[1024] = {0}; /* 8192 CPUs */
+    unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes; i++)
-        for (unsigned bits = mask[i]; bits != 0; bits &= bits - 1) count++;
-    return count;
+    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    return count > 0 ? count : 1;
 }
 
+/* cgroup v1: the quota of our container. v2: the smallest from our group, which "0::" stands
+ * before, up to the root. */
 static size_t cf__cpus(void)
 {
-    char line[400];
-    size_t count = cf__affinity();
-    if (count == 0) count = 1;
-    if (cf__read_line("/proc/self/cgroup", "0::", line, (int)sizeof line))
-        count = cf__cgroup2(line + 3, count);
-    return cf__cgroup1(count);
+    char path[512], *const group = path + 14, *const line = group - 3;
+    size_t count = cf__quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                             "/sys/fs/cgroup/cpu/cpu.cfs_period_us", cf__affinity());
+    FILE *const file = fopen("/proc/self/cgroup", "re");
+    if (file == NULL) return count;
+    while (fgets(line, 400, file) != NULL) {
+        if (strncmp(line, "0::", 3) != 0) continue;
+        memcpy(path, "/sys/fs/cgroup", 14);
+        char *end = strchr(group, '\n');
+        for (; end != NULL && end >= group; end = strrchr(path, '/')) {
+            memcpy(end, "/cpu.max", 9);
+            count = cf__quota(path, NULL, count);
+            *end = '\0';
+        }
+    }
+    (void)fclose(file);
+    return count;
 }
 
 #else
@@ -2287,20 +2317,24 @@ static void cf__free(void *memory)
     errno = saved;
 }
 
-/* *result = a * b + c, or false where that does not fit. */
-static bool cf__size(size_t a, size_t b, size_t c, size_t *result)
+/* head + count * size bytes; SIZE_MAX, which no allocation takes, where that does not fit. */
+CF__SHARED size_t cf__size(size_t head, size_t count, size_t size)
 {
-    if (b != 0 && a > (PTRDIFF_MAX - c) / b) return false;
-    *result = a * b + c;
-    return true;
+    const bool fits = head <= PTRDIFF_MAX && (size == 0 || count <= (PTRDIFF_MAX - head) / size);
+    return fits ? head + count * size : SIZE_MAX;
+}
+
+static void *cf__copy_of(const void *data, size_t size)
+{
+    void *const copy = cf__alloc(size);
+    if (copy != NULL) memcpy(copy, data, size);
+    return copy;
 }
 
 /* On cache lines of its own. */
 static void *cf__alloc_lines(size_t size)
 {
-    size_t padded;
-    if (!cf__size(size, 1, CF__LINE + sizeof(void *), &padded)) return NULL;
-    char *const memory = cf__alloc(padded);
+    char *const memory = cf__alloc(cf__size(CF__LINE + sizeof(void *), size, 1));
     if (memory == NULL) return NULL;
     const uintptr_t start = (uintptr_t)memory + sizeof(void *);
     char *const aligned = memory + sizeof(void *) + (CF__LINE - start % CF__LINE) % CF__LINE;
@@ -2326,22 +2360,24 @@ static void cf__free_lines(void *memory)
  *
  * One word says everything that other threads may ask:
  *
- *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, refusal, promise)
+ *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, promise)
  *     bit  2    PARKED: some thread sleeps on the word
  *     bit  3    LOCKED: somebody takes a node out of the list; held for a few instructions
  *     the rest  the newest node of the list of waiters, 16-byte aligned; nothing once DONE
  *
  * Whoever moves it away from PENDING owns the cell until DONE; from then on it is frozen. The
- * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is delivered
- * exactly once, by exactly one thread: callbacks are called, other nodes go to their group.
+ * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is
+ * delivered exactly once, by exactly one thread: callbacks are called, other nodes go to their
+ * group.
  *
- * References: one for the user and one for the executor, which it drops when the queue entry is gone
- * and the callbacks have run. A promise has the user's alone. The low bits of the count are marks.
+ * References: one for the user and one for the executor, which it drops when the queue entry is
+ * gone and the callbacks have run. A promise has the user's alone. The low bits of the count are
+ * marks.
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
- * itself is one), `freed` what came back. Closing turns `freed` into minus what is still out, so that
- * the release which makes it zero frees everything, whoever it is.
+ * itself is one), `freed` twice what came back. Closing turns `freed` into minus twice what is
+ * still out, plus one, so that the release which makes it one frees everything, whoever it is.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__PENDING  ((uintptr_t)0)
@@ -2353,16 +2389,17 @@ static void cf__free_lines(void *memory)
 #define CF__LOCKED   ((uintptr_t)8)
 #define CF__NODE     (~(uintptr_t)15)
 
-#define CF__STOP ((uintptr_t)1) /* mark: the running task is asked to stop      */
-#define CF__READ ((uintptr_t)2) /* mark: somebody looked at how it ended        */
-#define CF__REF  ((uintptr_t)4) /* one reference                                */
+#define CF__STOP   ((uintptr_t)1) /* mark: the running task is asked to stop */
+#define CF__READ   ((uintptr_t)2) /* mark: somebody looked at how it ended */
+#define CF__STATIC ((uintptr_t)4) /* mark: neither counted nor freed */
+#define CF__REF    ((uintptr_t)8) /* one reference */
 
 #define CF__INLINE 32 /* bytes of argument or result inside a future */
 
 /* traits of a cell */
-#define CF__OPTIONS    1u /* `local` holds a cf__call_options behind the first 16 bytes */
+#define CF__OPTIONS    1u /* `local` holds a cf_submit_options behind the first 16 bytes */
 #define CF__ARG_COPY   2u /* data is the library's copy of the argument */
-#define CF__MESSAGE    4u /* data is the error's message, to be freed */
+#define CF__MESSAGE    4u /* data is the error's own message */
 #define CF__BY_CELL    8u /* free_result takes the cell, not data */
 #define CF__ARG_LENT  16u /* data is the submitter's, then lies in a worker's mapping */
 
@@ -2379,13 +2416,8 @@ typedef struct cf__cell {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 } cf__cell;
 
-typedef struct cf__call_options {
-    cf_free_fn *free_arg;
-    cf_duration timeout;
-} cf__call_options;
-
-#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf__call_options */
-_Static_assert(sizeof(cf__call_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
+#define CF__INLINE_WITH_OPTIONS 16 /* bytes of argument beside a cf_submit_options */
+_Static_assert(sizeof(cf_submit_options) + CF__INLINE_WITH_OPTIONS <= CF__INLINE, "options fit");
 
 typedef struct cf__heap   cf__heap;
 typedef struct cf__runner cf__runner;
@@ -2393,7 +2425,8 @@ typedef struct cf__runner cf__runner;
 struct cf_future {
     cf__word  word;   /* W, R: anybody, atomically */
     cf__word  refs;   /* references and marks */
-    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner * */
+    cf__word  runner; /* W: who runs it, before the call. R: the deadlock check. A cf__runner *.
+                         Once it is done, under cf__count_lock: by which count it was met last */
     cf__heap *home;   /* frozen; NULL: a promise, or static */
     cf__cell  cell;
 };
@@ -2408,18 +2441,17 @@ typedef struct cf__waiter {
 
 /* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
 typedef struct cf__group {
-    cf__word    ready; /* the newest arrival, or'ed with CF__GROUP_PARKED, CF__GROUP_SIGNAL */
+    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__waiter *taken; /* consumer only: arrivals in order */
     cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
     cf__signal  signal;
 } cf__group;
 
-#define CF__GROUP_PARKED ((uintptr_t)1)
-#define CF__GROUP_SIGNAL     ((uintptr_t)2) /* arrivals must be signalled */
+#define CF__GROUP_SIGNAL ((uintptr_t)(CF__HAS_PROCESSES ? 1 : 0)) /* arrivals must be signalled */
 
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
-#define CF__BLOCKS_KEPT  32 /* 1 MiB stays with an executor that has nothing to do */
+#define CF__BLOCKS_KEPT  32 /* so many, 1 MiB, may stay with an executor that has nothing to do */
 
 typedef struct cf__block {
     struct cf__block *next;
@@ -2428,8 +2460,8 @@ typedef struct cf__block {
 
 struct cf__heap {
     /* frozen */
-    void (*on_unread_error)(cf_future *future, void *user);
-    void     *user;
+    void     *whole; /* the executor, of which this is a part */
+    const cf_pool_options *options;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     /* free-standing */
@@ -2443,8 +2475,15 @@ struct cf__heap {
     bool       closed; /* nothing is handed out any more */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
-    cf__word freed;
+    cf__word freed; /* odd: closed */
 };
+
+typedef enum cf__awaited {
+    CF__A_FUTURE,
+    CF__A_SET,     /* any of several futures: a cf__set */
+    CF__A_POOL,    /* any progress of a cf_executor */
+    CF__A_STAND_IN /* the thread that goes on in its name: a cf__runner */
+} cf__awaited;
 
 /* What a thread is to this library while it runs tasks: a worker, or a caller that runs a task. */
 struct cf__runner {
@@ -2457,14 +2496,12 @@ struct cf__runner {
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
     /* cf__graph_lock: what it waits for, while it is in the list of those that wait */
-    bool          waiting, finite;
-    unsigned char reached; /* by the walk that runs */
-    cf__word      denied;  /* R: owner. It must not wait on: see cf__deny */
-    cf_future     *awaited;  /* one future, */
-    struct cf__set *set;     /* or any of several, */
-    cf_executor   *pool;     /* or any progress of a pool, */
-    cf__runner    *stand_in; /* or the thread that goes on in its name */
-    cf__runner    *next, *previous, *todo;
+    bool        waiting, finite;
+    bool        reached; /* by the walk that runs */
+    cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
+    cf__awaited kind;
+    void       *awaited;
+    cf__runner *next, *todo;
 };
 
 static _Thread_local cf__runner *cf__self; /* NULL: this thread runs no task of ours */
@@ -2473,21 +2510,11 @@ static cf_future *cf__mutable(const cf_future *future) { return (cf_future *)(ui
 
 /* ---- heap ---- */
 
-static void cf__heap_destroy(cf__heap *heap)
+CF__SHARED void cf__blocks_free(cf__block *block)
 {
-    for (cf__block *block = heap->blocks, *next; block != NULL; block = next) {
+    for (cf__block *next; block != NULL; block = next) {
         next = block->next;
         cf__free_lines(block);
-    }
-    cf__free_lines(heap); /* the executor begins with it */
-}
-
-/* Under the lock. */
-static void cf__block_free_all_locked(cf__heap *heap, cf__block *block)
-{
-    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
-        block->futures[i].cell.data = heap->free;
-        heap->free = &block->futures[i];
     }
 }
 
@@ -2499,8 +2526,12 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     block->next = heap->blocks;
     heap->blocks = block;
     cf__bump(&heap->block_count);
-    for (size_t i = 0; i < CF__BLOCK_COUNT; i++) block->futures[i].home = heap;
-    cf__block_free_all_locked(heap, block);
+    for (size_t i = CF__BLOCK_COUNT; i-- > 0;) {
+        cf_future *const future = &block->futures[i];
+        future->home = heap;
+        future->cell.data = heap->free;
+        heap->free = future;
+    }
     return true;
 }
 
@@ -2509,14 +2540,6 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
     cf_future *chain = NULL;
     cf__lock(&heap->lock);
-    uintptr_t handed = cf__load_relaxed(&heap->handed);
-    if (handed > UINTPTR_MAX / 4) { /* keep both counters far from wrapping */
-        const uintptr_t freed = cf__load_acquire(&heap->freed);
-        if (freed > 1) {
-            (void)cf__fetch_add(&heap->freed, 1 - freed);
-            handed -= freed - 1;
-        }
-    }
     for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
         if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
         if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
@@ -2525,38 +2548,41 @@ static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, handed + *taken);
+    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
     if (heap->free != NULL) cf__prefetch(heap->free);
     cf__unlock(&heap->lock);
     return chain;
 }
 
-/* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
-static void cf__heap_hold(cf__heap *heap)
+/* The heap may be gone afterwards, with the executor. */
+static void cf__heap_count(cf__heap *heap, uintptr_t change)
 {
-    cf__lock(&heap->lock);
-    cf__bump(&heap->handed);
-    cf__unlock(&heap->lock);
+    if (cf__fetch_add(&heap->freed, change) + change != 1) return;
+    cf__blocks_free(heap->blocks);
+    cf__free_lines(heap->whole);
 }
 
-/* Counts `count` futures (or the executor itself) as back. The heap may be gone afterwards. */
+/* So many futures (or the executor itself) are back. */
 static void cf__heap_count_back(cf__heap *heap, uintptr_t count)
 {
-    if (cf__fetch_add(&heap->freed, count) + count == 0) cf__heap_destroy(heap);
+    cf__heap_count(heap, 2 * count);
 }
 
-/* The executor is closed. From now on `freed` counts up to zero. */
+/* Keeps the executor's memory until cf__heap_count_back(heap, 1). */
+static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)2); }
+
+/* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
     cf__lock(&heap->lock);
     heap->closed = true;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
     cf__unlock(&heap->lock);
-    cf__heap_count_back(heap, 1 - handed);
+    cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
 
 /* The chain first..last comes back. */
-static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
+CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
 {
     uintptr_t top = cf__load_relaxed(&heap->returned);
     do last->cell.data = (void *)top;
@@ -2564,38 +2590,33 @@ static void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uin
     cf__heap_count_back(heap, count);
 }
 
-/* When all is back but the executor and `held` futures, which nobody uses any more: give the memory
- * of a burst back to the system. True: done, and the held ones are free too, though not counted. */
-static bool cf__heap_trim(cf__heap *heap, uintptr_t held)
+/* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the
+ * lock. */
+static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
+{
+    return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
+           cf__load_acquire(&heap->freed) == 2 * (cf__load_relaxed(&heap->handed) - 1 - held);
+}
+
+/* When all is back but the `held` futures, which nobody uses any more: give the memory of a burst
+ * back to the system. True: done, and the held ones are free too, though not counted. */
+CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
 {
     cf__block *surplus = NULL;
     if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
-        cf__load_relaxed(&heap->block_count) <= CF__BLOCKS_KEPT ||
-        cf__load_relaxed(&heap->freed) + 1 + held != cf__load_relaxed(&heap->handed))
+        !cf__heap_is_idle(heap, held))
         return false;
     cf__lock(&heap->lock);
-    const bool all_back =
-        cf__load_acquire(&heap->freed) + 1 + held == cf__load_relaxed(&heap->handed) &&
-        cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
-    if (all_back) {
-        uintptr_t count = cf__load_relaxed(&heap->block_count);
+    if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
-        cf__block *last = surplus; /* the oldest stay: an allocator gives back at the young end */
-        for (; --count > CF__BLOCKS_KEPT; last = last->next) {}
-        heap->blocks = last->next;
-        last->next = NULL;
+        heap->blocks = NULL;
         heap->free = NULL;
         cf__store_relaxed(&heap->returned, 0);
-        cf__store_relaxed(&heap->block_count, CF__BLOCKS_KEPT);
-        for (cf__block *kept = heap->blocks; kept != NULL; kept = kept->next)
-            cf__block_free_all_locked(heap, kept);
+        cf__store_relaxed(&heap->block_count, 0);
     }
     cf__unlock(&heap->lock);
-    for (cf__block *next; surplus != NULL; surplus = next) {
-        next = surplus->next;
-        cf__free_lines(surplus);
-    }
-    return all_back;
+    cf__blocks_free(surplus);
+    return surplus != NULL;
 }
 
 #define CF__SPARES 64 /* a worker keeps up to that many free futures to itself */
@@ -2610,7 +2631,7 @@ static void cf__spares_give(cf__runner *self, size_t count)
     cf__heap_give(self->heap, first, last, count);
 }
 
-static cf_future *cf__future_take(cf__heap *heap)
+CF__SHARED cf_future *cf__future_take(cf__heap *heap)
 {
     cf__runner *const self = cf__self;
     size_t taken;
@@ -2644,11 +2665,19 @@ static void cf__future_recycle(cf_future *future)
 
 /* ---- cells ---- */
 
-static void cf__free_block(void *memory) { cf__free(memory); }
-
-static cf__call_options cf__cell_options(const cf__cell *cell)
+static inline void cf__cell_init(cf__cell *cell)
 {
-    cf__call_options options = {NULL, 0};
+    cell->data = cell->local;
+    cell->size = 0;
+    cell->call.free_result = NULL;
+    cell->code = 0;
+    cell->status = CF_CANCELLED;
+    cell->traits = 0;
+}
+
+static cf_submit_options cf__cell_options(const cf__cell *cell)
+{
+    cf_submit_options options = {NULL, 0};
     if ((cell->traits & CF__OPTIONS) != 0)
         memcpy(&options, cell->local + CF__INLINE_WITH_OPTIONS, sizeof options);
     return options;
@@ -2658,7 +2687,7 @@ static cf__call_options cf__cell_options(const cf__cell *cell)
 static void cf__cell_drop_arg(cf__cell *cell)
 {
     if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
-        const cf__call_options options = cf__cell_options(cell);
+        const cf_submit_options options = cf__cell_options(cell);
         if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
         else if (options.free_arg != NULL) options.free_arg(cell->data);
     }
@@ -2678,38 +2707,40 @@ static void cf__cell_fail(cf__cell *cell, cf_status status)
 /* Frees result or message of an ended cell. */
 static void cf__cell_clear(cf__cell *cell)
 {
-    if ((cell->traits & CF__MESSAGE) != 0) cf__free(cell->data);
-    else if (cell->call.free_result == cf__free_block) cf__free(cell->data);
-    else if ((cell->traits & CF__BY_CELL) != 0) cell->call.free_result(cell);
-    else if (cell->call.free_result != NULL) cell->call.free_result(cell->data);
+    cf_free_fn *const free_result = cell->call.free_result;
+    if (free_result == NULL) return;
+    cell->call.free_result = NULL;
+    free_result((cell->traits & CF__BY_CELL) != 0 ? (void *)cell : cell->data);
 }
 
-static void cf__cell_returned(cf__cell *cell, int code)
+/* It ran, and returned that. */
+CF__SHARED void cf__cell_end(cf__cell *cell, int code)
 {
-    (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
+    cell->status = code == 0 ? CF_OK : CF_TASK_FAILED;
+    cell->code = code;
+    if (code != 0)
+        (void)snprintf((char *)cell->local, sizeof cell->local, "the task returned %d", code);
 }
 
 static const char *cf__cell_message(const cf__cell *cell)
 {
     if (cell->status == CF_OK) return "";
-    if ((cell->traits & CF__MESSAGE) != 0) return cell->data;
-    if (cell->status == CF_TASK_FAILED) return (const char *)cell->local;
+    if (cell->status == CF_TASK_FAILED || (cell->traits & CF__MESSAGE) != 0) return cell->data;
     return cf_strerror((cf_status)cell->status);
 }
 
 /* ---- static futures, for refusals when there is no executor or no memory ---- */
 
 #define CF__STATIC_FUTURE(s) \
-    {.word = CF__DONE, .refs = CF__REF, .cell = {.status = (s)}}
+    {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
     CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
     CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
     CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
 
-/* Neither counted nor freed. */
-static bool cf__is_static(const cf_future *future)
+static bool cf__is_static(cf_future *future)
 {
-    return (uintptr_t)future - (uintptr_t)cf__static_futures < sizeof cf__static_futures;
+    return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
 static cf_future *cf__static_future(cf_status status)
@@ -2722,7 +2753,11 @@ static cf_future *cf__static_future(cf_status status)
 
 /* ---- state, claim, settle ---- */
 
-static uintptr_t cf__state(cf_future *future) { return cf__load_acquire(&future->word) & CF__STATE; }
+static uintptr_t cf__state(cf_future *future)
+{
+    return cf__load_acquire(&future->word) & CF__STATE;
+}
+
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
 /* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. */
@@ -2734,34 +2769,48 @@ static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
     return false;
 }
 
-/* Sleeps until the word is no longer `seen`, after having said so in it. */
-static bool cf__park_on(cf_future *future, uintptr_t seen, int64_t deadline)
+/* Sleeps until the word, a future's or a group's, is no longer `seen`, after having said so in it.
+ * False: the deadline has passed. */
+static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
 {
-    if ((seen & CF__PARKED) == 0) {
-        const uintptr_t parked = seen | CF__PARKED;
-        if (!cf__cas(&future->word, &seen, parked)) return true;
-        seen = parked;
-    }
+    const uintptr_t parked = seen | CF__PARKED;
+    if (seen != parked && !cf__cas(word, &seen, parked)) return true;
     CFUTURES_TEST_POINT(1);
-    return cf__park(&future->word, seen, deadline);
+    return cf__park(word, parked, deadline);
+}
+
+/* Parks until (word & mask) is at least that, or until the deadline, or the wait is denied. */
+static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask, uintptr_t least,
+                                int64_t deadline)
+{
+    for (cf_status status = CF_OK;;) {
+        const uintptr_t seen = cf__load_acquire(word);
+        if ((seen & mask) >= least) return CF_OK;
+        if (status != CF_OK) return status;
+        if (!cf__park_on(word, seen, deadline)) status = CF_TIMEOUT;
+        if (self != NULL && cf__load_relaxed(&self->denied) != 0) status = CF_DEADLOCK;
+    }
 }
 
 /* What ends the wait: the holder's few instructions. */
-static uintptr_t cf__await_unlocked(cf_future *future, uintptr_t seen)
+CF__COLD uintptr_t cf__await_unlocked(cf_future *future)
 {
-    for (int i = 0; i < 30 && (seen & CF__LOCKED) != 0; i++) {
-        cf__pause();
-        seen = cf__load_acquire(&future->word);
+    for (int spins = 0;; spins++) {
+        const uintptr_t seen = cf__load_acquire(&future->word);
+        if ((seen & CF__LOCKED) == 0) return seen;
+        if (spins < 30) cf__pause();
+        else (void)cf__park_on(&future->word, seen, CF__NEVER);
     }
-    while ((seen & CF__LOCKED) != 0) {
-        (void)cf__park_on(future, seen, CF__NEVER);
-        seen = cf__load_acquire(&future->word);
-    }
-    return seen;
 }
 
-/* The node reaches its group. With the push the consumer may take the node and free the group, so the
- * group is not touched afterwards; only its address is used, to unpark. */
+static inline uintptr_t cf__load_unlocked(cf_future *future)
+{
+    const uintptr_t seen = cf__load_acquire(&future->word);
+    return (seen & CF__LOCKED) == 0 ? seen : cf__await_unlocked(future);
+}
+
+/* The node reaches its group. With the push the consumer may take the node and free the group, so
+ * the group is not touched afterwards; only its address is used, to unpark. */
 static void cf__group_deliver(cf__waiter *node)
 {
     cf__group *const group = node->user;
@@ -2770,7 +2819,7 @@ static void cf__group_deliver(cf__waiter *node)
         if ((seen & CF__GROUP_SIGNAL) != 0) break;
         node->next = (cf__waiter *)(seen & CF__NODE);
         if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
-            if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+            if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
             return;
         }
     }
@@ -2779,18 +2828,17 @@ static void cf__group_deliver(cf__waiter *node)
     seen = cf__load_relaxed(&group->ready);
     do node->next = (cf__waiter *)(seen & CF__NODE);
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
-    if ((seen & CF__GROUP_PARKED) != 0) cf__unpark_all(&group->ready);
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
     cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, and returns the callbacks in order of addition. */
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition. */
 static cf__waiter *cf__settle(cf_future *future)
 {
-    uintptr_t seen = cf__load_relaxed(&future->word);
-    do {
-        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
-    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, CF__DONE));
+    uintptr_t seen;
+    do seen = cf__load_unlocked(future);
+    while (!cf__cas(&future->word, &seen, CF__DONE));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -2828,26 +2876,23 @@ static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 /* The node joins the list. False: the future is done, the node is still the caller's. */
 static bool cf__attach(cf_future *future, cf__waiter *node)
 {
-    uintptr_t seen = cf__load_acquire(&future->word);
-    for (;;) {
+    uintptr_t seen;
+    do {
+        seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
-        if ((seen & CF__LOCKED) != 0) {
-            seen = cf__await_unlocked(future, seen);
-            continue;
-        }
         node->next = (cf__waiter *)(seen & CF__NODE);
-        if (cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE))) return true;
-    }
+    } while (!cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE)));
+    return true;
 }
 
 /* The node leaves the list. False: whoever settled the future has it, or had it. */
-static bool cf__detach(cf_future *future, cf__waiter *node)
+CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
 {
-    uintptr_t seen = cf__load_acquire(&future->word);
+    uintptr_t seen;
     do {
-        if ((seen & CF__LOCKED) != 0) seen = cf__await_unlocked(future, seen);
+        seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
-    } while ((seen & CF__LOCKED) != 0 || !cf__cas(&future->word, &seen, seen | CF__LOCKED));
+    } while (!cf__cas(&future->word, &seen, seen | CF__LOCKED));
     CFUTURES_TEST_POINT(2);
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
@@ -2861,9 +2906,16 @@ static bool cf__detach(cf_future *future, cf__waiter *node)
 
 /* ---- references ---- */
 
-static bool cf__is_promise(const cf_future *future)
+static bool cf__is_promise(cf_future *future)
 {
     return future->home == NULL && !cf__is_static(future);
+}
+
+/* The cell of a promise is ours to fill, or it is too late. */
+static bool cf__promise_claim(cf_future *future)
+{
+    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
+                                      cf__move(future, CF__RUNNING, CF__SETTLING));
 }
 
 CFUTURES_API cf_future *cf_future_retain(cf_future *future)
@@ -2882,33 +2934,46 @@ static bool cf__last_look(cf_future *future)
 {
     cf__store_relaxed(&future->refs, CF__REF | (cf__load_relaxed(&future->refs) & CF__READ));
     if (!cf__is_done(future)) { /* a promise that was dropped */
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) (void)cf__move(future, CF__RUNNING, CF__SETTLING);
+        (void)cf__promise_claim(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
         cf__run_callbacks(future, cf__settle(future));
     } else {
         (void)cf__fetch_or(&future->refs, CF__READ);
-        future->home->on_unread_error(future, future->home->user);
+        future->home->options->on_unread_error(future, future->home->options->user);
     }
     return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
 }
 
+/* Done, and neither well nor by cancel. */
+static bool cf__has_failed(const cf_future *future) { return future->cell.status < CF_CANCELLED; }
+
 static bool cf__is_unread(cf_future *future)
 {
-    return future->cell.status < 0 && future->cell.status != CF_CANCELLED && future->home != NULL &&
-           future->home->on_unread_error != NULL &&
+    return cf__has_failed(future) && future->home != NULL &&
+           future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
 }
 
 CFUTURES_API void cf_future_release(cf_future *future)
 {
-    if (future == NULL || cf__is_static(future)) return;
+    if (future == NULL) return;
     const uintptr_t refs = cf__load_acquire(&future->refs);
+    if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
+}
+
+/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release
+ * it. */
+static void cf__complete(cf_future *future)
+{
+    cf__waiter *const callbacks = cf__settle(future);
+    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
+    cf_future_release(future);
 }
 
 /* ---- questions ---- */
@@ -2973,20 +3038,16 @@ CFUTURES_API const char *cf_future_error_message(const cf_future *future)
 
 CFUTURES_API int cf_future_repr(const cf_future *future, char *buffer, size_t size)
 {
+    static const char states[][10] = {"pending", "running", "cancelled"};
     const uintptr_t at = (uintptr_t)future;
-    switch (cf_future_state(future)) {
-    case CF_STATE_PENDING:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=pending>", at);
-    case CF_STATE_RUNNING:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=running>", at);
-    case CF_STATE_CANCELLED:
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=cancelled>", at);
-    default: break;
-    }
+    const cf_state state = cf_future_state(future);
+    if (state != CF_STATE_FINISHED)
+        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=%s>", at, states[state]);
     const cf_status status = future == NULL ? CF_INVALID : (cf_status)future->cell.status;
     if (status == CF_OK)
-        return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>",
-                        at, future->cell.size);
+        return snprintf(buffer, size,
+                        "<Future at 0x%" PRIxPTR " state=finished returned %zu bytes>", at,
+                        future->cell.size);
     return snprintf(buffer, size, "<Future at 0x%" PRIxPTR " state=finished raised %s %d>", at,
                     cf_status_name(status), future == NULL ? 0 : future->cell.code);
 }
@@ -3014,12 +3075,7 @@ static void cf__future_init(cf_future *future, uintptr_t references)
 {
     cf__store_relaxed(&future->refs, references * CF__REF);
     cf__store_relaxed(&future->runner, 0);
-    future->cell.data = future->cell.local;
-    future->cell.size = 0;
-    future->cell.call.free_result = NULL;
-    future->cell.code = 0;
-    future->cell.status = CF_CANCELLED;
-    future->cell.traits = 0;
+    cf__cell_init(&future->cell);
     cf__store_relaxed(&future->word, CF__PENDING);
 }
 
@@ -3037,116 +3093,74 @@ CFUTURES_API bool cf_future_set_running_or_notify_cancel(cf_future *future)
     return future != NULL && cf__is_promise(future) && cf__move(future, CF__PENDING, CF__RUNNING);
 }
 
-/* The cell of a promise is ours to fill, or it is too late. */
-static bool cf__promise_claim(cf_future *future)
+/* With a result, or with a code and perhaps a message. */
+static cf_status cf__promise_end(cf_future *future, int code, const void *data, size_t size)
 {
-    return cf__is_promise(future) && (cf__move(future, CF__PENDING, CF__SETTLING) ||
-                                      cf__move(future, CF__RUNNING, CF__SETTLING));
-}
-
-/* The future may be released by whoever sees it done: keep it until its callbacks have run. */
-static void cf__promise_settle(cf_future *future)
-{
-    (void)cf_future_retain(future);
-    cf__run_callbacks(future, cf__settle(future));
-    cf_future_release(future);
+    if (future == NULL || (data == NULL && size > 0)) return CF_INVALID;
+    cf__cell *const cell = &future->cell;
+    cf_free_fn *const free_room = size > CF__INLINE ? cf__free : NULL;
+    void *const room = free_room != NULL ? cf__alloc(size) : cell->local;
+    if (room == NULL) return CF_NO_MEMORY;
+    if (!cf__promise_claim(future)) {
+        if (free_room != NULL) cf__free(room);
+        return CF_INVALID_STATE;
+    }
+    cf__cell_end(cell, code);
+    if (size > 0) memcpy(room, data, size);
+    cell->data = room;
+    cell->size = size;
+    cell->call.free_result = free_room;
+    cf__complete(cf_future_retain(future));
+    return CF_OK;
 }
 
 CFUTURES_API cf_status cf_future_set_result(cf_future *future, const void *data, size_t size)
 {
-    if (future == NULL || (data == NULL && size > 0)) return CF_INVALID;
-    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    void *copy = NULL;
-    if (size > CF__INLINE && (copy = cf__alloc(size)) == NULL) return CF_NO_MEMORY;
-    if (!cf__promise_claim(future)) {
-        cf__free(copy);
-        return CF_INVALID_STATE;
-    }
-    cf__cell *const cell = &future->cell;
-    if (copy != NULL) {
-        cell->data = copy;
-        cell->call.free_result = cf__free_block;
-    }
-    if (size > 0) memcpy(cell->data, data, size);
-    cell->size = size;
-    cell->status = CF_OK;
-    cf__promise_settle(future);
-    return CF_OK;
+    return cf__promise_end(future, 0, data, size);
 }
 
 CFUTURES_API cf_status cf_future_set_error(cf_future *future, int code, const char *message)
 {
-    if (future == NULL) return CF_INVALID;
-    if (!cf__is_promise(future) || cf__is_done(future)) return CF_INVALID_STATE;
-    const size_t size = message != NULL ? strlen(message) + 1 : 0;
-    char *const copy = size > 0 ? cf__alloc(size) : NULL;
-    if (size > 0 && copy == NULL) return CF_NO_MEMORY;
-    if (!cf__promise_claim(future)) {
-        cf__free(copy);
-        return CF_INVALID_STATE;
-    }
-    cf__cell *const cell = &future->cell;
-    cell->code = code != 0 ? code : 1;
-    cell->status = CF_TASK_FAILED;
-    cf__cell_returned(cell, cell->code);
-    if (copy != NULL) {
-        memcpy(copy, message, size);
-        cell->data = copy;
-        cell->traits = CF__MESSAGE;
-    }
-    cf__promise_settle(future);
-    return CF_OK;
+    return cf__promise_end(future, code != 0 ? code : 1, message,
+                           message != NULL ? strlen(message) + 1 : 0);
 }
 
 /* ---- names ---- */
 
 CFUTURES_API const char *cf_version(void) { return CFUTURES_VERSION_STRING; }
 
-CFUTURES_API const char *cf_status_name(cf_status status)
+typedef struct cf__status_text {
+    char name[17], sentence[76];
+} cf__status_text;
+
+static const cf__status_text cf__statuses[] = { /* from CF_END downwards */
+    {"CF_END", "there is nothing more to come: leave the loop"},
+    {"CF_OK", "it went well"},
+    {"CF_TIMEOUT", "the wait ran out and the task goes on: wait again, or cancel it"},
+    {"CF_CANCELLED", "it was cancelled before it started: submit it again if it is wanted"},
+    {"CF_TASK_FAILED", "the task returned non-zero: see its error code and message"},
+    {"CF_TASK_TIMEOUT", "the task ran for longer than its own timeout: raise that, or do less"},
+    {"CF_WORKER_LOST", "the worker process died while it ran the task: see the error message"},
+    {"CF_BROKEN", "the pool is broken: see why its workers failed, then make another"},
+    {"CF_SHUTDOWN", "the executor was shut down and takes no more tasks: submit before that"},
+    {"CF_QUEUE_FULL", "queue_limit tasks wait already: submit it again later"},
+    {"CF_DEADLOCK", "the tasks wait in a circle, so this could never end: wait elsewhere"},
+    {"CF_INVALID_STATE", "it has ended already, or an executor owns it: end promises, once"},
+    {"CF_INVALID", "an argument is out of range, or NULL: could the executor be made?"},
+    {"CF_NO_MEMORY", "out of memory: release futures, or set queue_limit or buffersize"},
+    {"CF_SYSTEM", "the system refused a thread, process or file: see limits (ulimit -a)"},
+    {"CF_FORKED", "the executor belongs to the parent process: make another in this one"},
+    {"CF_?", "not a status of this library"}};
+_Static_assert(sizeof cf__statuses / sizeof *cf__statuses == CF_END - CF_FORKED + 2, "all there");
+
+CF__SHARED const cf__status_text *cf__status_of(cf_status status)
 {
-    switch (status) {
-    case CF_OK: return "CF_OK";
-    case CF_END: return "CF_END";
-    case CF_TIMEOUT: return "CF_TIMEOUT";
-    case CF_CANCELLED: return "CF_CANCELLED";
-    case CF_TASK_FAILED: return "CF_TASK_FAILED";
-    case CF_TASK_TIMEOUT: return "CF_TASK_TIMEOUT";
-    case CF_WORKER_LOST: return "CF_WORKER_LOST";
-    case CF_BROKEN: return "CF_BROKEN";
-    case CF_SHUTDOWN: return "CF_SHUTDOWN";
-    case CF_QUEUE_FULL: return "CF_QUEUE_FULL";
-    case CF_DEADLOCK: return "CF_DEADLOCK";
-    case CF_INVALID_STATE: return "CF_INVALID_STATE";
-    case CF_INVALID: return "CF_INVALID";
-    case CF_NO_MEMORY: return "CF_NO_MEMORY";
-    case CF_SYSTEM: return "CF_SYSTEM";
-    case CF_FORKED: return "CF_FORKED";
-    default: return "CF_?";
-    }
+    const bool known = status <= CF_END && status >= CF_FORKED;
+    return &cf__statuses[known ? CF_END - status : CF_END - CF_FORKED + 1];
 }
 
-CFUTURES_API const char *cf_strerror(cf_status status)
-{
-    switch (status) {
-    case CF_OK: return "it went well";
-    case CF_END: return "there is nothing more to come: leave the loop";
-    case CF_TIMEOUT: return "the wait ran out and the task goes on: wait again, or cancel it";
-    case CF_CANCELLED: return "it was cancelled before it started: submit it again if it is wanted";
-    case CF_TASK_FAILED: return "the task returned non-zero: see its error code and message";
-    case CF_TASK_TIMEOUT: return "the task ran for longer than its own timeout: raise that, or do less";
-    case CF_WORKER_LOST: return "the worker process died while it ran the task: see the error message";
-    case CF_BROKEN: return "the pool is broken: see why its workers failed, then make another";
-    case CF_SHUTDOWN: return "the executor was shut down and takes no more tasks: submit before that";
-    case CF_QUEUE_FULL: return "queue_limit tasks wait already: submit it again later";
-    case CF_DEADLOCK: return "the tasks wait in a circle, so this could never end: wait elsewhere";
-    case CF_INVALID_STATE: return "it has ended already, or an executor owns it: end promises, once";
-    case CF_INVALID: return "an argument is out of range, or NULL: could the executor be made?";
-    case CF_NO_MEMORY: return "out of memory: release futures, or set queue_limit or buffersize";
-    case CF_SYSTEM: return "the system refused a thread, process or file: see limits (ulimit -a)";
-    case CF_FORKED: return "the executor belongs to the parent process: make another in this one";
-    default: return "not a status of this library";
-    }
-}
+CFUTURES_API const char *cf_status_name(cf_status status) { return cf__status_of(status)->name; }
+CFUTURES_API const char *cf_strerror(cf_status status) { return cf__status_of(status)->sentence; }
 
 /* ---------------------------------------------------------------------------------------------
  * task                                                                                  >>task
@@ -3178,101 +3192,96 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-static void cf__task_discard(cf_task *task)
+CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
 {
-    if (task->free_data == cf__free_block) cf__free(task->data);
-    else if (task->free_data != NULL) task->free_data(task->data);
-    task->free_data = NULL;
-    task->data = task->into != NULL ? task->into : task->local;
+    task->executor = executor;
+    task->marks = marks;
+    task->stop = NULL;
+    task->deadline = CF__NEVER;
+    task->arg = NULL;
+    task->arg_size = 0;
+    task->worker = worker;
+    task->message = NULL;
+    task->into = NULL;
+    task->big_room = NULL;
+    task->data = task->local;
     task->size = 0;
-}
-
-/* Room for size bytes that does not overlap the result so far unless it is `data` itself. */
-static inline void *cf__task_room(cf_task *task, size_t size, cf_free_fn **free_room)
-{
-    *free_room = NULL;
-    if (task->into != NULL) {
-        task->refused = size <= task->room ? CF_OK : CF_INVALID;
-        return size <= task->room ? task->into : NULL;
-    }
+    task->free_data = NULL;
     task->refused = CF_OK;
-    if (size <= CF__INLINE) return task->local;
-    *free_room = cf__free_block;
-    const bool big = task->big_room != NULL && size > CF__BIG;
-    void *const memory = big ? task->big_room(size, free_room) : cf__alloc(size);
-    if (memory == NULL) task->refused = CF_NO_MEMORY;
-    return memory;
 }
 
-/* The sizes that matter, without a call. A whole load comes before the store, so they may overlap. */
-static inline void cf__copy(void *to, const void *from, size_t size)
+/* Something else, or nothing, takes the place of the result so far. */
+static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_free_fn *free_data)
 {
-    switch (size) {
-    case 0: break;
-    case 4: memcpy(to, from, 4); break;
-    case 8: memcpy(to, from, 8); break;
-    case 16: memmove(to, from, 16); break;
-    default: memmove(to, from, size);
+    if (task->free_data != NULL && task->data != data) task->free_data(task->data);
+    task->data = data;
+    task->size = size;
+    task->free_data = free_data;
+}
+
+/* Room for the result; it does not overlap the one so far, unless that lies in the task itself. */
+static inline void *cf__task_room(cf_task *task, size_t size)
+{
+    cf_free_fn *free_room = NULL;
+    void *room = task->local;
+    task->refused = CF_OK;
+    if (task->into != NULL) {
+        room = task->into;
+        if (size > task->room) task->refused = CF_INVALID;
+    } else if (size > CF__INLINE) {
+        const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
+        free_room = cf__free;
+        room = big ? task->big_room(size, &free_room) : cf__alloc(size);
+        if (room == NULL) task->refused = CF_NO_MEMORY;
     }
+    if (task->refused != CF_OK) return NULL;
+    cf__task_stage(task, room, size, free_room);
+    return room;
 }
 
 CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
     CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
-    cf_free_fn *free_room;
-    void *const room = cf__task_room(task, size, &free_room);
-    if (room == NULL) return 1;
-    cf__copy(room, data, size);
-    if (task->free_data != NULL) cf__task_discard(task);
-    task->data = room;
-    task->size = size;
-    task->free_data = free_room;
-    return 0;
+    void *const old = task->data; /* where data may lie */
+    cf_free_fn *const free_old = task->free_data;
+    task->free_data = NULL;
+    void *const room = cf__task_room(task, size);
+    if (room != NULL) cf__copy(room, data, size);
+    if (free_old != NULL) free_old(old);
+    return room == NULL;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: call it in a task, with its own cf_task");
-    cf_free_fn *free_room;
-    void *const room = cf__task_room(task, size, &free_room);
-    if (room == NULL) return NULL;
-    if (task->free_data != NULL) cf__task_discard(task);
-    task->data = room;
-    task->size = size;
-    task->free_data = free_room;
-    return room;
+    CFUTURES_ASSERT(task != NULL && "cf_task_result_buffer: for a task, with its own cf_task");
+    return cf__task_room(task, size);
 }
 
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
     if (task->into != NULL || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
     }
-    if (task->free_data != NULL && task->data != data) cf__task_discard(task);
     task->refused = CF_OK;
-    task->data = data;
-    task->size = size;
-    task->free_data = free_fn;
+    cf__task_stage(task, data, size, free_fn);
     return 0;
 }
 
 CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_fail: call it in a task, with its own cf_task");
+    CFUTURES_ASSERT(task != NULL && "cf_task_fail: for a task, with its own cf_task");
     char text[1024];
     va_list arguments;
+    text[0] = '\0';
     va_start(arguments, format);
-    const int length = vsnprintf(text, sizeof text, format, arguments);
+    (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const size_t size = length < 0 ? 1 : (size_t)length < sizeof text ? (size_t)length + 1 : sizeof text;
-    if (length < 0) text[0] = '\0';
     cf__free(task->message);
-    task->message = cf__alloc(size);
-    if (task->message != NULL) memcpy(task->message, text, size);
+    task->message = cf__copy_of(text, strlen(text) + 1);
     return code != 0 ? code : 1;
 }
 
@@ -3284,39 +3293,41 @@ CFUTURES_API bool cf_task_stop_requested(const cf_task *task)
 {
     return (cf__load_relaxed(task->marks) & CF__STOP) != 0 ||
            (task->stop != NULL && cf__load_relaxed(task->stop) != 0) ||
-           (task->deadline != CF__NEVER && cf__now() >= task->deadline);
+           cf__is_past(task->deadline);
 }
 
-/* What the function returned and staged becomes the cell's outcome; its argument is gone already. */
-static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
+CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
 {
-    const bool late = task->deadline != CF__NEVER && cf__now() >= task->deadline;
-    const cf_status status = late ? CF_TASK_TIMEOUT
-                             : task->refused != CF_OK ? task->refused
-                             : code != 0 ? CF_TASK_FAILED : CF_OK;
-    cell->status = (signed char)status;
-    if (status == CF_OK) {
-        cell->size = task->size;
-        if (task->data == task->local) {
-            memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
-        } else {
-            cell->data = task->data;
-            cell->call.free_result = task->free_data;
-        }
-        if (task->message != NULL) cf__free(task->message);
+    cf__task_stage(task, NULL, 0, NULL);
+    if (task->refused != CF_OK) {
+        cell->status = (signed char)task->refused;
+        cf__free(task->message);
         return;
     }
-    if (task->free_data != NULL) cf__task_discard(task);
-    if (status == CF_TASK_FAILED) {
-        cell->code = code;
-        cf__cell_returned(cell, code);
-        if (task->message != NULL) {
-            cell->data = task->message;
-            cell->traits = CF__MESSAGE;
-            return;
-        }
+    cf__cell_end(cell, code);
+    if (task->message == NULL) return;
+    cell->data = task->message;
+    cell->call.free_result = cf__free;
+    cell->traits = CF__MESSAGE;
+}
+
+/* What the function returned and staged becomes the cell's outcome; its argument is gone. */
+static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
+{
+    if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
+    if (code != 0 || task->refused != CF_OK) {
+        cf__task_failed(task, code, cell);
+        return;
     }
-    cf__free(task->message);
+    cell->status = CF_OK;
+    cell->size = task->size;
+    if (task->data == task->local) {
+        memcpy(cell->local, task->local, CF__INLINE); /* a fixed size beats a small one */
+    } else {
+        cell->data = task->data;
+        cell->call.free_result = task->free_data;
+    }
+    if (task->message != NULL) cf__free(task->message);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3324,14 +3335,14 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  *
  * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
  * They share one lock and workers another, so that a submitter in full swing does not fight for a
- * cache line with each worker that takes something out. What a task submits goes to the deque of its worker, without a lock:
- * the owner works at the bottom, thieves take from the top. Workers move tasks of the ring in small
- * batches to their deque while tasks are very short; those, below `batch_end`, the owner takes from
- * the top too, so that their order stays the order of submission.
+ * cache line with each worker that takes something out. What a task submits goes to the deque of
+ * its worker, without a lock: the owner works at the bottom, thieves take from the top. Workers
+ * move tasks of the ring in small batches to their deque while tasks are very short; those, below
+ * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
- * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both sequentially
- * consistent, so that at least one of them sees the other when a single entry is left.
+ * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both
+ * sequentially consistent, so that at least one of them sees the other when a single entry is left.
  *
  * An entry may be a tombstone: its task was cancelled, or claimed by a waiter. Whoever takes it out
  * only drops the executor's reference.
@@ -3340,22 +3351,20 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 #define CF__DEQUE 256 /* entries; a power of two */
 #define CF__BATCH 32  /* tasks moved from ring to deque at once */
 
-typedef enum cf__kind { CF__INLINE_EXECUTOR, CF__THREAD_POOL, CF__PROCESS_POOL } cf__kind;
-
 /* What a process pool does in its own way; see section process. */
 typedef struct cf__hub cf__hub;
 typedef struct cf__processes {
     bool (*accepts)(cf_executor *executor, cf_task_fn *fn, const void *arg);
     cf_status (*submit)(cf_executor *executor, cf_future **futures, size_t count);
-    cf_future *(*take)(cf_executor *executor); /* the next task that has not started, or a tombstone */
+    cf_future *(*take)(cf_executor *executor); /* the next task not started, or a tombstone */
     bool (*claim)(cf_executor *executor, cf_future *future); /* from PENDING to SETTLING */
-    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is);
+    void (*spin)(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least);
     void (*closing)(cf_executor *executor);
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
     void (*stats)(cf_executor *executor, cf_stats *out); /* under the lock */
-    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items, size_t item_size,
-                           void *results, size_t result_size, size_t count,
+    cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items,
+                           size_t item_size, void *results, size_t result_size, size_t count,
                            const cf_map_options *options, size_t *failed);
 } cf__processes;
 
@@ -3366,51 +3375,68 @@ typedef struct cf__processes {
 #define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
 
 typedef struct cf__worker {
-    cf__word state; /* W: owner; who wakes it, under the executor's lock. R: anybody */
-
-    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
-
-    _Alignas(CF__LINE) cf__word bottom; /* W: owner. R: thieves */
-    cf__word submitted, started, finished, failed; /* W: owner. R: stats */
-    /* owner only */
-    cf_executor *executor;
+    cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
+    cf__word     bottom;   /* W: owner. R: thieves */
+    cf_executor *executor; /* frozen */
     size_t       index;
-    uintptr_t    batch_end;
-    uintptr_t    ticks;
-    int64_t      pace_from; /* when the tasks of `paced` began; 0: not measuring */
-    uintptr_t    paced;
-    uintptr_t    pace;      /* nanoseconds a task lately; 0: unknown */
+    cf__thread   thread;   /* W: who started it. R: who joins it, after it has left */
+    struct cf__worker *next; /* executor's lock: in the list of those asleep */
+    /* owner only */
     uintptr_t    spin;      /* nanoseconds worth spinning for work */
     int64_t      idle_from; /* when the spin began that ended in sleep; 0: it did not spin */
+
+    _Alignas(CF__LINE) cf__word submitted; /* W: owner. R: stats */
+    cf__word     started, finished, failed;
+    /* owner only */
+    uintptr_t    batch_end;
+    uintptr_t    ticks;
+    int64_t      pace_from; /* when it last took from the ring, */
+    uintptr_t    paced;     /* and how many tasks it has run since */
     cf__runner   runner;
-    cf__thread   thread;    /* W: who started it. R: who joins it, after it has left */
-    /* executor's lock */
-    struct cf__worker *next, *previous; /* in the list of those asleep */
+
+    _Alignas(CF__LINE) cf__word top; /* W: thieves and owner, by compare-and-swap */
 
     _Alignas(CF__LINE) cf__word slots[CF__DEQUE];
 } cf__worker;
 
+/* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
-    cf__heap heap; /* first: it outlives the rest */
+    cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
+    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
+    cf__worker *asleep;
+    unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
+    size_t      started, alive;       /* threads ever started; those that have not left */
+    bool        starting, starved;    /* a thread is being started; the last could not be */
+    bool        orphaned, joined;     /* closed by a worker; threads are joined */
+    unsigned    visitors; /* callers inside that may touch it or run user code of it */
+
     /* frozen */
-    cf__kind           kind;
-    size_t             max_workers, queue_limit, stack_size, stack_room, cpus;
-    cf_on_full         on_full;
-    cf_initializer_fn *initializer;
-    cf_finalizer_fn   *finalizer;
-    void              *worker_arg;
-    cf__worker       **workers; /* the first `started` are there */
-    char               name[16];
+    _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
     const cf__processes *processes; /* NULL: this executor has threads, or none */
-    cf__hub           *hub;
-    cf__runner        *manager; /* of a process pool: the thread that settles its futures; else NULL */
+    size_t             max_workers; /* 0: the inline executor, always full */
+    size_t             cpus;
+    bool               bounded; /* one may have to wait, or to run the task oneself */
     /* free-standing */
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
-    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, for readers without */
+    cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
+    cf__word caller_started, caller_finished, caller_failed;
+    cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
+    cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
+    unsigned blocked; /* lock: of the visitors, submitters that wait for space */
+    uint64_t cancelled, withdrawn, refused; /* lock */
+    cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+    /* frozen */
+    cf_pool_options    options; /* defaults applied */
+    char               name[16];
+    size_t             stack_room;
+    cf__hub           *hub;
+    cf__runner        *manager; /* of a process pool: the thread that settles its futures */
 
     _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
     cf__word    tail;      /* where the next task goes. R: anybody */
@@ -3418,31 +3444,24 @@ struct cf_executor {
     cf_future **ring;      /* W: both locks. R: either */
     size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
-    _Alignas(CF__LINE) cf__word lock; /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
-    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
-    cf__worker *asleep;
-    size_t      asleep_count, waking; /* waking: unparked, not yet arrived */
-    size_t      started, alive;       /* threads ever started; those that have not left */
-    bool        starting, starved;    /* a thread is being started; the last could not be */
-    bool        orphaned, joined;     /* closed by a worker; threads are joined */
-    size_t      visitors; /* callers inside that may touch it or run user code of it */
-    size_t      blocked;  /* of those, submitters that wait for space */
-    uint64_t    cancelled, withdrawn, refused, caller_started, caller_finished, caller_failed;
-    cf__word    left;  /* bumped when the last worker or visitor leaves */
-    cf__word    space; /* bumped when a bounded queue has room again */
-    cf__word    join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
+    cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
 
 #define CF__CLOSING ((uintptr_t)1)
 #define CF__BROKEN  ((uintptr_t)2)
 
-static bool cf__is_foreign_heap(const cf__heap *heap)
+CF__TINY bool cf__is_foreign_heap(const cf__heap *heap)
 {
     return heap->forks != cf__load_relaxed(&cf__forks);
 }
 
-static cf_executor *cf__executor_of(const cf_future *future) { return (cf_executor *)future->home; }
+/* Of a future that is no promise. */
+static cf_executor *cf__executor_of(const cf_future *future) { return future->home->whole; }
+
+static const cf__processes *cf__processes_of(const cf_executor *executor)
+{
+    return CF__HAS_PROCESSES ? executor->processes : NULL;
+}
 
 /* The worker that this thread is, if it is one of the executor's; else NULL. */
 static cf__worker *cf__self_worker(const cf_executor *executor)
@@ -3453,10 +3472,11 @@ static cf__worker *cf__self_worker(const cf_executor *executor)
 
 /* ---- deque ---- */
 
-static size_t cf__deque_length(cf__worker *worker) /* a hint, unless the owner asks */
+/* A hint, unless the owner asks. [idle] Who announced something first sees what is there. */
+static size_t cf__deque_length(cf__worker *worker)
 {
-    const intptr_t length =
-        (intptr_t)(cf__load_relaxed(&worker->bottom) - cf__load_relaxed(&worker->top));
+    const uintptr_t top = cf__load_acquire(&worker->top);
+    const intptr_t length = (intptr_t)(cf__load_seq_cst(&worker->bottom) - top);
     return length > 0 ? (size_t)length : 0;
 }
 
@@ -3547,22 +3567,24 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
-static void cf__drop_tombstone(cf_executor *executor, cf_future *future)
+CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
-    (void)cf__fetch_add(&executor->dead, (uintptr_t)0 - 1);
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
     cf_future_release(future);
 }
 
-/* Under both locks: moves what is in the ring to `ring`, without the cancelled tasks, so that cancelling
- * for ever does not make it grow. Releasing a cancelled future calls no user code. */
+/* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
+ * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
+ * code. */
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
+    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
     uintptr_t count = 0;
     for (uintptr_t i = head; i != tail; i++) {
         cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (cf__is_done(future) && future->cell.status == CF_CANCELLED)
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
             cf__drop_tombstone(executor, future);
         else
             ring[(head + count++) & (capacity - 1)] = future;
@@ -3572,31 +3594,82 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
     cf__store_seq_cst(&executor->tail, head + count);
 }
 
-/* Called and returns with tail_lock held, but lets it go meanwhile. False: out of memory. */
-static bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
+ * the cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
-    for (bool grow = false; !cf__ring_has_room(executor, count); grow = true) {
-        const size_t old = executor->capacity;
-        /* The first time perhaps only without the dead; they may lie in deques, though. */
-        if (cf__load_relaxed(&executor->dead) <= old / 2) grow = true;
-        size_t capacity = old > 0 ? old : 64, bytes;
-        while (grow && capacity - old < count && capacity <= SIZE_MAX / 4) capacity *= 2;
-        cf__unlock(&executor->tail_lock);
-        cf_future **ring = cf__size(capacity, sizeof *ring, 0, &bytes) ? cf__alloc(bytes) : NULL;
-        cf__lock(&executor->tail_lock);
-        if (ring == NULL) return false;
-        cf_future **surplus = ring;
-        if (executor->capacity == old) {
-            surplus = executor->ring;
-            cf__lock(&executor->lock);
-            cf__ring_move(executor, ring, capacity);
-            cf__unlock(&executor->lock);
-        }
-        cf__unlock(&executor->tail_lock);
-        cf__free((void *)surplus);
-        cf__lock(&executor->tail_lock);
+    cf_future **const old = executor->ring;
+    size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
+    if (cf__load_relaxed(&executor->dead) > 0) {
+        cf__lock(&executor->lock);
+        cf__ring_move(executor, old, executor->capacity);
+        cf__unlock(&executor->lock);
     }
+    const size_t needed = cf__ring_length(executor) + count;
+    while (capacity - capacity / 4 < needed) capacity *= 2;
+    if (capacity == executor->capacity) return true;
+    cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
+    if (ring == NULL) return cf__ring_has_room(executor, count);
+    cf__lock(&executor->lock);
+    cf__ring_move(executor, ring, capacity);
+    cf__unlock(&executor->lock);
+    cf__free((void *)old);
     return true;
+}
+
+static void cf__lock_both(cf_executor *executor)
+{
+    cf__lock(&executor->tail_lock);
+    cf__lock(&executor->lock);
+}
+
+static void cf__unlock_both(cf_executor *executor)
+{
+    cf__unlock(&executor->lock);
+    cf__unlock(&executor->tail_lock);
+}
+
+/* ---- how full it is: under the lock ---- */
+
+static size_t cf__pending(cf_executor *executor)
+{
+    size_t pending = cf__ring_length(executor);
+    for (size_t i = 0; i < executor->started; i++)
+        pending += cf__deque_length(executor->workers[i]);
+    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    return dead < pending ? pending - dead : 0;
+}
+
+static size_t cf__free_workers(cf_executor *executor)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < executor->started; i++)
+        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
+    return count;
+}
+
+static bool cf__may_start(cf_executor *executor)
+{
+    return executor->started < executor->max_workers && !executor->starting &&
+           cf__load_relaxed(&executor->closing) == 0;
+}
+
+/* Do queue_limit tasks wait for which no worker is there and none can be started? */
+static bool cf__is_full(cf_executor *executor)
+{
+    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    room += executor->options.queue_limit;
+    if (!executor->starved) room += executor->max_workers - executor->started;
+    return cf__pending(executor) >= room;
+}
+
+/* Lets the lock go. If one more task fits, one of the submitters that wait for that may go on. */
+static void cf__unlock_space(cf_executor *executor)
+{
+    const bool space = executor->blocked > 0 && !cf__is_full(executor);
+    if (space) cf__bump(&executor->space);
+    cf__unlock(&executor->lock);
+    if (space) cf__unpark_one(&executor->space);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3611,38 +3684,19 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__cell *const cell = &future->cell;
     cf_task_fn *const fn = cell->call.fn;
     cf_task task;
-    task.executor = cf__executor_of(future);
-    task.marks = &future->refs;
-    task.stop = NULL;
-    task.deadline = CF__NEVER;
+    cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
     task.arg = cell->data;
     task.arg_size = cell->size;
-    task.worker = self->index;
-    task.message = NULL;
-    task.into = NULL;
-    task.big_room = NULL;
-    task.data = task.local;
-    task.size = 0;
-    task.free_data = NULL;
-    task.refused = CF_OK;
     if ((cell->traits & CF__OPTIONS) != 0) {
-        const cf__call_options options = cf__cell_options(cell);
-        if (options.timeout > 0) task.deadline = cf__deadline(options.timeout);
+        const cf_duration timeout = cf__cell_options(cell).timeout;
+        if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
-    cf__store_relaxed(&future->runner, (uintptr_t)self); /* read by the deadlock check, a hint there */
+    cf__store_relaxed(&future->runner, (uintptr_t)self); /* a hint for the deadlock check */
     self->depth++;
     const int code = fn(&task, cell->data);
     self->depth--;
     cf__cell_drop_arg(cell);
     cf__task_finish(&task, code, cell);
-}
-
-/* Settles a future that ran, calls its callbacks, and drops the executor's reference. */
-static void cf__complete(cf_future *future)
-{
-    cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks != NULL) cf__run_callbacks(future, callbacks);
-    cf_future_release(future);
 }
 
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
@@ -3667,11 +3721,17 @@ static _Thread_local cf__visit *cf__visits; /* of this thread, innermost first *
 
 static void cf__executor_free(cf_executor *executor, cf__worker *last);
 
+/* Under the lock: nobody is inside. */
+CF__TINY bool cf__is_left(const cf_executor *executor)
+{
+    return executor->alive == 0 && executor->visitors == 0 && !executor->starting;
+}
+
 /* Under the lock, which it lets go. Who takes the last step out of a closed executor tells. */
 static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 {
-    const bool last = executor->visitors == 0 && executor->alive == 0 &&
-                      (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
+    const bool last =
+        cf__is_left(executor) && (cf__load_relaxed(&executor->closing) & CF__CLOSING) != 0;
     const bool orphaned = last && executor->orphaned;
     if (orphaned) executor->orphaned = false;
     if (last) cf__bump(&executor->left);
@@ -3682,7 +3742,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
 }
 
 /* Under the lock. */
-static void cf__visit_begin(cf__visit *visit, cf_executor *executor)
+CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
 {
     executor->visitors++;
     visit->executor = executor;
@@ -3708,59 +3768,51 @@ static bool cf__is_inside(const cf_executor *executor)
     return false;
 }
 
-/* A caller runs a task itself: inline executor, CF_FULL_CALLER_RUNS. It is a visitor already. */
-static void cf__run_in_caller(cf_executor *executor, cf_future *future)
+/* Whoever submits runs the task itself: inline executor, full queue. It is a visitor already. */
+static void cf__run_here(cf_executor *executor, cf_future *future)
 {
-    cf__runner here, *const outer = cf__self;
-    if (outer == NULL) {
-        memset(&here, 0, sizeof here);
-        here.index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
-        cf__self = &here;
+    cf__runner here, *const outer = cf__self, *const self = outer != NULL ? outer : &here;
+    cf__worker *const worker = cf__self_worker(executor);
+    cf__store_relaxed(&future->word, CF__RUNNING);
+    if (worker != NULL) {
+        cf__run_nested(self, worker, future);
+        return;
     }
-    cf__runner *const self = cf__self;
+    memset(&here, 0, sizeof here);
+    cf__self = self;
     const size_t index = self->index;
-    cf__lock(&executor->lock);
-    executor->caller_started++;
-    cf__unlock(&executor->lock);
-    if (self->heap != &executor->heap)
-        self->index = executor->kind == CF__THREAD_POOL ? executor->max_workers : 0;
+    self->index = executor->max_workers;
+    (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
-    const bool failed = future->cell.status != CF_OK;
-    cf__lock(&executor->lock);
-    executor->caller_finished++;
-    if (failed) executor->caller_failed++;
-    cf__unlock(&executor->lock);
     cf__complete(future);
     cf__self = outer;
 }
 
 /* ---- cancel ---- */
 
-/* It is ours to end: it never ran. Somebody else still holds its queue entry. */
-static void cf__cancel_settling(cf_executor *executor, cf_future *future)
+/* It is ours to end: it never ran. Takes one reference. */
+static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
-    (void)cf_future_retain(future);
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
-    cf__cell_fail(&future->cell, CF_CANCELLED);
+    cf__cell_fail(&future->cell, status);
     cf__lock(&executor->lock);
-    executor->cancelled++;
-    const bool blocked = executor->blocked > 0;
-    if (blocked) cf__bump(&executor->space);
-    cf__unlock(&executor->lock);
-    if (blocked) cf__unpark_all(&executor->space);
-    cf__run_callbacks(future, cf__settle(future));
-    cf_future_release(future);
+    if (status == CF_CANCELLED) executor->cancelled++;
+    else if (status == CF_SYSTEM) executor->refused++; /* if late */
+    else executor->withdrawn++;
+    cf__unlock_space(executor);
+    cf__complete(future);
 }
 
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
 static bool cf__await_cancelled(cf_future *future)
 {
     if (cf__load_relaxed(&future->runner) == (uintptr_t)&cf__self) return true; /* from free_arg */
-    uintptr_t seen = cf__load_acquire(&future->word);
-    for (; (seen & CF__STATE) == CF__SETTLING; seen = cf__load_acquire(&future->word))
-        (void)cf__park_on(future, seen, CF__NEVER);
-    return (seen & CF__STATE) == CF__DONE && future->cell.status == CF_CANCELLED;
+    if (cf__state(future) == CF__SETTLING)
+        (void)cf__park_until(NULL, &future->word, CF__STATE, CF__DONE, CF__NEVER);
+    return cf__is_done(future) && future->cell.status == CF_CANCELLED;
 }
 
 CFUTURES_API bool cf_future_cancel(cf_future *future)
@@ -3771,7 +3823,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
         if (!cf__move(future, CF__PENDING, CF__SETTLING))
             return cf__state(future) != CF__RUNNING && cf__await_cancelled(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
-        cf__promise_settle(future);
+        cf__complete(cf_future_retain(future));
         return true;
     }
     cf_executor *const executor = cf__executor_of(future);
@@ -3781,10 +3833,11 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
-    bool cancelled = executor->processes != NULL ? executor->processes->claim(executor, future)
-                                                 : cf__move(future, CF__PENDING, CF__SETTLING);
+    const cf__processes *const processes = cf__processes_of(executor);
+    bool cancelled = processes != NULL ? processes->claim(executor, future)
+                                       : cf__move(future, CF__PENDING, CF__SETTLING);
     if (cancelled) {
-        cf__cancel_settling(executor, future);
+        cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
     } else {
         (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
         if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
@@ -3800,15 +3853,16 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
  * A thread outside spins for a moment if a CPU is free, then parks on the future's word, or, for
  * several futures, on the group where their nodes arrive.
  *
- * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in a
- * circle:
- *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep down
- *     a stand-in thread runs it instead, with a fresh stack, while this one waits for the stand-in;
- *   - before it blocks without a deadline, it enters the list of waiting runners and walks from what
- *     it waits for: a running future leads to the runner that runs it, a pending one to all workers
- *     of its pool. If every runner reached waits too, and for nothing that has come meanwhile, none
- *     of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread that does not
- *     wait, a finite deadline each end the walk: all is well.
+ * A thread inside a task may neither block the pool that has to run what it waits for, nor wait in
+ * a circle:
+ *   - a pending future of its own pool is claimed and run here, on top of the waiting task. Deep
+ *     down a stand-in thread runs it instead, with a fresh stack, while this one waits for the
+ *     stand-in;
+ *   - before it blocks without a deadline, it enters the list of waiting runners and walks from
+ *     what it waits for: a running future leads to the runner that runs it, a pending one to all
+ *     workers of its pool. If every runner reached waits too, and for nothing that has come
+ *     meanwhile, none of them can ever go on: the last one in gets CF_DEADLOCK. A promise, a thread
+ *     that does not wait, a finite deadline each end the walk: all is well.
  *
  * Locks: cf__graph_lock, then an executor's lock.
  * --------------------------------------------------------------------------------------------- */
@@ -3835,11 +3889,6 @@ typedef struct cf__set {
     bool        foreign; /* some future cannot end in this process */
 } cf__set;
 
-static bool cf__is_past(int64_t deadline)
-{
-    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
-}
-
 static bool cf__is_foreign(const cf_future *future)
 {
     return future->home != NULL && cf__is_foreign_heap(future->home);
@@ -3861,14 +3910,10 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
 /* Can nothing of this pool move? */
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
-    if (executor->manager != NULL) return cf__reach(executor->manager, todo);
-    if (executor->kind != CF__THREAD_POOL) return false;
-    bool stuck = true;
+    if (cf__processes_of(executor) != NULL) return cf__reach(executor->manager, todo);
     cf__lock(&executor->lock);
-    if (executor->starting || executor->started == 0) stuck = false;
-    if (executor->started < executor->max_workers && !executor->starved &&
-        cf__load_relaxed(&executor->closing) == 0)
-        stuck = false;
+    bool stuck = executor->started > 0 && !executor->starting &&
+                 (executor->starved || !cf__may_start(executor));
     for (size_t i = 0; stuck && i < executor->started; i++)
         stuck = cf__reach(&executor->workers[i]->runner, todo);
     cf__unlock(&executor->lock);
@@ -3882,7 +3927,8 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
     if (future->home == NULL || cf__is_foreign(future)) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
-    if (cf__executor_of(future)->manager != NULL) return cf__reach_pool(cf__executor_of(future), todo);
+    if (cf__processes_of(cf__executor_of(future)) != NULL)
+        return cf__reach_pool(cf__executor_of(future), todo);
     const uintptr_t runner = cf__load_relaxed(&future->runner);
     cf__runner *waiting = cf__waiting;
     while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
@@ -3892,10 +3938,10 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
 /* Everything that could let this runner go on waits too. */
 static bool cf__is_held(cf__runner *runner, cf__runner **todo)
 {
-    if (runner->stand_in != NULL) return cf__reach(runner->stand_in, todo);
-    if (runner->pool != NULL) return cf__reach_pool(runner->pool, todo);
-    if (runner->awaited != NULL) return cf__reach_future(runner->awaited, todo);
-    cf__set *const set = runner->set;
+    if (runner->kind == CF__A_STAND_IN) return cf__reach(runner->awaited, todo);
+    if (runner->kind == CF__A_POOL) return cf__reach_pool(runner->awaited, todo);
+    if (runner->kind == CF__A_FUTURE) return cf__reach_future(runner->awaited, todo);
+    cf__set *const set = runner->awaited;
     if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return false;
     for (cf__member *member = set->members; member != NULL; member = member->next)
         if (!cf__reach_future(member->waiter.future, todo)) return false;
@@ -3916,100 +3962,117 @@ static bool cf__is_stuck(cf__runner *root)
     return stuck;
 }
 
-static void cf__wait_end(cf__runner *self)
+static void cf__wait_end(void)
 {
+    cf__runner *const self = cf__self;
+    if (self == NULL) return;
     cf__lock(&cf__graph_lock);
-    *(self->previous != NULL ? &self->previous->next : &cf__waiting) = self->next;
-    if (self->next != NULL) self->next->previous = self->previous;
+    cf__runner **link = &cf__waiting;
+    while (*link != self) link = &(*link)->next;
+    *link = self->next;
     self->waiting = false;
     cf__store_relaxed(&self->denied, 0);
     cf__unlock(&cf__graph_lock);
-    self->awaited = NULL;
-    self->set = NULL;
-    self->pool = NULL;
-    self->stand_in = NULL;
 }
 
-/* What is awaited stands in the runner already. False: it would be a deadlock, do not wait. */
-static bool cf__wait_begin(cf__runner *self, int64_t deadline)
+/* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
+static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
 {
+    cf__runner *const self = cf__self;
+    if (self == NULL) return true;
     cf__lock(&cf__graph_lock);
-    cf__store_relaxed(&self->denied, 0);
     self->waiting = true;
     self->finite = deadline != CF__NEVER;
-    self->previous = NULL;
+    self->kind = kind;
+    self->awaited = awaited;
     self->next = cf__waiting;
-    if (self->next != NULL) self->next->previous = self;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
     cf__unlock(&cf__graph_lock);
-    if (stuck) cf__wait_end(self);
+    if (stuck) cf__wait_end();
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK. To be
- * repeated until the future is done, since the waiter may be just about to park. */
-static void cf__deny(cf_future *future)
+/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
+ * To be repeated until the future is done, since the waiter may be just about to park. */
+CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
         if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->awaited != NULL) cf__unpark_all(&runner->awaited->word);
-        if (runner->set != NULL) cf__unpark_all(&runner->set->group.ready);
+        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
+        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
     }
     cf__unlock(&cf__graph_lock);
 }
 
-static bool cf__is_denied(void)
-{
-    return cf__self != NULL && cf__load_relaxed(&cf__self->denied) != 0;
-}
-
-/* ---- one future ---- */
+/* ---- blocking: until (word & mask) is at least that ---- */
 
 /* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf__word *word, uintptr_t mask, uintptr_t until, cf_executor *executor)
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
-    if (executor != NULL && executor->processes != NULL) {
-        executor->processes->spin(executor, word, mask, until, true);
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
         return;
     }
-    if (executor == NULL || executor->cpus < 2 ||
+    if (executor->cpus < 2 ||
         cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
         for (int i = 0; i < 32; i++) {
-            if ((cf__load_acquire(word) & mask) == until) return;
+            if ((cf__load_acquire(word) & mask) >= least) return;
             cf__pause();
         }
     } while (cf__now() < end);
 }
 
 /* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-static uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
 {
-    if (waited < (int64_t)CF__SPIN_MOST) return spin * 2 < CF__SPIN_MOST ? spin * 2 : CF__SPIN_MOST;
-    return spin / 2 > CF__SPIN_LEAST ? spin / 2 : CF__SPIN_LEAST;
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
 }
 
-/* What ends it: the future's settling, or the deadline. */
-static cf_status cf__block_on(cf_future *future, int64_t deadline)
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
 {
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
-    cf__spin_for(&future->word, CF__STATE, CF__DONE, executor);
-    uintptr_t seen = cf__load_acquire(&future->word);
-    if ((seen & CF__STATE) == CF__DONE) return CF_OK;
-    bool in_time = true;
-    for (; (seen & CF__STATE) != CF__DONE && in_time; seen = cf__load_acquire(&future->word))
-        in_time = cf__park_on(future, seen, deadline) && !cf__is_denied();
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    if (!cf__wait_begin(kind, awaited, deadline))
+        return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+    const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
+    cf__wait_end();
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return (seen & CF__STATE) == CF__DONE ? CF_OK : cf__is_denied() ? CF_DEADLOCK : CF_TIMEOUT;
+    return status;
 }
+
+/* Parks while the word, one of the pool's, is `seen`. */
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, deadline);
+    cf__wait_end();
+    return in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -4017,8 +4080,8 @@ typedef struct cf__stand_in {
     cf_future  *future;
 } cf__stand_in;
 
-/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone, unless
- * it is at hand: the youngest of the own deque. */
+/* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
+ * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
@@ -4048,8 +4111,8 @@ static cf__thread_result cf__stand_in_main(void *arg)
     return (cf__thread_result)0;
 }
 
-/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and its
- * index, while the worker does nothing but wait for it. */
+/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and
+ * its index, while the worker does nothing but wait for it. */
 static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
@@ -4061,11 +4124,12 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.runner.stack_room = self->stack_room;
     there.worker = worker;
     there.future = future;
-    self->stand_in = &there.runner;
-    (void)cf__wait_begin(self, CF__NEVER); /* the stand-in does not wait yet, so it is no deadlock */
-    const bool started = cf__thread_start(&thread, cf__stand_in_main, &there, executor->stack_size);
+    /* The stand-in does not wait yet, so it is no deadlock. */
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    const bool started =
+        cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
-    cf__wait_end(self);
+    cf__wait_end();
     return started ? CF_OK : CF_SYSTEM;
 }
 
@@ -4093,18 +4157,12 @@ static cf_status cf__await(cf_future *future, int64_t deadline)
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
-    cf__runner *const self = cf__self;
-    if (self == NULL) return cf__block_on(future, deadline);
-    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-    cf_status status = cf__help(self, future);
-    if (status != CF_OK || cf__is_done(future)) return status;
-    if (future->home != NULL) cf__spin_for(&future->word, CF__STATE, CF__DONE, cf__executor_of(future));
-    if (cf__is_done(future)) return CF_OK;
-    self->awaited = future;
-    if (!cf__wait_begin(self, deadline)) return cf__is_done(future) ? CF_OK : CF_DEADLOCK;
-    status = cf__block_on(future, deadline);
-    cf__wait_end(self);
-    return status;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__help(cf__self, future);
+        if (status != CF_OK || cf__is_done(future)) return status;
+    }
+    return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
@@ -4120,9 +4178,10 @@ CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
 
 CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout, cf_status *status)
 {
-    const cf_status ended = cf_future_wait(future, timeout);
-    if (status != NULL) *status = ended;
-    return ended == CF_OK ? future->cell.data : NULL;
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = cf_future_wait(future, timeout);
+    return *status == CF_OK ? future->cell.data : NULL;
 }
 
 /* ---- several futures ---- */
@@ -4149,7 +4208,7 @@ static void cf__set_collect(cf__set *set)
     uintptr_t seen = cf__load_relaxed(&set->group.ready);
     if ((seen & CF__NODE) == 0) return;
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
-    cf__waiter *oldest = NULL;
+    cf__waiter *oldest = NULL; /* arrivals are the newest first */
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
         next = node->next;
         node->next = oldest;
@@ -4161,6 +4220,14 @@ static void cf__set_collect(cf__set *set)
     }
 }
 
+CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
+{
+    member->next = NULL;
+    member->previous = set->last;
+    *(set->last != NULL ? &set->last->next : &set->members) = member;
+    set->last = member;
+}
+
 /* The member's memory is the caller's and stays until it is delivered or the set is closed. */
 static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, size_t index)
 {
@@ -4169,10 +4236,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     member->waiter.user = &set->group;
     member->index = index;
     member->arrived = false;
-    member->next = NULL;
-    member->previous = set->last;
-    *(set->last != NULL ? &set->last->next : &set->members) = member;
-    set->last = member;
+    cf__set_link(set, member);
     if (set->unclaimed == NULL) set->unclaimed = member;
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
@@ -4182,7 +4246,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     }
 }
 
-static void cf__set_unlink(cf__set *set, cf__member *member)
+CF__SHARED void cf__set_unlink(cf__set *set, cf__member *member)
 {
     if (set->unclaimed == member) set->unclaimed = member->next;
     *(member->previous != NULL ? &member->previous->next : &set->members) = member->next;
@@ -4200,101 +4264,57 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
-/* In a task: runs one pending future of the own pool. False: there is none. */
-static bool cf__set_help(cf__set *set, cf__runner *self, cf_status *status)
+/* In a task: runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
 {
+    cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
         if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
-        *status = cf__help(self, future);
-        if (*status != CF_OK || cf__is_done(future)) return true;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
     }
-    return false;
-}
-
-/* What ends it: an arrival, or the deadline. */
-static cf_status cf__set_block(cf__set *set, int64_t deadline)
-{
-    cf_future *const first = set->members->waiter.future;
-    uintptr_t seen = cf__load_acquire(&set->group.ready);
-    if ((seen & CF__NODE) == 0 && first->home != NULL) {
-        cf_executor *const executor = cf__executor_of(first);
-        if (executor->processes != NULL) {
-            executor->processes->spin(executor, &set->group.ready, CF__NODE, 0, false);
-            seen = cf__load_acquire(&set->group.ready);
-        } else if (cf__load_relaxed(&executor->awake) < executor->cpus + (cf__self != NULL)) {
-            const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-            while ((seen & CF__NODE) == 0 && cf__now() < end) {
-                cf__pause();
-                seen = cf__load_acquire(&set->group.ready);
-            }
-        }
-    }
-    for (; (seen & CF__NODE) == 0; seen = cf__load_acquire(&set->group.ready)) {
-        const uintptr_t parked = seen | CF__GROUP_PARKED;
-        if (seen != parked && !cf__cas(&set->group.ready, &seen, parked)) continue;
-        CFUTURES_TEST_POINT(5);
-        const bool in_time = cf__park(&set->group.ready, parked, deadline);
-        if (in_time && !cf__is_denied()) continue;
-        if ((cf__load_acquire(&set->group.ready) & CF__NODE) != 0) return CF_OK;
-        return in_time ? CF_DEADLOCK : CF_TIMEOUT;
-    }
-    return CF_OK;
+    return status;
 }
 
 /* CF_OK: something may have arrived. */
-static cf_status cf__set_wait_in_task(cf__set *set, cf__runner *self, int64_t deadline)
+static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
-    cf_status status = CF_OK;
-    if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-    if (cf__set_help(set, self, &status)) return status;
-    self->set = set;
-    if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
-    status = cf__set_block(set, deadline);
-    cf__wait_end(self);
-    return status;
+    if (set->members == NULL) return CF_END;
+    if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__set_help(set, cf__self);
+        if (status != CF_OK) return status;
+    }
+    return cf__block_for(CF__A_SET, set, deadline);
 }
 
 /* The next that ended, or NULL and why. */
 static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *status)
 {
-    cf__runner *const self = cf__self;
-    *status = CF_OK;
-    for (;;) {
+    for (*status = CF_OK; *status == CF_OK; *status = cf__set_wait(set, deadline)) {
         cf__member *const member = cf__set_take(set);
         if (member != NULL) return member;
-        if (set->members == NULL) *status = CF_END;
-        else if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) *status = CF_FORKED;
-        else if (deadline == 0) *status = CF_TIMEOUT;
-        else if (self == NULL) *status = cf__set_block(set, deadline);
-        else *status = cf__set_wait_in_task(set, self, deadline);
-        if (*status != CF_OK) return NULL;
     }
+    return NULL;
 }
 
-/* After this nobody touches the set or its members any more. What ends the wait for nodes that are on
- * their way: their settling thread's next few instructions. */
+/* After this nobody touches the set or its members any more. What ends the wait for nodes that are
+ * on their way: their settling thread's next few instructions. */
 static void cf__set_close(cf__set *set)
 {
-    size_t under_way = 0;
     cf__set_collect(set);
     for (cf__member *member = set->members; member != NULL; member = member->next)
-        if (!member->arrived && !cf__detach(member->waiter.future, &member->waiter)) under_way++;
-    while (under_way > 0) {
-        const uintptr_t seen = cf__load_acquire(&set->group.ready);
-        if ((seen & CF__NODE) == 0) {
-            cf__pause();
-            uintptr_t expected = seen;
-            const uintptr_t parked = seen | CF__GROUP_PARKED;
-            if (seen == parked || cf__cas(&set->group.ready, &expected, parked))
-                (void)cf__park(&set->group.ready, parked, CF__NEVER);
-            continue;
+        if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
+    for (cf__member *member = set->members; member != NULL; member = member->next) {
+        while (!member->arrived) {
+            (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
+            cf__set_collect(set);
         }
-        cf__waiter **const before = set->taken_end;
-        cf__set_collect(set);
-        for (cf__waiter *node = *before; node != NULL; node = node->next) under_way--;
     }
-    if (set->group.signal.fd < 0) return;
+    if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
     cf__unlock(&set->group.signal_lock);
     cf__signal_close(&set->group.signal);
@@ -4303,152 +4323,69 @@ static void cf__set_close(cf__set *set)
 /* ---- which futures were met before: a hash table of the places that hold them ---- */
 
 typedef struct cf__seen {
-    cf_future *const **slots; /* a place that was cleared since holds NULL, which matches nothing */
+    cf_future *const **slots; /* a place that was cleared since holds NULL, which matches nothing;
+                                 one that is used again may stand in several */
     size_t             mask, used;
 } cf__seen;
-
-static bool cf__seen_init(cf__seen *seen, size_t count)
-{
-    size_t slots = 16, bytes;
-    while (slots / 2 < count && slots <= SIZE_MAX / 4) slots *= 2;
-    seen->slots = cf__size(slots, sizeof *seen->slots, 0, &bytes) ? cf__alloc(bytes) : NULL;
-    if (seen->slots == NULL) return false;
-    memset((void *)seen->slots, 0, bytes);
-    seen->mask = slots - 1;
-    seen->used = 0;
-    return true;
-}
-
-static void cf__seen_free(cf__seen *seen) { cf__free((void *)seen->slots); }
 
 /* False: another place holds the same future. The table is never more than half full. */
 static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
 {
     const uintptr_t hash = ((uintptr_t)*place >> 4) * (uintptr_t)2654435769u;
     size_t slot = (size_t)(hash ^ (hash >> 15)) & seen->mask;
-    for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask)
-        if (*seen->slots[slot] == *place) return false;
+    bool known = false; /* the place is in the way already, from an earlier use */
+    for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask) {
+        if (seen->slots[slot] == place) known = true;
+        else if (*seen->slots[slot] == *place) return false;
+    }
+    if (known) return true;
     seen->slots[slot] = place;
     seen->used++;
     return true;
 }
 
-/* Room for one more. */
-static bool cf__seen_reserve(cf__seen *seen)
+/* Room for one more, or at once for `count` in all, those that are still there included. */
+static bool cf__seen_reserve(cf__seen *seen, size_t count)
 {
-    if (seen->used < seen->mask / 2) return true;
-    cf__seen bigger;
-    size_t live = 0;
-    for (size_t i = 0; i <= seen->mask; i++)
-        if (seen->slots[i] != NULL && *seen->slots[i] != NULL) live++;
-    if (!cf__seen_init(&bigger, 2 * live + 16)) return false;
-    for (size_t i = 0; i <= seen->mask; i++)
+    if (seen->slots != NULL && seen->used <= seen->mask / 2) return true;
+    size_t slots = 32;
+    while (slots / 2 < count) slots *= 2; /* no overflow: as many pointers exist */
+    const size_t bytes = cf__size(0, slots, sizeof *seen->slots);
+    cf__seen bigger = {cf__alloc(bytes), slots - 1, 0};
+    if (bigger.slots == NULL) return false;
+    memset((void *)bigger.slots, 0, bytes);
+    for (size_t i = 0; i <= seen->mask && seen->slots != NULL; i++)
         if (seen->slots[i] != NULL && *seen->slots[i] != NULL)
             (void)cf__seen_add(&bigger, seen->slots[i]);
-    cf__seen_free(seen);
+    cf__free((void *)seen->slots);
     *seen = bigger;
     return true;
 }
 
-/* ---- wait ---- */
-
-/* Is entry i the first of its future? Without memory for the table: compared with all before it. */
-static bool cf__is_first(cf__seen *seen, cf_future *const *futures, size_t i)
-{
-    if (seen->slots != NULL) return cf__seen_add(seen, &futures[i]);
-    size_t first = 0;
-    while (futures[first] != futures[i]) first++;
-    return first == i;
-}
-
+/* How many distinct ones are done: each that is met gets this count's ticket, where its runner
+ * stood. */
 static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
 {
-    cf__seen seen = {NULL, 0, 0};
-    if (count > 16) (void)cf__seen_init(&seen, count);
+    static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
     size_t result = 0;
+    cf__lock(&cf__count_lock);
+    ticket += 2;
     for (size_t i = 0; i < count; i++) {
         const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
         if (done != NULL) done[i] = is_done;
-        if (is_done && cf__is_first(&seen, futures, i)) result++;
+        if (!is_done || cf__load_relaxed(&futures[i]->runner) == ticket) continue;
+        cf__store_relaxed(&futures[i]->runner, ticket);
+        result++;
     }
-    cf__seen_free(&seen);
+    for (size_t i = 0; done != NULL && i < count; i++) /* a duplicate that ended in between */
+        if (futures[i] != NULL && cf__load_relaxed(&futures[i]->runner) == ticket) done[i] = true;
+    cf__unlock(&cf__count_lock);
     return result;
-}
-
-static bool cf__has_failed(cf_future *future)
-{
-    return cf__is_done(future) && future->cell.status != CF_OK && future->cell.status != CF_CANCELLED;
 }
 
 static bool cf__satisfies(cf_future *future, cf_return_when when)
 {
-    return when == CF_FIRST_COMPLETED ? cf__is_done(future) : cf__has_failed(future);
-}
-
-/* Without memory for the nodes: look every millisecond. What ends it: the event, or the deadline. */
-static void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
-                             int64_t deadline)
-{
-    for (bool in_time = true; in_time;) {
-        size_t pending = 0;
-        for (size_t i = 0; i < count; i++) {
-            if (futures[i] == NULL) continue;
-            if (cf__satisfies(futures[i], when)) return;
-            if (!cf__is_done(futures[i])) pending++;
-        }
-        if (pending == 0) return;
-        const int64_t next = cf__deadline(CF_MILLISECOND);
-        cf__word idle = 0;
-        while (cf__park(&idle, 0, next < deadline ? next : deadline)) {}
-        in_time = deadline == CF__NEVER || cf__now() < deadline;
-    }
-}
-
-static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
-                         int64_t deadline)
-{
-    cf__member few[16], *members = few;
-    size_t bytes, used = 0;
-    for (size_t i = 0; i < count; i++)
-        if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
-    if (deadline == 0) return;
-    if (count > sizeof few / sizeof *few) {
-        members = cf__size(count, sizeof *members, 0, &bytes) ? cf__alloc_nodes(bytes) : NULL;
-        if (members == NULL) {
-            cf__wait_polling(futures, count, when, deadline);
-            return;
-        }
-    }
-    cf__set set;
-    cf__set_init(&set);
-    for (size_t i = 0; i < count; i++) /* duplicates get nodes of their own: no harm here */
-        if (futures[i] != NULL) cf__set_add(&set, &members[used++], futures[i], i);
-    cf_status status = CF_OK;
-    while (status == CF_OK) {
-        const cf__member *const member = cf__set_next(&set, deadline, &status);
-        if (member != NULL && cf__satisfies(member->waiter.future, when)) break;
-    }
-    cf__set_close(&set);
-    if (members != few) cf__free_node(members);
-}
-
-CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
-                            cf_duration timeout, bool *done)
-{
-    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
-    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
-    const int64_t deadline = cf__deadline(timeout);
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-    } else {
-        cf_status status = CF_OK;
-        /* In a task, first all that it can run itself: others may wait for one of those. */
-        for (size_t i = 0; i < count && cf__self != NULL && status == CF_OK && !cf__is_past(deadline); i++)
-            if (futures[i] != NULL) status = cf__help(cf__self, futures[i]);
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++)
-            if (futures[i] != NULL) status = cf__await(futures[i], deadline);
-    }
-    return cf__count_done(futures, count, done);
+    return cf__is_done(future) && (when == CF_FIRST_COMPLETED || cf__has_failed(future));
 }
 
 /* ---- as_completed ---- */
@@ -4462,6 +4399,7 @@ typedef struct cf__batch {
 struct cf_as_completed_iter {
     cf__set    set;
     cf__batch *batches;   /* the newest, where the next member goes */
+    cf__member *spare;    /* delivered, to be used again first */
     cf__seen   seen;      /* of members not yet delivered */
     size_t     indices;   /* given out */
     size_t     remaining;
@@ -4472,7 +4410,7 @@ struct cf_as_completed_iter {
 static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
-    if (set->group.signal.fd < 0) return;
+    if (!cf__signal_is_open(&set->group.signal)) return;
     cf__lock(&set->group.signal_lock);
     const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
@@ -4496,10 +4434,11 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
 
 static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
 {
-    if (iter->batches != NULL && iter->batches->used < iter->batches->capacity) return true;
-    size_t bytes;
+    if (iter->spare != NULL ||
+        (iter->batches != NULL && iter->batches->used < iter->batches->capacity))
+        return true;
     cf__batch *const batch =
-        cf__size(count, sizeof *batch->members, sizeof *batch, &bytes) ? cf__alloc_nodes(bytes) : NULL;
+        cf__alloc_nodes(cf__size(sizeof *batch, count, sizeof *batch->members));
     if (batch == NULL) return false;
     batch->next = iter->batches;
     batch->capacity = count;
@@ -4513,13 +4452,19 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
     if (iter == NULL) return CF_INVALID;
     if (future != NULL) {
         const size_t more = iter->indices < 16 ? 16 : iter->indices;
-        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen)) return CF_NO_MEMORY;
-        cf__member *const member = &iter->batches->members[iter->batches->used];
+        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen, 2 * iter->remaining))
+            return CF_NO_MEMORY;
+        cf__member *const spare = iter->spare;
+        cf__member *const member =
+            spare != NULL ? spare : &iter->batches->members[iter->batches->used];
         member->waiter.future = future;
         if (cf__seen_add(&iter->seen, &member->waiter.future)) {
-            iter->batches->used++;
+            if (spare != NULL) iter->spare = spare->next;
+            else iter->batches->used++;
             iter->remaining++;
             cf__set_add(&iter->set, member, future, iter->indices);
+        } else {
+            member->waiter.future = NULL; /* the table may still know this place */
         }
     }
     iter->indices++;
@@ -4527,33 +4472,44 @@ CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future
     return CF_OK;
 }
 
-CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
-                                                   cf_duration timeout)
+static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t count, int64_t deadline)
 {
-    if (futures == NULL && count > 0) return NULL;
     cf_as_completed_iter *const iter = cf__alloc(sizeof *iter);
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
-    iter->deadline = cf__deadline(timeout);
-    bool done = cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_init(&iter->seen, count);
-    for (size_t i = 0; i < count && done; i++) done = cf_as_completed_add(iter, futures[i]) == CF_OK;
+    iter->deadline = deadline;
+    bool done =
+        cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
+    for (size_t i = 0; i < count && done; i++)
+        done = cf_as_completed_add(iter, futures[i]) == CF_OK;
     if (done) return iter;
     cf_as_completed_close(iter);
     return NULL;
 }
 
+CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, size_t count,
+                                                   cf_duration timeout)
+{
+    if (futures == NULL && count > 0) return NULL;
+    return cf__iter_new(futures, count, cf__deadline(timeout));
+}
+
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status)
 {
-    cf_status why = CF_INVALID;
-    cf__member *const member = iter != NULL ? cf__set_next(&iter->set, iter->deadline, &why) : NULL;
-    if (status != NULL) *status = why;
-    if (iter != NULL) cf__iter_signal(iter);
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
     cf_future *const future = member->waiter.future;
     member->waiter.future = NULL; /* it may be released now, and another may get its address */
+    member->next = iter->spare;
+    iter->spare = member;
     iter->remaining--;
     return future;
 }
@@ -4571,28 +4527,83 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
         next = batch->next;
         cf__free_node(batch);
     }
-    cf__seen_free(&iter->seen);
+    cf__free((void *)iter->seen.slots);
     cf__free(iter);
+}
+
+/* ---- wait ---- */
+
+/* Without memory for an iterator: look every millisecond. What ends it: the event, or the deadline,
+ * to the millisecond. */
+CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_return_when when,
+                               int64_t deadline)
+{
+    cf_status status = CF_OK;
+    while (status == CF_OK || status == CF_TIMEOUT) {
+        cf_future *pending = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (futures[i] == NULL) continue;
+            if (cf__satisfies(futures[i], when)) return;
+            if (!cf__is_done(futures[i])) pending = futures[i];
+        }
+        if (pending == NULL || cf__is_past(deadline)) return;
+        status = cf__await(pending, cf__deadline(CF_MILLISECOND));
+    }
+}
+
+static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
+                         int64_t deadline)
+{
+    cf_as_completed_iter *const iter = cf__iter_new(futures, count, deadline);
+    if (iter == NULL) {
+        cf__wait_polling(futures, count, when, deadline);
+        return;
+    }
+    cf_future *future;
+    do future = cf_as_completed_next(iter, NULL, NULL);
+    while (future != NULL && !cf__satisfies(future, when));
+    cf_as_completed_close(iter);
+}
+
+CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
+                            cf_duration timeout, bool *done)
+{
+    if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
+    if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
+    const int64_t deadline = cf__deadline(timeout);
+    cf_status status = CF_OK;
+    if (when != CF_ALL_COMPLETED) {
+        cf__wait_any(futures, count, when, deadline);
+        return cf__count_done(futures, count, done);
+    }
+    /* In a task, first all that it can run itself: others may wait for one of those. */
+    for (bool helps = cf__self != NULL;; helps = false) {
+        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
+            if (futures[i] == NULL || (helps && cf__is_past(deadline))) continue;
+            status = helps ? cf__help(cf__self, futures[i]) : cf__await(futures[i], deadline);
+        }
+        if (!helps) return cf__count_done(futures, count, done);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------
  * pool                                                                                  >>pool
  *
- * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set, because
- * some worker sleeps or may be started and none is on its way, it takes the lock, and cf__balance
- * decides:
+ * Workers, and how tasks reach them. Whoever adds a task looks at `hungry`: only if it is set,
+ * because some worker sleeps or may be started and none is on its way, it takes the lock, and
+ * cf__balance decides:
  *
  *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
  *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
  *
- * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need, and
- * a burst of submits wakes one worker and not all. A worker is free from just before the result of
- * its last task can be seen, so that submit, result, submit uses one worker.
+ * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need,
+ * and a burst of submits wakes one worker and not all. A worker is free from just before the result
+ * of its last task can be seen, so that submit, result, submit uses one worker.
  *
- * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who goes
- * to sleep stores `hungry`, then looks at ring and deques. All four are sequentially consistent, so at
- * least one of the two sees the other. While a woken worker is on its way, `hungry` is clear; when it
- * arrives it sets it again and looks for itself.
+ * Why no wake-up is lost [idle]: who adds a task stores it (tail, bottom), then loads `hungry`; who
+ * goes to sleep stores `hungry`, then looks at ring and deques. All four are sequentially
+ * consistent, so at least one of the two sees the other. While a woken worker is on its way,
+ * `hungry` is clear; when it arrives it sets it again and looks for itself.
  *
  * A worker ends when the executor is closing and no task is left anywhere. It is joined by whoever
  * waits for the shutdown; the last step out (see cf__leave_unlock) tells, or frees an executor that
@@ -4601,209 +4612,136 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
 
 typedef struct cf__nudge {
     cf__worker *wake;
-    bool        start; /* `starting` is ours, and so is a visit: see cf__start_workers */
+    bool        start; /* `starting` is ours: see cf__start_workers */
 } cf__nudge;
 
-static size_t cf__pending(cf_executor *executor) /* under the lock */
+/* Under the lock: one more, or one less. */
+static void cf__count_awake(cf_executor *executor, uintptr_t change)
 {
-    size_t pending = cf__ring_length(executor);
-    for (size_t i = 0; i < executor->started; i++)
-        pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
-    return dead < pending ? pending - dead : 0;
+    const uintptr_t awake = cf__load_relaxed(&executor->awake) + change;
+    cf__store_relaxed(&executor->awake, awake);
+    cf__store_relaxed(&executor->heap.quiet, awake == 0);
 }
 
-static size_t cf__free_workers(cf_executor *executor) /* under the lock */
+/* Under the lock: the last that lay down. */
+static cf__worker *cf__rise_locked(cf_executor *executor)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < executor->started; i++)
-        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
-    return count;
-}
-
-/* Under the lock. */
-static void cf__rise_locked(cf_executor *executor, cf__worker *worker)
-{
-    *(worker->previous != NULL ? &worker->previous->next : &executor->asleep) = worker->next;
-    if (worker->next != NULL) worker->next->previous = worker->previous;
+    cf__worker *const worker = executor->asleep;
+    executor->asleep = worker->next;
     executor->asleep_count--;
-    cf__bump(&executor->awake);
-    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__count_awake(executor, 1);
     cf__store_release(&worker->state, CF__FREE);
-}
-
-static bool cf__may_start(cf_executor *executor) /* under the lock */
-{
-    return executor->started < executor->max_workers && !executor->starting &&
-           cf__load_relaxed(&executor->closing) == 0;
+    return worker;
 }
 
 /* Under the lock. */
-static void cf__set_hungry(cf_executor *executor)
+static bool cf__set_hungry(cf_executor *executor)
 {
     const bool hungry =
         executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
+    return hungry;
 }
 
-/* Under the lock; what it says is done by cf__act after the lock. */
+/* Under the lock; what it says is done after the lock. */
 static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
-    cf__set_hungry(executor);
-    if (executor->asleep_count == 0 && !cf__may_start(executor)) return nudge;
+    if (!cf__set_hungry(executor)) return nudge;
     const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-    const size_t sleepers = executor->asleep_count;
-    if (pending > idle && sleepers > 0 && executor->waking == 0) {
-        nudge.wake = executor->asleep;
-        cf__rise_locked(executor, nudge.wake);
+    if (pending > idle + executor->asleep_count && cf__may_start(executor))
+        nudge.start = executor->starting = true;
+    if (pending > idle && executor->asleep != NULL) {
+        nudge.wake = cf__rise_locked(executor);
         executor->waking++;
     }
-    if (pending > idle + sleepers && cf__may_start(executor)) {
-        nudge.start = executor->starting = true;
-        executor->visitors++; /* until it is started */
-    }
-    cf__set_hungry(executor);
+    (void)cf__set_hungry(executor);
     return nudge;
 }
 
 static bool cf__start_workers(cf_executor *executor);
 
-/* False: there is no worker and none could be started, so all that was queued ended with CF_SYSTEM. */
-static bool cf__act(cf_executor *executor, cf__nudge nudge)
+/* Under the lock, which it lets go. False: there is no worker and none could be started, so all
+ * that was queued ended with CF_SYSTEM. */
+static bool cf__balance_unlock(cf_executor *executor)
 {
+    const cf__nudge nudge = cf__balance(executor);
+    cf__unlock_space(executor);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
 }
 
-static bool cf__rebalance(cf_executor *executor)
-{
-    cf__lock(&executor->lock);
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    return cf__act(executor, nudge);
-}
-
 /* ---- taking tasks out unrun ---- */
+
+/* From one of the first `count` workers, beginning with that one. */
+static cf_future *cf__steal_any(cf_executor *executor, size_t first, size_t count)
+{
+    cf_future *future = NULL;
+    for (size_t i = 0; future == NULL && i < count; i++) {
+        cf__worker *const victim = executor->workers[(first + i) % count];
+        while (future == NULL && cf__deque_length(victim) > 0) future = cf__deque_steal(victim);
+    }
+    return future;
+}
 
 /* The next entry from anywhere; NULL: there is none. */
 static cf_future *cf__take_any(cf_executor *executor)
 {
-    if (executor->processes != NULL) return executor->processes->take(executor);
+    if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
     cf_future *future = cf__ring_pop(executor);
-    for (size_t i = 0; future == NULL && i < executor->started; i++)
-        while (future == NULL && cf__deque_length(executor->workers[i]) > 0)
-            future = cf__deque_steal(executor->workers[i]);
+    if (future == NULL) future = cf__steal_any(executor, 0, executor->started);
     cf__unlock(&executor->lock);
     return future;
 }
 
-/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in, since
- * the executor is closing or broken, or only as much as others submit. */
+/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in,
+ * since the executor is closing or broken, or only as much as others submit. */
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
-        if (!cf__move(future, CF__PENDING, CF__SETTLING)) {
-            cf__drop_tombstone(executor, future);
-        } else if (status == CF_CANCELLED) {
-            cf__cancel_settling(executor, future);
-            cf_future_release(future);
-        } else {
-            cf__store_relaxed(&future->runner, (uintptr_t)&cf__self);
-            cf__cell_fail(&future->cell, status);
-            cf__lock(&executor->lock);
-            if (status == CF_SYSTEM) executor->refused++; /* if late */
-            else executor->withdrawn++;
-            cf__unlock(&executor->lock);
-            cf__complete(future);
-        }
+        if (cf__move(future, CF__PENDING, CF__SETTLING)) cf__end_unrun(executor, future, status);
+        else cf__drop_tombstone(executor, future);
     }
 }
 
 /* ---- worker ---- */
 
-/* A task was taken out of a bounded queue: one submitter may go on. Under the lock. */
-static bool cf__make_space(cf_executor *executor)
-{
-    if (executor->blocked == 0) return false;
-    cf__bump(&executor->space);
-    return true;
-}
-
 /* How many more tasks to take at once: only while they are so short that nobody can tell. */
 static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
 {
     const int64_t now = cf__now();
-    if (worker->pace_from != 0 && worker->paced > 0)
-        worker->pace = (uintptr_t)((now - worker->pace_from) / (int64_t)worker->paced) + 1;
+    const bool brief = now - worker->pace_from < 1000 * (int64_t)worker->paced;
     worker->pace_from = now;
     worker->paced = 0;
-    if (worker->pace == 0 || worker->pace > 1000 || executor->queue_limit > 0) return 0;
+    if (!brief || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
     /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
      * hands, and there is more to take at once. */
     if (executor->cpus > 1 && cf__ring_length(executor) < CF__BATCH)
         for (int i = 0; i < 20; i++) cf__pause();
-    const size_t share = cf__ring_length(executor) / (size_t)(cf__load_relaxed(&executor->awake) + 1);
+    const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
+    const size_t share = cf__ring_length(executor) / sharers;
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
-/* From the ring: one task to run, a few more into the empty deque. NULL: the ring is empty. */
-static cf_future *cf__worker_fetch(cf__worker *worker)
+/* Under the lock, from the ring: one task to run, a few more into the empty deque. */
+static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
 {
     cf_executor *const executor = worker->executor;
-    if (cf__ring_length(executor) == 0) return NULL;
-    size_t more = cf__batch_size(executor, worker);
-    cf__lock(&executor->lock);
     cf_future *const future = cf__ring_pop(executor);
-    cf__nudge nudge = {NULL, false};
-    bool space = false;
-    if (future != NULL) {
-        cf__prefetch(future);
-        const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-        uintptr_t end = bottom;
-        for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
-            cf__prefetch(next);
-            cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
-        }
-        if (end != bottom) {
-            worker->batch_end = end;
-            cf__store_seq_cst(&worker->bottom, end);
-        }
-        cf__store_relaxed(&worker->state, CF__BUSY);
-        space = cf__make_space(executor);
-        nudge = cf__balance(executor);
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    uintptr_t end = bottom;
+    if (future != NULL) cf__prefetch(future);
+    for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
+        cf__prefetch(next);
+        cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
     }
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
-    (void)cf__act(executor, nudge);
+    if (end != bottom) {
+        worker->batch_end = end;
+        cf__store_seq_cst(&worker->bottom, end);
+    }
     return future;
-}
-
-/* It has a task that does not come from the ring. */
-static void cf__worker_engage(cf__worker *worker)
-{
-    cf_executor *const executor = worker->executor;
-    cf__lock(&executor->lock);
-    cf__store_relaxed(&worker->state, CF__BUSY);
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
-}
-
-static cf_future *cf__worker_steal(cf__worker *worker)
-{
-    cf_executor *const executor = worker->executor;
-    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++) { /* a new worker may not belong to the crew yet */
-        cf__worker *const victim = executor->workers[(worker->index + i) % crew];
-        while (victim != worker && cf__deque_length(victim) > 0) {
-            cf_future *const future = cf__deque_steal(victim);
-            if (future != NULL) return future;
-        }
-    }
-    return NULL;
 }
 
 /* Is there anything to find? */
@@ -4812,26 +4750,26 @@ static bool cf__looks_busy(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     if (cf__ring_length(executor) > 0) return true;
     const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++) {
-        cf__worker *const other = executor->workers[i];
-        const uintptr_t top = cf__load_acquire(&other->top);
-        if ((intptr_t)(cf__load_seq_cst(&other->bottom) - top) > 0) return true;
-    }
-    return cf__deque_length(worker) > 0;
+    for (size_t i = 0; i < crew; i++)
+        if (cf__deque_length(executor->workers[i]) > 0) return true;
+    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
 }
 
 /* A task that it finds; then it is busy. Others' batches are older than what is in the ring. */
 static cf_future *cf__worker_search(cf__worker *worker)
 {
+    cf_executor *const executor = worker->executor;
     if (!cf__looks_busy(worker)) return NULL;
-    const bool children = cf__deque_length(worker) > 0;
-    cf_future *found = children ? NULL : cf__worker_steal(worker);
-    if (found == NULL) {
-        cf_future *const fetched = cf__worker_fetch(worker);
-        if (fetched != NULL) return fetched;
-        found = cf__deque_take(worker);
-    }
-    if (found != NULL) cf__worker_engage(worker);
+    cf_future *found = NULL;
+    if (cf__deque_length(worker) == 0)
+        found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
+    const bool fetches = found == NULL && cf__ring_length(executor) > 0;
+    const size_t more = fetches ? cf__batch_size(executor, worker) : 0;
+    cf__lock(&executor->lock);
+    if (fetches) found = cf__worker_fetch_locked(worker, more);
+    if (found == NULL) found = cf__deque_take(worker);
+    if (found != NULL) cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(executor);
     return found;
 }
 
@@ -4860,15 +4798,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -4885,9 +4821,7 @@ static void cf__worker_sleep(cf__worker *worker)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
     cf__lock(&executor->lock);
     executor->waking--;
-    const cf__nudge nudge = cf__balance(executor);
-    cf__unlock(&executor->lock);
-    (void)cf__act(executor, nudge);
+    (void)cf__balance_unlock(executor);
     /* Spinning on would have paid where work came this soon. */
     worker->spin = cf__spin_learn(worker->spin, cf__now() - from);
 }
@@ -4895,49 +4829,41 @@ static void cf__worker_sleep(cf__worker *worker)
 /* Under the lock. */
 static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
 {
-    worker->previous = NULL;
     worker->next = executor->asleep;
-    if (worker->next != NULL) worker->next->previous = worker;
     executor->asleep = worker;
     executor->asleep_count++;
-    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    cf__store_relaxed(&executor->heap.quiet, cf__load_relaxed(&executor->awake) == 0);
+    cf__count_awake(executor, 0 - (uintptr_t)1);
     cf__store_relaxed(&worker->state, CF__ASLEEP);
-    cf__set_hungry(executor); /* [idle] before the last look */
+    (void)cf__set_hungry(executor); /* [idle] before the last look */
 }
 
 /* Nothing to do. False: it never will have, leave. */
 static bool cf__worker_rest(cf__worker *worker)
 {
     cf_executor *const executor = worker->executor;
-    bool work, ends, space;
     cf__spares_give(&worker->runner, worker->runner.spares);
-    worker->pace = 0;
-    worker->pace_from = 0;
+    worker->paced = 0;
     cf__lock(&executor->lock);
-    ends = cf__load_relaxed(&executor->closing) != 0;
-    if (!ends) cf__lie_down_locked(executor, worker);
-    work = cf__looks_busy(worker);
-    if (work && !ends) {
-        cf__rise_locked(executor, worker);
-        cf__set_hungry(executor);
-    } else if (!work && ends) {
-        cf__store_relaxed(&worker->state, CF__BUSY); /* takes nothing any more */
+    cf__lie_down_locked(executor, worker);
+    const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
+    if (!asleep) {
+        (void)cf__rise_locked(executor);
+        (void)cf__set_hungry(executor);
     }
-    space = cf__make_space(executor);
-    cf__unlock(&executor->lock);
-    if (space) cf__unpark_one(&executor->space);
-    if (!work && !ends) cf__worker_sleep(worker);
-    return work || !ends;
+    cf__unlock_space(executor); /* since a worker is free now */
+    if (asleep) cf__worker_sleep(worker);
+    return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is up
- * for others. */
+/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is
+ * up for others. */
 static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
                                  cf_future *in_hand)
 {
-    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* there is room: it came from there */
-    cf__worker_engage(worker);
+    if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
+    cf__lock(&worker->executor->lock);
+    cf__store_relaxed(&worker->state, CF__BUSY);
+    (void)cf__balance_unlock(worker->executor);
     cf__run_callbacks(future, callbacks);
 }
 
@@ -4978,20 +4904,16 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
+    cf__lock_both(executor);
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
-        cf__worker *const worker = executor->asleep;
-        cf__rise_locked(executor, worker);
         executor->waking++;
-        cf__unpark_one(&worker->state); /* under the lock: once it runs it may end, and be freed */
+        cf__unpark_one(&cf__rise_locked(executor)->state);
     }
-    cf__set_hungry(executor);
+    (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -5000,7 +4922,8 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__self = &worker->runner;
     worker->runner.stack = cf__stack_here();
     cf__thread_name(executor->name, worker->index);
-    if (executor->initializer == NULL || executor->initializer(executor->worker_arg) == 0) return true;
+    const cf_pool_options *const options = &executor->options;
+    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) return true;
     cf__close_door(executor, CF__BROKEN);
     cf__withdraw(executor, CF_BROKEN);
     return false;
@@ -5022,13 +4945,14 @@ static cf__thread_result cf__worker_main(void *arg)
     cf_executor *const executor = worker->executor;
     if (cf__worker_begin(worker)) {
         cf__worker_loop(worker);
-        if (executor->finalizer != NULL) executor->finalizer(executor->worker_arg);
+        if (executor->options.finalizer != NULL)
+            executor->options.finalizer(executor->options.worker_arg);
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
     cf__lock(&executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
-    cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
+    cf__count_awake(executor, 0 - (uintptr_t)1);
     executor->alive--;
     cf__leave_unlock(executor, worker);
     return (cf__thread_result)0;
@@ -5036,11 +4960,11 @@ static cf__thread_result cf__worker_main(void *arg)
 
 /* ---- starting threads ---- */
 
-/* A new worker, counted from now on. False: the system refused, nothing has changed. */
-static bool cf__start_one(cf_executor *executor)
+/* One more worker, counted from now on. NULL: out of memory. */
+static cf__worker *cf__worker_new(cf_executor *executor)
 {
     cf__worker *const worker = cf__alloc_lines(sizeof *worker);
-    if (worker == NULL) return false;
+    if (worker == NULL) return NULL;
     memset(worker, 0, sizeof *worker);
     worker->executor = executor;
     worker->spin = CF__SPIN_MOST;
@@ -5051,44 +4975,49 @@ static bool cf__start_one(cf_executor *executor)
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
-    cf__bump(&executor->awake);
-    cf__store_relaxed(&executor->heap.quiet, 0);
+    cf__count_awake(executor, 1);
     cf__unlock(&executor->lock);
-    const bool done = cf__thread_start(&worker->thread, cf__worker_main, worker, executor->stack_size);
-    cf__lock(&executor->lock);
-    if (done) {
-        cf__store_release(&executor->crew, executor->started); /* now it will not go away again */
-    } else {
-        executor->started--;
-        executor->alive--;
-        cf__store_relaxed(&executor->awake, cf__load_relaxed(&executor->awake) - 1);
-    }
-    cf__unlock(&executor->lock);
-    if (!done) cf__free_lines(worker);
-    return done;
+    return worker;
 }
 
-/* `starting` is ours, and a visit has begun. Without any worker, what is queued could never run: it ends
+/* The newest could not be started. */
+static void cf__worker_forget_locked(cf__worker *worker)
+{
+    worker->executor->started--;
+    worker->executor->alive--;
+    cf__count_awake(worker->executor, 0 - (uintptr_t)1);
+}
+
+/* `starting` is ours. False: without any worker, what was queued could never run, and has ended
  * with CF_SYSTEM. */
 static bool cf__start_workers(cf_executor *executor)
 {
-    bool nobody = false;
-    cf__visit visit = {executor, cf__visits};
-    cf__visits = &visit;
-    for (cf__nudge nudge = {NULL, true}; nudge.start;) {
-        const bool done = cf__start_one(executor);
-        nudge.start = false;
+    cf__visit visit;
+    cf__nudge nudge = {NULL, false};
+    bool nobody;
+    do {
+        cf__worker *const worker = cf__worker_new(executor);
+        const size_t stack = executor->options.stack_size;
+        const bool done =
+            worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
+        nudge.start = false;
+        if (done) {
+            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
+            nudge = cf__balance(executor);
+        } else {
+            if (worker != NULL) cf__worker_forget_locked(worker);
+            (void)cf__set_hungry(executor); /* the next submit tries again */
+        }
         nobody = executor->alive == 0 && !done;
-        if (done) nudge = cf__balance(executor);
-        else cf__set_hungry(executor); /* the next submit tries again */
-        if (nudge.start) executor->visitors--; /* one visit is enough */
+        if (!nudge.start) cf__visit_begin(&visit, executor);
         cf__unlock(&executor->lock);
         if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-        if (nobody) cf__withdraw(executor, CF_SYSTEM);
-    }
+        if (!done) cf__free_lines(worker);
+    } while (nudge.start);
+    if (nobody) cf__withdraw(executor, CF_SYSTEM);
     cf__visit_end(&visit);
     return !nobody;
 }
@@ -5102,176 +5031,127 @@ static cf_status cf__refusal(cf_executor *executor)
 }
 
 /* Ends a future that nobody else knows yet; the caller's reference stays. */
-static cf_future *cf__refuse(cf_future *future, cf_status status)
+static void cf__refuse(cf_future *future, cf_status status)
 {
     cf__cell_fail(&future->cell, status);
     cf__store_relaxed(&future->refs, CF__REF);
     cf__store_release(&future->word, CF__DONE);
-    return future;
 }
 
-/* Under the lock: do queue_limit tasks wait for which no worker is there and none can be started? */
-static bool cf__is_full(cf_executor *executor)
+/* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
+ * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
+ * closes. */
+static cf_status cf__admit(cf_executor *executor, bool *run_here)
 {
-    size_t room = executor->queue_limit + cf__free_workers(executor) + executor->asleep_count;
-    if (!executor->starved) room += executor->max_workers - executor->started;
-    return cf__pending(executor) >= room;
-}
-
-/* Called and returns with both locks held. CF_OK: there is room. What ends the wait: a task was taken or
- * cancelled (space), or the executor closes or breaks. */
-static cf_status cf__await_space(cf_executor *executor)
-{
-    cf__runner *const self = cf__self;
-    cf_status status = CF_OK;
+    const cf_on_full on_full = executor->options.on_full;
+    cf_status status = cf__refusal(executor);
     executor->blocked++;
     while (status == CF_OK && cf__is_full(executor)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
-        cf__unlock(&executor->lock);
-        cf__unlock(&executor->tail_lock);
-        if (self != NULL) self->pool = executor;
-        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
-            status = CF_DEADLOCK;
-        } else {
-            (void)cf__park(&executor->space, seen, CF__NEVER);
-            if (self != NULL) cf__wait_end(self);
+        *run_here = on_full == CF_FULL_CALLER_RUNS ||
+                    (on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
+        if (*run_here) break;
+        if (on_full == CF_FULL_REJECT) {
+            status = CF_QUEUE_FULL;
+            break;
         }
-        cf__lock(&executor->tail_lock);
-        cf__lock(&executor->lock);
-        if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
+        cf__unlock_both(executor);
+        status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
+        cf__lock_both(executor);
+        const cf_status refused = cf__refusal(executor);
+        if (refused != CF_OK) status = refused;
     }
     executor->blocked--;
     return status;
 }
 
-/* Under both locks: what to do with one more task. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
-{
-    const cf_status refused = cf__refusal(executor);
-    if (refused != CF_OK || !cf__is_full(executor)) return refused;
-    *run_here = executor->on_full == CF_FULL_CALLER_RUNS ||
-                (executor->on_full == CF_FULL_BLOCK && cf__self_worker(executor) != NULL);
-    if (*run_here) return CF_OK;
-    return executor->on_full == CF_FULL_BLOCK ? cf__await_space(executor) : CF_QUEUE_FULL;
-}
-
 /* Under tail_lock. */
 static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf_status refused = cf__refusal(executor);
-    if (refused == CF_OK && !cf__ring_has_room(executor, count)) {
-        if (!cf__ring_reserve(executor, count)) return CF_NO_MEMORY;
-        refused = cf__refusal(executor); /* again, since the lock was let go */
-    }
+    const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
+    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+        return CF_NO_MEMORY;
     cf__ring_push(executor, futures, count);
     executor->submitted += count;
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been released by
- * others. With CF_SYSTEM they have ended already; with another refusal they are still the caller's. */
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf__lock(&executor->tail_lock);
     const cf_status status = cf__append(executor, futures, count);
     cf__unlock(&executor->tail_lock);
     if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
-    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it is
-     * the one that it will find, at the latest when it looks again after its spin. */
+    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
+     * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
-    return cf__rebalance(executor) ? CF_OK : CF_SYSTEM;
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
-/* The same with a limit: one at a time, and under both locks. It may block, and outlast a shutdown. */
-static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future, bool *run_here)
+/* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
+static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
-    cf__nudge nudge = {NULL, false};
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    executor->visitors++;
-    cf_status status = cf__admit(executor, run_here);
-    if (status == CF_OK) {
-        cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-        if (*run_here) executor->submitted++;
-        else status = cf__append(executor, &future, 1);
+    cf__visit visit;
+    bool run_here = false;
+    cf__lock_both(executor);
+    cf__visit_begin(&visit, executor);
+    cf_status status = cf__admit(executor, &run_here);
+    cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
+    if (run_here) executor->submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &future, 1);
+    cf__unlock(&executor->tail_lock);
+    if (run_here) {
+        cf__run_here(executor, future);
+    } else {
         cf__lock(&executor->lock);
-        nudge = cf__balance(executor);
+        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
     }
-    if (executor->blocked > 0 && !cf__is_full(executor)) {
-        cf__bump(&executor->space);
-        cf__unpark_one(&executor->space);
-    }
-    if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
-    if (!*run_here) executor->visitors--; /* else see cf__run_submitted */
-    cf__unlock(&executor->tail_lock);
-    cf__leave_unlock(executor, NULL);
-    return !nudge.start || cf__start_workers(executor) ? status : CF_SYSTEM;
-}
-
-/* The caller runs it: the inline executor, or a full queue. A visit has begun when it was admitted. */
-static void cf__run_submitted(cf_executor *executor, cf_future *future)
-{
-    cf__worker *const worker = cf__self_worker(executor);
-    cf__visit visit = {executor, cf__visits};
-    cf__visits = &visit;
-    cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) cf__run_nested(cf__self, worker, future);
-    else cf__run_in_caller(executor, future);
     cf__visit_end(&visit);
-}
-
-/* The inline executor takes everything until it is closed. */
-static cf_status cf__admit_inline(cf_executor *executor)
-{
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    const cf_status status = cf__refusal(executor);
-    if (status == CF_OK) {
-        executor->submitted++;
-        executor->visitors++;
-    }
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
     return status;
 }
 
-/* Queues a future of which the executor and the caller hold one reference each; refused, it is done. */
+/* Queues a future of which the executor and the caller hold one reference each; refused, it is
+ * done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
-    if (executor->processes != NULL) {
-        const cf_status refused = executor->processes->submit(executor, &future, 1);
-        if (refused != CF_OK) (void)cf__refuse(future, refused);
-        return refused;
-    }
     cf__worker *const worker = cf__self_worker(executor);
-    if (worker != NULL && executor->queue_limit == 0 && cf__load_acquire(&executor->closing) == 0 &&
-        cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
-        if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__rebalance(executor); /* [idle] */
-        return CF_OK;
-    }
-    bool run_here = executor->kind == CF__INLINE_EXECUTOR;
     cf_status status = CF_OK;
-    if (run_here) status = cf__admit_inline(executor);
-    else if (executor->queue_limit > 0) status = cf__enqueue_bounded(executor, future, &run_here);
-    else status = cf__enqueue(executor, &future, 1);
-    if (status != CF_OK && status != CF_SYSTEM) (void)cf__refuse(future, status);
-    else if (run_here) cf__run_submitted(executor, future);
+    if (cf__processes_of(executor) != NULL) {
+        status = executor->processes->submit(executor, &future, 1);
+    } else if (executor->bounded) {
+        status = cf__enqueue_bounded(executor, future);
+    } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
+               cf__deque_push(worker, future)) {
+        cf__bump(&worker->submitted);
+        if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
+        cf__lock(&executor->lock);
+        (void)cf__balance_unlock(executor);
+    } else {
+        status = cf__enqueue(executor, &future, 1);
+    }
+    if (status != CF_OK && status != CF_SYSTEM) cf__refuse(future, status);
     return status;
 }
 
-/* The call goes into the cell. lend: instead of a copy, for as long as the submit lasts. False: no memory
- * for the argument's copy. */
-static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_t arg_size,
-                          const cf__call_options *options, bool lend)
+/* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
+ * lasts. False: no memory for the copy, it is refused. */
+static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf_submit_options *options, bool lend)
 {
-    const size_t room = options != NULL ? CF__INLINE_WITH_OPTIONS : CF__INLINE;
+    cf__cell *const cell = &future->cell;
+    size_t room = CF__INLINE;
+    cf__future_init(future, 2);
     cell->call.fn = fn;
     cell->size = arg_size;
     if (options != NULL) {
         cell->traits = CF__OPTIONS;
         memcpy(cell->local + CF__INLINE_WITH_OPTIONS, options, sizeof *options);
+        room = CF__INLINE_WITH_OPTIONS;
     }
     if (arg_size == 0) {
         cell->data = (void *)(uintptr_t)arg;
@@ -5281,169 +5161,137 @@ static bool cf__cell_call(cf__cell *cell, cf_task_fn *fn, const void *arg, size_
         cell->data = (void *)(uintptr_t)arg;
         cell->traits |= CF__ARG_LENT;
     } else {
-        cell->data = cf__alloc(arg_size);
-        if (cell->data == NULL) return false;
+        cell->data = cf__copy_of(arg, arg_size);
         cell->traits |= CF__ARG_COPY;
-        memcpy(cell->data, arg, arg_size);
+        if (cell->data == NULL) {
+            cf__refuse(future, CF_NO_MEMORY);
+            return false;
+        }
     }
     return true;
 }
 
-/* No executor, or no memory: the argument goes, and a static future says why. */
-static cf_future *cf__refuse_static(const void *arg, cf_free_fn *free_arg, cf_status status)
+/* Can such a task be submitted at all? */
+static cf_status cf__check(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (free_arg != NULL) free_arg((void *)(uintptr_t)arg);
-    return cf__static_future(status);
+    if (executor == NULL || fn == NULL) return CF_INVALID;
+    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
+    const cf__processes *const processes = cf__processes_of(executor);
+    return processes == NULL || processes->accepts(executor, fn, arg) ? CF_OK : CF_INVALID;
 }
 
-/* CF_OK, or why it was refused; *future is there either way. */
-static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf__call_options *options, cf_future **future)
+/* CF_OK, or why it is refused; *future is there either way. */
+static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                 size_t arg_size, const cf_submit_options *options, bool lend,
+                                 cf_future **future)
 {
-    cf_free_fn *const free_arg = options != NULL ? options->free_arg : NULL;
-    cf_status status = CF_OK;
-    if (executor == NULL || fn == NULL) status = CF_INVALID;
-    else if (cf__is_foreign_heap(&executor->heap)) status = CF_FORKED;
-    else if (executor->processes != NULL && !executor->processes->accepts(executor, fn, arg))
-        status = CF_INVALID;
+    cf_status status = cf__check(executor, fn, arg);
     *future = status == CF_OK ? cf__future_take(&executor->heap) : NULL;
     if (*future == NULL) {
         if (status == CF_OK) status = cf__refusal(executor); /* closed: by a map that outlives it */
         if (status == CF_OK) status = CF_NO_MEMORY;
-        *future = cf__refuse_static(arg, free_arg, status);
+        if (options != NULL && options->free_arg != NULL) options->free_arg((void *)(uintptr_t)arg);
+        *future = cf__static_future(status);
         return status;
     }
-    cf__future_init(*future, 2);
-    if (cf__cell_call(&(*future)->cell, fn, arg, arg_size, options, executor->processes != NULL))
-        return cf__schedule(executor, *future);
-    (void)cf__refuse(*future, CF_NO_MEMORY);
-    return CF_NO_MEMORY;
+    return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
+}
+
+/* The same, and queues it. */
+static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
+                            const cf_submit_options *options, cf_future **future)
+{
+    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
+    return refused != CF_OK ? refused : cf__schedule(executor, *future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
                                                 const void *arg, size_t arg_size,
                                                 const cf_submit_options *options)
 {
-    const cf__call_options call = {options != NULL ? options->free_arg : NULL,
-                                   options != NULL && options->timeout > 0 ? options->timeout : 0};
-    const bool has_options = call.free_arg != NULL || call.timeout != 0;
-    if (arg_size > 0 && (call.free_arg != NULL || arg == NULL)) return cf__static_future(CF_INVALID);
     cf_future *future;
-    (void)cf__submit(executor, fn, arg, arg_size, has_options ? &call : NULL, &future);
+    if (arg_size > 0 && (arg == NULL || (options != NULL && options->free_arg != NULL)))
+        return cf__static_future(CF_INVALID);
+    (void)cf__submit(executor, fn, arg, arg_size, options, &future);
     return future;
 }
 
 CFUTURES_API cf_future *cf_executor_submit(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                            size_t arg_size)
 {
-    if (arg_size > 0 && arg == NULL) return cf__static_future(CF_INVALID);
-    cf_future *future;
-    (void)cf__submit(executor, fn, arg, arg_size, NULL, &future);
-    return future;
+    return cf_executor_submit_with(executor, fn, arg, arg_size, NULL);
 }
 
 /* items[i]; without a size every item is `items` itself, which may be NULL. */
-static const char *cf__item(const char *items, size_t i, size_t item_size)
+static void *cf__item(const char *items, size_t i, size_t item_size)
 {
-    return item_size > 0 ? items + i * item_size : items;
+    return (void *)(uintptr_t)(item_size > 0 ? items + i * item_size : items);
 }
 
-static cf_status cf__submit_each(cf_executor *executor, cf_task_fn *fn, const char *items,
-                                 size_t count, size_t item_size, cf_future **futures)
+/* count * size bytes, which are there. */
+static bool cf__is_array(const void *array, size_t count, size_t size)
 {
-    cf_status first = CF_OK;
-    for (size_t i = 0; i < count; i++) {
-        const cf_status status =
-            cf__submit(executor, fn, cf__item(items, i, item_size), item_size, NULL, &futures[i]);
-        if (first == CF_OK) first = status;
-    }
-    return first;
+    const size_t bytes = cf__size(0, count, size);
+    return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
-/* Makes the futures; from the first that lacks memory on they are refused. Returns how many are whole. */
-static size_t cf__make_many(cf_executor *executor, cf_task_fn *fn, const char *items, size_t count,
-                            size_t item_size, cf_future **futures)
+/* Returns the first refusal. */
+static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
 {
-    size_t taken, made = 0;
-    cf_future *chain = cf__heap_take(&executor->heap, count, &taken);
+    cf_status status = CF_OK;
+    const cf__processes *const processes = cf__processes_of(executor);
+    const bool singly = executor->bounded;
+    if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
+    else if (!singly) status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; i < count; i++) {
-        cf_future *const future = chain;
-        futures[i] = future != NULL ? future : cf__static_future(CF_NO_MEMORY);
-        if (future == NULL) continue;
-        chain = future->cell.data;
-        if (chain != NULL) cf__prefetch(chain);
-        cf__future_init(future, 2);
-        const bool whole = cf__cell_call(
-            &future->cell, fn, cf__item(items, i, item_size), item_size, NULL, false);
-        if (whole && made == i) made = i + 1;
-        else (void)cf__refuse(future, CF_NO_MEMORY);
+        if (singly) {
+            const cf_status refused = cf__schedule(executor, futures[i]);
+            if (status == CF_OK) status = refused;
+        } else if (status != CF_OK && status != CF_SYSTEM) {
+            cf__refuse(futures[i], status);
+        }
     }
-    return made;
+    return status;
 }
 
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures)
 {
-    size_t bytes;
-    if (futures == NULL || !cf__size(count, sizeof *futures, 0, &bytes)) return CF_INVALID;
-    cf_status status = CF_OK;
-    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &bytes) ||
-        (items == NULL && bytes > 0))
-        status = CF_INVALID;
-    else if (cf__is_foreign_heap(&executor->heap))
-        status = CF_FORKED;
-    if (status != CF_OK) {
-        for (size_t i = 0; i < count; i++) futures[i] = cf__static_future(status);
-        return status;
-    }
-    if (executor->kind == CF__INLINE_EXECUTOR || executor->queue_limit > 0 ||
-        (executor->processes != NULL && !executor->processes->accepts(executor, fn, NULL)))
-        return cf__submit_each(executor, fn, items, count, item_size, futures);
-    const size_t made = cf__make_many(executor, fn, items, count, item_size, futures);
-    if (made > 0 && executor->processes != NULL)
-        status = executor->processes->submit(executor, futures, made);
-    else if (made > 0)
-        status = cf__enqueue(executor, futures, made);
-    if (status != CF_OK && status != CF_SYSTEM)
-        for (size_t i = 0; i < made; i++) (void)cf__refuse(futures[i], status);
-    return status == CF_OK && made < count ? CF_NO_MEMORY : status;
+    if (futures == NULL || cf__size(0, count, sizeof *futures) == SIZE_MAX) return CF_INVALID;
+    cf_status status = cf__is_array(items, count, item_size) ? CF_OK : CF_INVALID;
+    size_t made = 0; /* those before it are whole */
+    for (; made < count && status == CF_OK; made++)
+        status = cf__future_make(executor, fn, cf__item(items, made, item_size), item_size, NULL,
+                                 false, &futures[made]);
+    for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
+    if (status != CF_OK && made > 0) made--; /* that one is refused already */
+    const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
+    return refused != CF_OK ? refused : status;
 }
 
 /* ---- shutdown ---- */
 
-static bool cf__has_left(cf_executor *executor, uintptr_t *seen)
-{
-    cf__lock(&executor->lock);
-    *seen = cf__load_relaxed(&executor->left);
-    const bool left = executor->alive == 0 && executor->visitors == 0;
-    cf__unlock(&executor->lock);
-    return left;
-}
-
 /* What ends the wait: the last worker and the last visitor left, or the deadline. */
 static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 {
-    cf__runner *const self = cf__self;
-    uintptr_t seen;
-    if (cf__has_left(executor, &seen)) return CF_OK;
-    if (deadline == 0) return CF_TIMEOUT;
-    if (self != NULL) {
-        self->pool = executor;
-        if (!cf__wait_begin(self, deadline)) return CF_DEADLOCK;
+    for (cf_status status = CF_OK;;) {
+        cf__lock(&executor->lock);
+        const uintptr_t seen = cf__load_relaxed(&executor->left);
+        const bool left = cf__is_left(executor);
+        cf__unlock(&executor->lock);
+        if (left || status != CF_OK) return left ? CF_OK : status;
+        status = cf__await_pool(executor, &executor->left, seen, deadline);
     }
-    bool in_time = true;
-    while (!cf__has_left(executor, &seen) && in_time)
-        in_time = cf__park(&executor->left, seen, deadline);
-    if (self != NULL) cf__wait_end(self);
-    return cf__has_left(executor, &seen) ? CF_OK : CF_TIMEOUT;
 }
 
 /* All threads have said their last word; what ends each join is the end of the thread. */
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
     cf__lock(&executor->join_lock);
-    if (executor->processes != NULL && !executor->joined) executor->processes->join(executor);
+    const cf__processes *const processes = cf__processes_of(executor);
+    if (processes != NULL && !executor->joined) processes->join(executor);
     for (size_t i = 0; i < executor->started && !executor->joined; i++) {
         cf__worker *const worker = executor->workers[i];
         if (worker == last) cf__thread_detach(worker->thread);
@@ -5453,30 +5301,28 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
     cf__unlock(&executor->join_lock);
 }
 
-/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or NULL. */
+/* Everything but the heap, which goes with its last future. `last`: the worker that does it, or
+ * NULL. */
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
-    if (executor->processes != NULL) executor->processes->end(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    executor->started = 0;
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
-    executor->workers = NULL;
-    executor->ring = NULL;
-    executor->started = 0;
-    executor->capacity = 0;
     cf__heap_close(&executor->heap);
 }
 
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
-    if (executor == NULL || (mode != CF_RUN_PENDING && mode != CF_CANCEL_PENDING)) return CF_INVALID;
+    if (executor == NULL || mode < CF_RUN_PENDING || mode > CF_CANCEL_PENDING) return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
     if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
-    if (executor->processes != NULL) executor->processes->closing(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
     if (status == CF_OK) cf__join_workers(executor, NULL);
@@ -5495,7 +5341,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     }
     if (status == CF_DEADLOCK) {
         cf__lock(&executor->lock);
-        executor->orphaned = executor->alive > 0 || executor->visitors > 0;
+        executor->orphaned = !cf__is_left(executor);
         if (!executor->orphaned) status = CF_OK;
         cf__unlock(&executor->lock);
     }
@@ -5504,31 +5350,29 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
 
 /* ---- make ---- */
 
-static cf_executor *cf__executor_new(const cf_pool_options *options, cf__kind kind, size_t workers)
+/* The options have passed, so the status is CF_OK, or CF_NO_MEMORY. */
+static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *status)
 {
-    size_t bytes;
-    cf_executor *const executor = cf__alloc_lines(sizeof *executor);
-    if (executor == NULL) return NULL;
-    memset(executor, 0, sizeof *executor);
-    executor->workers = cf__size(workers, sizeof *executor->workers, 0, &bytes) ? cf__alloc(bytes) : NULL;
-    if (executor->workers == NULL) {
-        cf__free_lines(executor);
+    const size_t workers = options->max_workers;
+    cf__worker **const table = cf__alloc(cf__size(0, workers, sizeof *table));
+    cf_executor *const executor = table != NULL ? cf__alloc_lines(sizeof *executor) : NULL;
+    *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
+    if (executor == NULL) {
+        cf__free((void *)table);
         return NULL;
     }
-    executor->kind = kind;
+    memset(executor, 0, sizeof *executor);
+    executor->workers = table;
+    executor->options = *options;
     executor->max_workers = workers;
-    executor->queue_limit = options->queue_limit;
-    executor->on_full = options->on_full;
-    executor->initializer = options->initializer;
-    executor->finalizer = options->finalizer;
-    executor->worker_arg = options->worker_arg;
-    executor->stack_size = options->stack_size;
+    executor->bounded = options->queue_limit > 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
-    (void)snprintf(executor->name, sizeof executor->name, "%s", options->name != NULL ? options->name : "cf");
-    executor->heap.on_unread_error = options->on_unread_error;
-    executor->heap.user = options->user;
+    const char *const name = options->name != NULL ? options->name : "cf";
+    strncpy(executor->name, name, sizeof executor->name - 1);
+    executor->heap.whole = executor;
+    executor->heap.options = &executor->options;
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
     cf__watch_forks();
     executor->heap.forks = cf__load_relaxed(&cf__forks);
@@ -5557,23 +5401,23 @@ static cf_status cf__thread_options(cf_pool_options *options)
 
 CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_status *status)
 {
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     if (options != NULL) own = *options;
-    cf_status why = cf__thread_options(&own);
-    cf_executor *const executor =
-        why == CF_OK ? cf__executor_new(&own, CF__THREAD_POOL, own.max_workers) : NULL;
-    if (why == CF_OK && executor == NULL) why = CF_NO_MEMORY;
-    if (status != NULL) *status = why;
-    return executor;
+    *status = cf__thread_options(&own);
+    return *status == CF_OK ? cf__executor_new(&own, status) : NULL;
 }
 
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 {
+    cf_status unwanted;
     cf_pool_options own;
     memset(&own, 0, sizeof own);
-    cf_executor *const executor = cf__executor_new(&own, CF__INLINE_EXECUTOR, 1);
-    if (status != NULL) *status = executor != NULL ? CF_OK : CF_NO_MEMORY;
+    own.on_full = CF_FULL_CALLER_RUNS;
+    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
+    if (executor != NULL) executor->bounded = true;
     return executor;
 }
 
@@ -5581,15 +5425,15 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
-    uint64_t started = executor->caller_started;
     out->workers = executor->alive;
     out->submitted = executor->submitted - executor->refused;
-    out->finished = executor->caller_finished;
-    out->failed = executor->caller_failed;
+    out->finished = cf__load_relaxed(&executor->caller_finished);
+    out->failed = cf__load_relaxed(&executor->caller_failed);
     out->cancelled = executor->cancelled;
+    uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more than it */
+        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
         out->failed += cf__load_relaxed(&worker->failed);
         started += cf__load_relaxed(&worker->started);
         out->submitted += cf__load_relaxed(&worker->submitted);
@@ -5611,20 +5455,18 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock(&executor->tail_lock);
-    cf__lock(&executor->lock);
-    if (executor->processes != NULL) executor->processes->stats(executor, out);
+    cf__lock_both(executor);
+    if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__unlock_both(executor);
 }
 
 /* ---------------------------------------------------------------------------------------------
  * map                                                                                    >>map
  *
  * The iterator cuts the items into chunks; a chunk is one task. It holds copies of its items and a
- * cell for the outcome of each, so that errors stay with their item. It has two owners, the iterator
- * and the task, and goes with the second: closing an iterator waits for nobody.
+ * cell for the outcome of each, so that errors stay with their item. It has two owners, the
+ * iterator and the task, and goes with the second: closing an iterator waits for nobody.
  *
  * map_array needs no chunks. Its tasks, at most one a worker, share the index range out among
  * themselves: each takes units from the front of its own range and, when that is empty, half of
@@ -5633,11 +5475,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
  * --------------------------------------------------------------------------------------------- */
 
 typedef struct cf__chunk {
-    cf__member  member;   /* in an unordered map's set */
+    cf__member  member;   /* first: in the iterator's set */
     cf__word    owners;
     cf_future  *future;   /* iterator: its reference; goes with the chunk */
     cf_task_fn *fn;
-    struct cf__chunk *next, *previous; /* iterator: those that are not yet current */
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
@@ -5649,42 +5490,35 @@ typedef struct cf__chunk {
 struct cf_map_iter {
     cf_executor   *executor;
     cf_task_fn    *fn;
-    cf_map_options options; /* defaults applied */
-    int64_t        deadline;
-    char          *copy;    /* of an array that is not yet submitted whole */
     const char    *items;
-    size_t         item_size, count;
+    char          *copy;    /* of an array that is not yet submitted whole */
+    size_t         item_size;
+    size_t         count;   /* at most */
     size_t         pulled, outstanding; /* items submitted; of those, not yet delivered */
     bool           exhausted, ended;
-    bool           holds;   /* the executor's memory */
+    bool           holds;    /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
-    cf__set        set;      /* unordered */
-    cf__chunk     *chunks, *last;
     cf__chunk     *current;  /* delivers its items */
+    /* of the item just delivered or failed */
+    cf__cell      *cell;     /* NULL: there is none */
     size_t         index;
-    cf_status      status;   /* of the item just delivered or failed */
+    cf_status      status;
+    int64_t        deadline;
+    cf_map_options options; /* defaults applied */
+    cf__set        set;     /* chunks not yet current; only an unordered map waits for any */
 };
 
 /* ---- one item of a map ---- */
 
 /* Runs fn for an item inside a task that stands for many. */
-static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size, cf__cell *cell)
+static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item_size,
+                         cf__cell *cell)
 {
     cf_task task;
-    task.executor = outer->executor;
-    task.marks = outer->marks;
+    cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
     task.stop = outer->stop;
-    task.deadline = CF__NEVER;
     task.arg = item;
     task.arg_size = item_size;
-    task.worker = outer->worker;
-    task.message = NULL;
-    task.into = NULL;
-    task.big_room = NULL;
-    task.data = task.local;
-    task.size = 0;
-    task.free_data = NULL;
-    task.refused = CF_OK;
     const int code = fn(&task, item);
     cf__task_finish(&task, code, cell);
 }
@@ -5695,18 +5529,18 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
-    if (heap == NULL || heap->on_unread_error == NULL) return;
-    const cf_status whole = (cf_status)chunk->future->cell.status;
+    if (heap == NULL || heap->options->on_unread_error == NULL) return;
+    const signed char whole = chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
+        const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
-        cf__future_init(&item, 1);
         item.home = NULL;
-        if (whole == CF_OK) item.cell = chunk->cells[i];
-        else item.cell.status = (signed char)whole;
-        if (whole == CF_OK && item.cell.data == chunk->cells[i].local) item.cell.data = item.cell.local;
+        cf__future_init(&item, 1);
         cf__store_relaxed(&item.word, CF__DONE);
-        if (item.cell.status < 0 && item.cell.status != CF_CANCELLED)
-            heap->on_unread_error(&item, heap->user);
+        item.cell.status = whole;
+        if (whole == CF_OK) item.cell = *cell;
+        if (item.cell.data == cell->local) item.cell.data = item.cell.local;
+        if (cf__has_failed(&item)) heap->options->on_unread_error(&item, heap->options->user);
     }
 }
 
@@ -5724,22 +5558,16 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
 {
     const size_t align = _Alignof(max_align_t);
     const size_t stride = (iter->item_size + align - 1) / align * align;
-    size_t cells, bytes;
-    if (!cf__size(count, sizeof(cf__cell), sizeof(cf__chunk), &cells) ||
-        !cf__size(count, stride, cells, &bytes))
-        return NULL;
-    cf__chunk *const chunk = cf__alloc_nodes(bytes);
+    const size_t cells = cf__size(sizeof(cf__chunk), count, sizeof(cf__cell));
+    cf__chunk *const chunk = cf__alloc_nodes(cf__size(cells, count, stride));
     if (chunk == NULL) return NULL;
-    memset(chunk, 0, cells);
+    memset(chunk, 0, sizeof *chunk);
     chunk->fn = iter->fn;
     chunk->first = iter->pulled;
     chunk->stride = stride;
     chunk->item_size = iter->item_size;
     chunk->items = stride > 0 ? (char *)chunk + cells : (char *)(uintptr_t)iter->items;
-    for (size_t i = 0; i < count; i++) {
-        chunk->cells[i].status = CF_CANCELLED;
-        chunk->cells[i].data = chunk->cells[i].local;
-    }
+    for (size_t i = 0; i < count; i++) cf__cell_init(&chunk->cells[i]);
     return chunk;
 }
 
@@ -5748,37 +5576,30 @@ static int cf__chunk_main(cf_task *task, void *arg)
 {
     cf__chunk *const chunk = arg;
     for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
-        cf__item_run(task, chunk->fn, (void *)(uintptr_t)cf__item(chunk->items, i, chunk->stride),
-                     chunk->item_size, &chunk->cells[i]);
+        cf__item_run(task, chunk->fn, cf__item(chunk->items, i, chunk->stride), chunk->item_size,
+                     &chunk->cells[i]);
     return 0;
 }
 
 /* ---- iterator ---- */
 
+/* One more item, within the count. False: the generator has no more. */
 static bool cf__map_pull(cf_map_iter *iter, void *item)
 {
-    if (iter->options.next_item != NULL) {
-        if (iter->count != 0 && iter->pulled == iter->count) return false;
-        return iter->options.next_item(item, iter->options.user);
-    }
-    if (iter->pulled == iter->count) return false;
-    if (iter->item_size > 0)
-        memcpy(item, iter->items + iter->pulled * iter->item_size, iter->item_size);
+    const size_t size = iter->item_size;
+    if (iter->options.next_item != NULL) return iter->options.next_item(item, iter->options.user);
+    if (size > 0) memcpy(item, cf__item(iter->items, iter->pulled, size), size);
     return true;
-}
-
-static void cf__map_unlink(cf_map_iter *iter, cf__chunk *chunk)
-{
-    *(chunk->previous != NULL ? &chunk->previous->next : &iter->chunks) = chunk->next;
-    *(chunk->next != NULL ? &chunk->next->previous : &iter->last) = chunk->previous;
 }
 
 static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
 {
-    const cf__call_options options = {cf__chunk_release, 0};
+    /* The task's share is given back by its free_arg, whatever happens. */
+    const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
-    cf__store_relaxed(&chunk->owners, 2); /* the task's is given back by its free_arg, whatever happens */
-    const cf_status refused = cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
+    cf__store_relaxed(&chunk->owners, 2);
+    const cf_status refused =
+        cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
     chunk->future = future;
     (void)cf__fetch_or(&future->refs, CF__READ); /* the items report themselves */
     if (refused != CF_OK && iter->options.next_item != NULL) {
@@ -5786,18 +5607,16 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
         chunk->count = 1;
     }
     iter->outstanding += chunk->count;
-    chunk->previous = iter->last;
-    *(iter->last != NULL ? &iter->last->next : &iter->chunks) = chunk;
-    iter->last = chunk;
+    chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
+    else cf__set_link(&iter->set, &chunk->member);
 }
 
 /* How many items the next chunk takes. */
 static size_t cf__map_room(const cf_map_iter *iter)
 {
     size_t size = iter->options.chunksize;
-    if (iter->options.next_item == NULL || iter->count != 0)
-        if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
+    if (size > iter->count - iter->pulled) size = iter->count - iter->pulled;
     const size_t buffer = iter->options.buffersize;
     return buffer == 0 || iter->outstanding + size <= buffer ? size : 0;
 }
@@ -5812,7 +5631,7 @@ static void cf__map_fill(cf_map_iter *iter)
             return;
         }
         while (chunk->count < room &&
-               cf__map_pull(iter, (void *)(uintptr_t)cf__item(chunk->items, chunk->count, chunk->stride))) {
+               cf__map_pull(iter, cf__item(chunk->items, chunk->count, chunk->stride))) {
             chunk->count++;
             iter->pulled++;
         }
@@ -5822,13 +5641,10 @@ static void cf__map_fill(cf_map_iter *iter)
     }
 }
 
-static cf_status cf__map_check(const cf_map_iter *iter, const void *items)
+static bool cf__are_items(const cf_map_options *options, const void *items, size_t count,
+                          size_t size)
 {
-    size_t bytes;
-    if (iter->executor == NULL || iter->fn == NULL) return CF_INVALID;
-    if (iter->options.next_item != NULL) return items == NULL ? CF_OK : CF_INVALID;
-    if (!cf__size(iter->count, iter->item_size, 0, &bytes)) return CF_INVALID;
-    return bytes > 0 && items == NULL ? CF_INVALID : CF_OK;
+    return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
 }
 
 /* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
@@ -5836,12 +5652,11 @@ static bool cf__map_keep(cf_map_iter *iter)
 {
     const size_t bytes = iter->count * iter->item_size;
     if (iter->options.next_item != NULL || iter->options.buffersize == 0 || bytes == 0) return true;
-    iter->copy = cf__alloc(bytes);
-    if (iter->copy == NULL) return false;
-    memcpy(iter->copy, iter->items, bytes);
-    iter->items = iter->copy;
-    return true;
+    iter->items = iter->copy = cf__copy_of(iter->items, bytes);
+    return iter->copy != NULL;
 }
+
+static const cf_map_options cf__no_map_options;
 
 CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn, const void *items,
                                           size_t count, size_t item_size,
@@ -5860,10 +5675,12 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
     iter->item_size = item_size;
     if (options != NULL) iter->options = *options;
     cf_map_options *const own = &iter->options;
+    if (own->next_item != NULL && count == 0) iter->count = SIZE_MAX;
     if (own->chunksize == 0) own->chunksize = 1;
     if (own->buffersize != 0 && own->chunksize > own->buffersize) own->chunksize = own->buffersize;
     iter->deadline = own->timeout != 0 ? cf__deadline(own->timeout) : CF__NEVER;
-    if (cf__map_check(iter, items) == CF_OK && cf__map_keep(iter)) {
+    if (executor != NULL && fn != NULL && cf__are_items(own, items, count, item_size) &&
+        cf__map_keep(iter)) {
         cf__map_fill(iter);
         if (iter->shortage == CF_OK) return iter;
     }
@@ -5874,8 +5691,9 @@ CFUTURES_API cf_map_iter *cf_executor_map(cf_executor *executor, cf_task_fn *fn,
 static void cf__map_cancel(cf_map_iter *iter)
 {
     iter->ended = true;
-    for (cf__chunk *chunk = iter->chunks; chunk != NULL; chunk = chunk->next)
-        (void)cf_future_cancel(chunk->future);
+    iter->shortage = CF_OK;
+    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+        (void)cf_future_cancel(((cf__chunk *)member)->future);
     if (iter->current != NULL) (void)cf_future_cancel(iter->current->future);
 }
 
@@ -5883,29 +5701,25 @@ static void cf__map_cancel(cf_map_iter *iter)
 static cf_status cf__map_advance(cf_map_iter *iter)
 {
     cf_status status = CF_OK;
-    cf__chunk *chunk = iter->chunks;
-    if (chunk == NULL) return CF_END;
+    cf__member *member = iter->set.members;
+    if (member == NULL) return CF_END;
     if (iter->options.unordered) {
-        cf__member *const member = cf__set_next(&iter->set, iter->deadline, &status);
-        chunk = (cf__chunk *)member;
+        member = cf__set_next(&iter->set, iter->deadline, &status);
     } else {
-        status = cf__await(chunk->future, iter->deadline);
+        status = cf__await(((cf__chunk *)member)->future, iter->deadline);
+        if (status == CF_OK) cf__set_unlink(&iter->set, member);
     }
-    if (status != CF_OK) return status;
-    cf__map_unlink(iter, chunk);
-    iter->current = chunk;
-    return CF_OK;
+    if (status == CF_OK) iter->current = (cf__chunk *)member;
+    return status;
 }
 
 /* The item that was delivered last goes, and with its last item the chunk. */
 static void cf__map_drop(cf_map_iter *iter)
 {
     cf__chunk *const chunk = iter->current;
-    if (chunk == NULL) return;
-    cf__cell *const cell = &chunk->cells[chunk->delivered - 1];
-    cf__cell_clear(cell);
-    memset(cell, 0, sizeof *cell);
-    if (chunk->delivered < chunk->count) return;
+    if (iter->cell != NULL) cf__cell_clear(iter->cell);
+    iter->cell = NULL;
+    if (chunk == NULL || chunk->delivered < chunk->count) return;
     iter->current = NULL;
     cf__chunk_release(chunk);
 }
@@ -5913,69 +5727,64 @@ static void cf__map_drop(cf_map_iter *iter)
 static cf_status cf__map_finish(cf_map_iter *iter, cf_status why)
 {
     if (why == CF_TIMEOUT) cf__map_cancel(iter);
-    if (why == CF_END && iter->shortage != CF_OK) {
-        why = iter->shortage;
-        iter->index = iter->pulled;
-    }
-    if (why == CF_END || iter->shortage != CF_OK) iter->ended = true;
+    if (why != CF_END) return why;
+    iter->ended = true;
+    if (iter->shortage == CF_OK) return CF_END;
+    iter->index = iter->pulled;
+    why = iter->shortage;
     iter->shortage = CF_OK;
+    return why;
+}
+
+/* To the next item. Returns its status, or why there is none. */
+CF__SHARED cf_status cf__map_step(cf_map_iter *iter)
+{
+    cf__map_drop(iter);
+    cf_status why = CF_OK;
+    if (iter->ended) why = CF_END;
+    else if (iter->current == NULL) why = cf__map_advance(iter);
+    if (why != CF_OK) return cf__map_finish(iter, why);
+    cf__chunk *const chunk = iter->current;
+    const size_t i = chunk->delivered++;
+    iter->index = chunk->first + i;
+    iter->outstanding--;
+    why = (cf_status)chunk->future->cell.status;
+    if (why == CF_OK) {
+        iter->cell = &chunk->cells[i];
+        why = (cf_status)iter->cell->status;
+    }
+    if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
+    else cf__map_fill(iter);
     return why;
 }
 
 CFUTURES_API const void *cf_map_next(cf_map_iter *iter, cf_status *status)
 {
-    cf_status why = iter == NULL ? CF_INVALID : CF_OK;
-    if (iter != NULL) {
-        cf__map_drop(iter);
-        if (iter->ended) why = CF_END;
-        else if (iter->current == NULL) why = cf__map_advance(iter);
-        if (why != CF_OK && !iter->ended) why = cf__map_finish(iter, why);
-        iter->status = why;
-    }
-    if (status != NULL) *status = why;
-    if (why != CF_OK) return NULL;
-    cf__chunk *const chunk = iter->current;
-    const cf__cell *const cell = &chunk->cells[chunk->delivered];
-    iter->index = chunk->first + chunk->delivered++;
-    iter->outstanding--;
-    why = (cf_status)chunk->future->cell.status;
-    if (why == CF_OK) why = (cf_status)cell->status;
-    iter->status = why;
-    if (why != CF_OK && iter->options.stop_on_error) cf__map_cancel(iter);
-    else cf__map_fill(iter);
-    if (status != NULL) *status = why;
-    return why == CF_OK ? cell->data : NULL;
-}
-
-/* The cell of the item just delivered or failed; NULL: there is none. */
-static const cf__cell *cf__map_cell(const cf_map_iter *iter)
-{
-    if (iter == NULL || iter->current == NULL || iter->current->delivered == 0 ||
-        iter->current->future->cell.status != CF_OK || iter->status == CF_END)
-        return NULL;
-    return &iter->current->cells[iter->current->delivered - 1];
+    cf_status unwanted;
+    if (status == NULL) status = &unwanted;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    *status = iter->status = cf__map_step(iter);
+    return *status == CF_OK ? iter->cell->data : NULL;
 }
 
 CFUTURES_API size_t cf_map_index(const cf_map_iter *iter) { return iter != NULL ? iter->index : 0; }
 
 CFUTURES_API size_t cf_map_result_size(const cf_map_iter *iter)
 {
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL && iter->status == CF_OK ? cell->size : 0;
+    return iter != NULL && iter->cell != NULL ? iter->cell->size : 0; /* of a failed one: 0 */
 }
 
 CFUTURES_API int cf_map_error_code(const cf_map_iter *iter)
 {
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL && iter->status != CF_OK ? cell->code : 0;
+    return iter != NULL && iter->cell != NULL ? iter->cell->code : 0;
 }
 
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter)
 {
     if (iter == NULL) return cf_strerror(CF_INVALID);
-    if (iter->status == CF_OK || iter->status == CF_END) return "";
-    const cf__cell *const cell = cf__map_cell(iter);
-    return cell != NULL ? cf__cell_message(cell) : cf_strerror(iter->status);
+    if (iter->cell != NULL) return cf__cell_message(iter->cell);
+    return iter->status >= 0 ? "" : cf_strerror(iter->status);
 }
 
 CFUTURES_API void cf_map_close(cf_map_iter *iter)
@@ -5983,9 +5792,9 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
     if (iter == NULL) return;
     cf__map_cancel(iter);
     cf__set_close(&iter->set);
-    for (cf__chunk *chunk = iter->chunks, *next; chunk != NULL; chunk = next) {
-        next = chunk->next;
-        cf__chunk_release(chunk);
+    for (cf__member *member = iter->set.members, *next; member != NULL; member = next) {
+        next = member->next;
+        cf__chunk_release(member);
     }
     if (iter->current != NULL) cf__chunk_release(iter->current);
     cf__free(iter->copy);
@@ -5998,106 +5807,110 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
 #define CF__HALF (sizeof(uintptr_t) * CHAR_BIT / 2)
 #define CF__HALF_MAX (((uintptr_t)1 << CF__HALF) - 1)
 
-typedef struct cf__range {
+/* One of the tasks, and what it has to do. */
+typedef struct cf__part {
     _Alignas(CF__LINE) cf__word ends; /* low half: next unit; high half: behind the last */
-} cf__range;
+    cf_future *future; /* caller */
+    cf__member member; /* caller */
+} cf__part;
 
 typedef struct cf__sweep {
     /* frozen */
     cf_executor *executor;
     cf_task_fn  *fn;
     const char  *items;
-    char        *results;
+    char        *results; /* not NULL */
     size_t       item_size, result_size, count;
-    size_t       unit;  /* items taken at once */
-    size_t       parts;
+    size_t       unit, units; /* items taken at once; how many times */
+    size_t       part_count;
     bool         stop_on_error;
     int64_t      deadline;
     /* free-standing */
     cf__word next_part, inside;
-    cf__word stop;     /* no more items */
-    cf__word complete; /* whoever came had nothing left to take, and all are out again */
-    cf__word lock;     /* guards: */
+    cf__word stop; /* no more items; also when whoever came found none, and all are out again */
+    cf__word lock; /* guards: */
     size_t    failed;
-    size_t    skipped; /* the first item that was left out of a unit; count: none */
+    size_t    skipped; /* the first item that was left out; count: none */
     cf_status status;
-    _Alignas(CF__LINE) cf__range ranges[];
+    cf__part  parts[];
 } cf__sweep;
 
 static uintptr_t cf__ends(uintptr_t low, uintptr_t high) { return low | high << CF__HALF; }
 static uintptr_t cf__low(uintptr_t ends) { return ends & CF__HALF_MAX; }
 static uintptr_t cf__high(uintptr_t ends) { return ends >> CF__HALF; }
 
-static void cf__sweep_zero(cf__sweep *sweep, size_t first, size_t end)
+CF__SHARED size_t cf__unit_begin(const cf__sweep *sweep, uintptr_t unit)
 {
-    if (sweep->result_size > 0 && end > first)
-        memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
+    return unit < sweep->units ? (size_t)unit * sweep->unit : sweep->count;
 }
 
-static void cf__sweep_fail(cf__sweep *sweep, size_t index, cf_status status)
+/* These items fail; CF_OK: they are left out, for a reason that cf__sweep_finish knows. */
+CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_status status)
 {
-    cf__sweep_zero(sweep, index, index + 1);
+    memset(sweep->results + first * sweep->result_size, 0, (end - first) * sweep->result_size);
     cf__lock(&sweep->lock);
-    if (sweep->status == CF_OK || index < sweep->failed) {
-        sweep->failed = index;
+    if (status == CF_OK) {
+        if (first < sweep->skipped) sweep->skipped = first;
+    } else if (sweep->status == CF_OK || first < sweep->failed) {
+        sweep->failed = first;
         sweep->status = status;
     }
     cf__unlock(&sweep->lock);
-    if (sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
+    if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-/* Items of a unit that a stop leaves undone. */
-static void cf__sweep_skip(cf__sweep *sweep, size_t first, size_t end)
+CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
 {
-    cf__sweep_zero(sweep, first, end);
-    cf__lock(&sweep->lock);
-    if (first < sweep->skipped) sweep->skipped = first;
-    cf__unlock(&sweep->lock);
-}
-
-static void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
-{
-    char nothing[1];
-    char *const into = sweep->result_size > 0 ? sweep->results + index * sweep->result_size : nothing;
+    char *const into = sweep->results + index * sweep->result_size;
     cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->into = into;
-    task->data = into;
+    task->data = task->into = into;
     task->size = 0;
-    const int code = sweep->fn(task, sweep->item_size > 0 ? item : (void *)(uintptr_t)sweep->items);
+    const int code = sweep->fn(task, item);
     if (task->message != NULL) {
         cf__free(task->message);
         task->message = NULL;
     }
     if (code != 0 || task->refused != CF_OK) {
-        cf__sweep_fail(sweep, index, task->refused != CF_OK ? task->refused : CF_TASK_FAILED);
+        if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
+        cf__sweep_fail(sweep, index, index + 1, task->refused);
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset(into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
-/* A unit from the front of the own range. False: it is empty. */
-static bool cf__range_take(cf__range *range, uintptr_t *unit)
+static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    uintptr_t ends = cf__load_relaxed(&range->ends);
+    const size_t end = cf__unit_begin(sweep, unit + 1);
+    size_t i = cf__unit_begin(sweep, unit);
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
+        cf__sweep_item(sweep, task, i, item);
+    if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
+    if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
+}
+
+/* A unit from the front of the own range. False: it is empty. */
+static bool cf__part_take(cf__part *part, uintptr_t *unit)
+{
+    uintptr_t ends = cf__load_relaxed(&part->ends);
     while (cf__low(ends) < cf__high(ends)) {
         *unit = cf__low(ends);
-        if (cf__cas(&range->ends, &ends, ends + 1)) return true;
+        if (cf__cas(&part->ends, &ends, ends + 1)) return true;
     }
     return false;
 }
 
 /* Half of another's, into the own empty range. */
-static bool cf__range_steal(cf__sweep *sweep, size_t part)
+static bool cf__part_steal(cf__sweep *sweep, size_t own)
 {
-    for (size_t i = 1; i < sweep->parts; i++) {
-        cf__word *const victim = &sweep->ranges[(part + i) % sweep->parts].ends;
+    for (size_t i = 1; i < sweep->part_count; i++) {
+        cf__word *const victim = &sweep->parts[(own + i) % sweep->part_count].ends;
         uintptr_t ends = cf__load_acquire(victim);
         while (cf__low(ends) < cf__high(ends)) {
-            const uintptr_t middle = cf__low(ends) + (cf__high(ends) - cf__low(ends)) / 2;
             const uintptr_t high = cf__high(ends);
+            const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
-            cf__store_release(&sweep->ranges[part].ends, cf__ends(middle, high));
+            cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
             return true;
         }
     }
@@ -6105,37 +5918,29 @@ static bool cf__range_steal(cf__sweep *sweep, size_t part)
 }
 
 /* One of the tasks. It may come late, and find nothing left. */
-static int cf__sweep_main(cf_task *outer, void *arg)
+static int cf__sweep_main(cf_task *task, void *arg)
 {
     cf__sweep *const sweep = arg;
     _Alignas(max_align_t) char small[64];
-    cf_task task = *outer;
-    task.stop = &sweep->stop;
-    task.arg_size = sweep->item_size;
-    task.room = sweep->result_size;
-    task.arg = small;
+    void *const copy = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
+    void *const item = sweep->item_size > 0 ? copy : (void *)(uintptr_t)sweep->items;
+    task->stop = &sweep->stop;
+    task->arg = item;
+    task->arg_size = sweep->item_size;
+    task->room = sweep->result_size;
     (void)cf__fetch_add(&sweep->inside, 1);
-    const size_t part = (size_t)cf__fetch_add(&sweep->next_part, 1);
-    void *const item = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
-    uintptr_t unit;
-    while (item != NULL && cf__load_relaxed(&sweep->stop) == 0) {
-        if (!cf__range_take(&sweep->ranges[part], &unit)) {
-            if (cf__range_steal(sweep, part)) continue;
-            break;
-        }
-        const size_t first = (size_t)unit * sweep->unit;
-        const size_t end = sweep->count - first > sweep->unit ? first + sweep->unit : sweep->count;
-        size_t i = first;
-        for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-            cf__sweep_item(sweep, &task, i, item);
-        if (i < end) cf__sweep_skip(sweep, i, end);
-        if (sweep->deadline != CF__NEVER && cf__now() >= sweep->deadline)
-            cf__store_release(&sweep->stop, 1);
+    const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
+    while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
+        uintptr_t unit;
+        if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
+        else if (!cf__part_steal(sweep, own)) break;
     }
-    if (item != small) cf__free(item);
-    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && item != NULL)
-        cf__store_release(&sweep->complete, 1);
-    if (item == NULL) outer->refused = CF_NO_MEMORY;
+    if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
+        cf__store_release(&sweep->stop, 1);
+    if (copy != small) cf__free(copy);
+    task->into = NULL;
+    cf__task_stage(task, task->local, 0, NULL);
+    task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
 }
 
@@ -6144,119 +5949,92 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
 {
     cf_task task;
     cf__word marks = 0;
-    memset(&task, 0, sizeof task);
-    task.executor = sweep->executor;
-    task.marks = &marks;
-    task.deadline = CF__NEVER;
-    task.worker = index;
-    task.data = task.local;
+    cf__task_begin(&task, sweep->executor, &marks, index);
     (void)cf__sweep_main(&task, sweep);
 }
 
-/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends the
- * second wait: each running task's current item; if that waits for us, its wait is made to fail. */
-static cf_status cf__sweep_await(cf__sweep *sweep, cf_future **futures, cf__member *members, size_t count)
+/* Waits until the work is done or can not go on; then nobody touches the sweep any more. What ends
+ * the second wait: each running task's current item; if that waits for us, its wait is made to
+ * fail. */
+static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
 {
     cf_status status = CF_OK;
     cf__set set;
     cf__set_init(&set);
-    for (size_t i = 0; i < count; i++) cf__set_add(&set, &members[i], futures[i], i);
-    while (status == CF_OK && cf__load_acquire(&sweep->complete) == 0)
+    for (size_t i = 0; i < tasks; i++)
+        cf__set_add(&set, &sweep->parts[i].member, sweep->parts[i].future, i);
+    while (status == CF_OK && cf__load_acquire(&sweep->stop) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
     cf__store_release(&sweep->stop, 1);
-    for (size_t i = 0; i < count; i++) {
-        (void)cf_future_cancel(futures[i]);
-        while (cf__await(futures[i], CF__NEVER) == CF_DEADLOCK && !cf__is_done(futures[i])) {
-            cf__deny(futures[i]);
-            (void)cf__block_on(futures[i], cf__deadline(CF_MILLISECOND));
+    for (size_t i = 0; i < tasks; i++) {
+        cf_future *const future = sweep->parts[i].future;
+        (void)cf_future_cancel(future);
+        while (cf__await(future, CF__NEVER) == CF_DEADLOCK && !cf__is_done(future)) {
+            cf__deny(future);
+            (void)cf__await(future, cf__deadline(CF_MILLISECOND));
         }
-        cf__look(futures[i]);
+        cf__look(future);
     }
     return status == CF_END ? CF_OK : status;
 }
 
 /* What was left undone is zeros, and fails like the wait, or like the tasks. */
-static void cf__sweep_finish(cf__sweep *sweep, cf_future **futures, size_t count, cf_status status)
+static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
 {
-    size_t undone = sweep->skipped;
-    for (size_t i = 0; i < sweep->parts; i++) {
-        const uintptr_t ends = cf__load_relaxed(&sweep->ranges[i].ends);
-        if (cf__low(ends) >= cf__high(ends)) continue;
-        const size_t first = (size_t)cf__low(ends) * sweep->unit;
-        const size_t end = (size_t)cf__high(ends) > sweep->count / sweep->unit
-                               ? sweep->count : (size_t)cf__high(ends) * sweep->unit;
-        cf__sweep_zero(sweep, first, end);
-        if (first < undone) undone = first;
+    for (size_t i = 0; i < sweep->part_count; i++) {
+        const uintptr_t ends = cf__load_relaxed(&sweep->parts[i].ends);
+        if (cf__low(ends) < cf__high(ends))
+            cf__sweep_fail(sweep, cf__unit_begin(sweep, cf__low(ends)),
+                           cf__unit_begin(sweep, cf__high(ends)), CF_OK);
     }
-    if (undone == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    for (size_t i = 0; i < count && status == CF_OK; i++)
-        if (futures[i]->cell.status != CF_OK) status = (cf_status)futures[i]->cell.status;
-    if (status == CF_OK) status = CF_TIMEOUT; /* a task saw the deadline first */
-    sweep->failed = sweep->status == CF_OK || undone < sweep->failed ? undone : sweep->failed;
-    sweep->status = status;
+    for (size_t i = 0; i < tasks; i++) {
+        if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
+        cf_future_release(sweep->parts[i].future);
+    }
+    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
+    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
+/* Cuts the items up. NULL: out of memory. */
 static cf__sweep *cf__sweep_new(cf_executor *executor, const cf_map_options *options, size_t count)
 {
-    const size_t chunk = options->chunksize > 0 ? options->chunksize : 1;
     const size_t most = count / CF__HALF_MAX + 1;
-    const size_t unit = chunk > most ? chunk : most;
-    const size_t units = count / unit + (count % unit != 0);
-    const size_t parts = executor->max_workers < units ? executor->max_workers : units;
-    size_t bytes;
-    cf__sweep *const sweep = cf__size(parts, sizeof(cf__range), sizeof *sweep, &bytes)
-                                 ? cf__alloc_lines(bytes) : NULL;
+    const size_t unit = options->chunksize > most ? options->chunksize : most;
+    const size_t units = (count - 1) / unit + 1;
+    const size_t workers = executor->max_workers + (executor->max_workers == 0); /* the caller */
+    const size_t parts = workers < units ? workers : units;
+    const size_t bytes = cf__size(sizeof(cf__sweep), parts, sizeof(cf__part));
+    cf__sweep *const sweep = cf__alloc_lines(bytes);
     if (sweep == NULL) return NULL;
     memset(sweep, 0, bytes);
     sweep->executor = executor;
     sweep->count = sweep->skipped = count;
     sweep->unit = unit;
-    sweep->parts = parts;
+    sweep->units = units;
+    sweep->part_count = parts;
     sweep->stop_on_error = options->stop_on_error;
     sweep->deadline = options->timeout != 0 ? cf__deadline(options->timeout) : CF__NEVER;
     for (size_t i = 0, low = 0; i < parts; i++) {
         const size_t high = low + units / parts + (i < units % parts);
-        cf__store_relaxed(&sweep->ranges[i].ends, cf__ends(low, high));
+        cf__store_relaxed(&sweep->parts[i].ends, cf__ends(low, high));
         low = high;
     }
     return sweep;
 }
 
 /* Submits the tasks and waits for them. */
-static cf_status cf__sweep_do(cf__sweep *sweep, size_t *failed)
+static cf_status cf__sweep_run(cf__sweep *sweep, size_t *failed)
 {
-    size_t bytes;
     cf__worker *const self = cf__self_worker(sweep->executor);
-    const size_t count = sweep->parts - (self != NULL ? 1 : 0);
-    cf__member *members = NULL;
-    if (cf__size(sweep->parts, sizeof *members + sizeof(cf_future *), 0, &bytes))
-        members = cf__alloc_nodes(bytes);
-    if (members == NULL) return CF_NO_MEMORY;
-    cf_future **const futures = (cf_future **)(void *)(members + sweep->parts);
-    if (count > 0)
-        (void)cf_executor_submit_many(sweep->executor, cf__sweep_main, sweep, count, 0, futures);
+    const size_t tasks = sweep->part_count - (self != NULL);
+    for (size_t i = 0; i < tasks; i++)
+        (void)cf__submit(sweep->executor, cf__sweep_main, sweep, 0, NULL, &sweep->parts[i].future);
     if (self != NULL) cf__sweep_here(sweep, self->index);
-    const cf_status status = cf__sweep_await(sweep, futures, members, count);
-    cf__sweep_finish(sweep, futures, count, status);
-    for (size_t i = 0; i < count; i++) cf_future_release(futures[i]);
-    cf__free_node(members);
-    if (sweep->status != CF_OK && failed != NULL) *failed = sweep->failed;
-    return sweep->status;
-}
-
-static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void *items,
-                               size_t item_size, void *results, size_t result_size, size_t count,
-                               const cf_map_options *options, size_t *failed)
-{
-    cf__sweep *const sweep = cf__sweep_new(executor, options, count);
-    if (sweep == NULL) return CF_NO_MEMORY;
-    sweep->fn = fn;
-    sweep->items = items;
-    sweep->item_size = item_size;
-    sweep->results = results;
-    sweep->result_size = result_size;
-    const cf_status status = cf__sweep_do(sweep, failed);
+    cf__sweep_finish(sweep, tasks, cf__sweep_await(sweep, tasks));
+    const cf_status status = sweep->status;
+    if (status != CF_OK && failed != NULL) *failed = sweep->failed;
     cf__free_lines(sweep);
     return status;
 }
@@ -6264,7 +6042,7 @@ static cf_status cf__sweep_run(cf_executor *executor, cf_task_fn *fn, const void
 /* The whole of a generator's items, at most *count. NULL: out of memory. */
 static char *cf__pull_all(const cf_map_options *options, size_t item_size, size_t *count)
 {
-    char *const items = cf__alloc(*count * item_size);
+    char *const items = cf__alloc(cf__size(0, *count, item_size));
     size_t pulled = 0;
     while (items != NULL && pulled < *count &&
            options->next_item(items + pulled * item_size, options->user))
@@ -6278,26 +6056,34 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
                                              size_t result_size, size_t count,
                                              const cf_map_options *options, size_t *failed)
 {
-    size_t in, out;
-    cf_map_options own;
-    memset(&own, 0, sizeof own);
-    if (options != NULL) own = *options;
-    const bool pulls = own.next_item != NULL;
-    if (executor == NULL || fn == NULL || !cf__size(count, item_size, 0, &in) ||
-        !cf__size(count, result_size, 0, &out) || (pulls ? items != NULL : items == NULL && in > 0) ||
-        (results == NULL && out > 0))
+    if (options == NULL) options = &cf__no_map_options;
+    cf_status status = cf__check(executor, fn, NULL);
+    if (status != CF_OK) return status;
+    if (!cf__are_items(options, items, count, item_size) ||
+        !cf__is_array(results, count, result_size))
         return CF_INVALID;
-    if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
-    char *const pulled = pulls ? cf__pull_all(&own, item_size, &count) : NULL;
-    if (pulls && pulled == NULL) return CF_NO_MEMORY;
-    if (pulls && out > 0) memset(results, 0, out);
-    const void *const all = pulls ? pulled : items;
-    cf_status status = CF_OK;
-    if (count > 0 && executor->processes != NULL)
-        status = executor->processes->map_array(executor, fn, all, item_size, results, result_size,
-                                                count, &own, failed);
-    else if (count > 0)
-        status = cf__sweep_run(executor, fn, all, item_size, results, result_size, count, &own, failed);
+    char *pulled = NULL;
+    if (options->next_item != NULL) {
+        if (result_size > 0) memset(results, 0, count * result_size);
+        pulled = cf__pull_all(options, item_size, &count);
+        if (pulled == NULL) return CF_NO_MEMORY;
+        items = pulled;
+    }
+    if (count > 0 && cf__processes_of(executor) != NULL) {
+        status = executor->processes->map_array(executor, fn, items, item_size, results,
+                                                result_size, count, options, failed);
+    } else if (count > 0) {
+        cf__sweep *const sweep = cf__sweep_new(executor, options, count);
+        status = CF_NO_MEMORY;
+        if (sweep != NULL) {
+            sweep->fn = fn;
+            sweep->items = items;
+            sweep->item_size = item_size;
+            sweep->results = result_size > 0 ? results : sweep;
+            sweep->result_size = result_size;
+            status = cf__sweep_run(sweep, failed);
+        }
+    }
     cf__free(pulled);
     return status;
 }
@@ -6314,26 +6100,29 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *         lane i        <---- channel i: wake-ups, descriptors ------------->  its task loop
  *         lane i        <---- desk i: tasks and outcomes, shared memory ---->
  *
- * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays single-
- * threaded and is the parent of all workers: it forks them on demand, reaps them, reports how they ended,
- * and kills only what it has not reaped, so no signal ever hits a stranger. End-of-file from the host
- * makes it kill all workers and leave; a worker ends with the zygote, or on end-of-file.
+ * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays
+ * single-threaded and is the parent of all workers: it forks them on demand, reaps them, reports
+ * how they ended, and kills only what it has not reaped, so no signal ever hits a stranger.
+ * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote, or
+ * on end-of-file.
  *
- * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap, and
- * makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back, the newest
- * first: for a cancel, for a worker that has nothing to do, from one that is dead. A complete outcome wins
- * over the death that follows it; of a dead worker's tasks only the TAKEN one is lost.
+ * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap,
+ * and makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back,
+ * the newest first: for a cancel, for a worker that has nothing to do, from one that is dead. A
+ * complete outcome wins over the death that follows it; of a dead worker's tasks only the TAKEN one
+ * is lost.
  * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
- * No process ever waits for a lock that another process may hold. What a worker writes is not trusted:
- * it is read once, and checked.
+ * No process ever waits for a lock that another process may hold. What a worker writes is not
+ * trusted: it is read once, and checked.
  *
- * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The manager
- * runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards lanes and queue.
- * What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own, sent as descriptors.
+ * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The
+ * manager runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards
+ * lanes and queue. What is long or big (payloads above CF__SLOT_ROOM) lies in mappings of its own,
+ * sent as descriptors.
  *
- * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then looks at
- * the slots; the other stores the slot's word, then looks whether the first sleeps. All four are
- * sequentially consistent.
+ * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
+ * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
+ * four are sequentially consistent.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
@@ -6350,6 +6139,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
+#define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
 /* ---- shared memory ---- */
@@ -6363,6 +6154,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
     /* host, before READY. Functions as distance from cf_process_main */
     uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
@@ -6371,12 +6163,16 @@ typedef struct cf__slot {
     uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
-    int64_t   timeout;
+    int64_t   timeout, given;
     /* worker, before ENDED */
     uintptr_t size;
     int32_t   status, code;
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
 } cf__slot;
+
+#define CF__LOAN_FREE ((uintptr_t)0)
+#define CF__LOAN_LENT ((uintptr_t)1)
+#define CF__LOAN_LOST ((uintptr_t)2)
 
 #define CF__DESK_UP     ((uintptr_t)1)
 #define CF__DESK_FAILED ((uintptr_t)2)
@@ -6384,7 +6180,7 @@ typedef struct cf__slot {
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
-    cf__word loans[CF__LOANS]; /* worker: 1, a result is there. Host: 0, given back */
+    cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
     _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
@@ -6418,7 +6214,10 @@ typedef struct cf__record {
 
 #define CF__RECORD_ALIGN ((size_t)16)
 
-static size_t cf__padded(size_t size) { return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1); }
+static size_t cf__padded(size_t size)
+{
+    return (size + CF__RECORD_ALIGN - 1) & ~(CF__RECORD_ALIGN - 1);
+}
 
 static uintptr_t cf__function_out(uintptr_t fn) { return fn - (uintptr_t)&cf_process_main; }
 static uintptr_t cf__function_in(uintptr_t fn) { return fn + (uintptr_t)&cf_process_main; }
@@ -6456,9 +6255,9 @@ static bool cf__channel_open(int ends[2])
     return false;
 }
 
-/* Sends size bytes, with a descriptor unless fd is -1. False: the peer is gone, or (flags
- * MSG_DONTWAIT) it would block. Messages are far smaller than any socket's buffer: all or nothing. */
-static bool cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
+/* Sends size bytes, with a descriptor unless fd is -1. 0, or errno's value; EAGAIN only with flags
+ * MSG_DONTWAIT. Messages are far smaller than any socket's buffer: all or nothing. */
+static int cf__channel_send(int channel, const void *data, size_t size, int fd, int flags)
 {
     union {
         struct cmsghdr header;
@@ -6482,8 +6281,28 @@ static bool cf__channel_send(int channel, const void *data, size_t size, int fd,
     ssize_t sent;
     do sent = sendmsg(channel, &message, MSG_NOSIGNAL | flags);
     while (sent < 0 && errno == EINTR);
+    const int error = sent < 0 ? errno : 0;
     errno = saved;
-    return sent == (ssize_t)size;
+    return error;
+}
+
+static bool cf__is_gone(int error)
+{
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
+}
+
+/* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for
+ * good. */
+static bool cf__channel_insist(int channel, const void *data, size_t size, int fd)
+{
+    const struct timespec pause = {0, CF_MILLISECOND};
+    int error = 0;
+    for (int i = 0; i < CF__INSIST; i++) {
+        error = cf__channel_send(channel, data, size, fd, 0);
+        if (error == 0 || cf__is_gone(error)) break;
+        (void)nanosleep(&pause, NULL);
+    }
+    return error == 0;
 }
 
 /* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
@@ -6500,7 +6319,7 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
     message.msg_iov = &part;
     message.msg_iovlen = 1;
     message.msg_control = &control;
-    message.msg_controllen = CMSG_SPACE(sizeof *fd);
+    message.msg_controllen = CMSG_LEN(sizeof *fd); /* CMSG_SPACE would let a second one in */
 #ifdef MSG_CMSG_CLOEXEC
     flags |= MSG_CMSG_CLOEXEC;
 #endif
@@ -6519,21 +6338,27 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
     return got < 0 && !again ? 0 : got;
 }
 
-/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none. */
+/* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none.
+ * */
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd = cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const int fd =
+        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
 #else
     static cf__word count;
     char name[48];
-    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(), (size_t)cf__fetch_add(&count, 1));
+    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
+                   (size_t)cf__fetch_add(&count, 1));
     const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
     if (fd >= 0) (void)shm_unlink(name);
 #endif
     if (fd < 0) return -1;
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    bool done = ftruncate(fd, (off_t)size) == 0;
+    struct rlimit most; /* what is beyond it is answered by SIGXFSZ */
+    bool done = getrlimit(RLIMIT_FSIZE, &most) != 0 || most.rlim_cur == RLIM_INFINITY ||
+                (rlim_t)size <= most.rlim_cur;
+    done = done && ftruncate(fd, (off_t)size) == 0;
 #ifdef __linux__
     done = done && fcntl(fd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 /* SEAL, SHRINK, GROW */) == 0;
 #endif
@@ -6552,11 +6377,12 @@ static void *cf__memory_map(int fd, size_t size)
 static size_t cf__memory_accept(int fd, void **base)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX) return 0;
 #ifdef __linux__
-    const int seals = fcntl(fd, 1034 /* F_GET_SEALS */);
+    const int seals = fcntl(fd, 1034 /* F_GET_SEALS */); /* first: the size may change until then */
     if (seals < 0 || (seals & 2) == 0) return 0;
 #endif
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
+        return 0;
     *base = cf__memory_map(fd, (size_t)about.st_size);
     return *base != NULL ? (size_t)about.st_size : 0;
 }
@@ -6572,8 +6398,8 @@ static size_t cf__memory_size(size_t size)
     return rounded;
 }
 
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where yielding
- * means that strangers run for a whole time slice, it is left alone for a while. */
+/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
 static void cf__spin_yield(cf__word *crowded)
 {
     const uintptr_t skip = cf__load_relaxed(crowded);
@@ -6625,31 +6451,40 @@ static struct cf__child {
 /* The host is gone, or has given this worker up: nobody is left to serve. */
 static void cf__child_vanish(void) { _exit(0); }
 
+/* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
 {
-    (void)fflush(stdout);
-    (void)fflush(stderr);
+    FILE *const files[2] = {stdout, stderr};
+    for (int i = 0; i < 2; i++) {
+        if (ftrylockfile(files[i]) != 0) continue;
+        (void)fflush(files[i]);
+        funlockfile(files[i]);
+    }
 }
 
 static void cf__child_ring(void)
 {
     if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
         cf__exchange(&cf__child.desk->bell, 1) == 0 &&
-        !cf__channel_send(cf__child.channel, "", 1, -1, 0))
+        !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
 
-/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the host's
- * end. */
+/* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the
+ * host's end. */
 static void cf__child_listen(void)
 {
     unsigned char number;
     int fd;
     if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
-    if (fd < 0) return;
-    cf__tray *const tray = &cf__child.trays[number % CF__TRAYS];
+    if (number >= CF__TRAYS) {
+        cf__fd_close(&fd);
+        return;
+    }
+    cf__tray *const tray = &cf__child.trays[number];
+    cf__tray_drop(tray);
     cf__fd_close(&tray->fd);
-    tray->fd = fd;
+    tray->fd = fd; /* -1: no descriptor was left for it */
     tray->version++;
 }
 
@@ -6667,14 +6502,16 @@ static int cf__child_loan(size_t size)
     const size_t capacity = cf__memory_size(size);
     size_t free = CF__LOANS, best = CF__LOANS;
     for (size_t i = 0; i < CF__LOANS; i++) {
-        if (cf__load_acquire(&cf__child.desk->loans[i]) != 0) continue;
+        const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
+        if (state == CF__LOAN_LENT) continue;
+        if (state == CF__LOAN_LOST) cf__child_unloan(i);
         free = i;
         if (cf__child.loans[i].size >= size &&
             (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
             best = i;
     }
     if (best < CF__LOANS) {
-        cf__store_relaxed(&cf__child.desk->loans[best], 1);
+        cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
         return (int)best;
     }
     if (capacity > CF__KEEP) free = CF__LOANS;
@@ -6689,7 +6526,7 @@ static int cf__child_loan(size_t size)
         cf__fd_close(&loan->fd);
         return -1;
     }
-    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], 1);
+    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], CF__LOAN_LENT);
     return (int)free;
 }
 
@@ -6721,7 +6558,8 @@ static void cf__child_show(cf__slot *slot, int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
     const unsigned char name = (unsigned char)number;
-    if (loan->fd >= 0 && !cf__channel_send(cf__child.channel, &name, 1, loan->fd, 0)) cf__child_vanish();
+    if (loan->fd >= 0 && !cf__channel_insist(cf__child.channel, &name, 1, loan->fd))
+        cf__child_vanish();
     cf__fd_close(&loan->fd);
     cf__store_release(&slot->place, (uintptr_t)number + 1);
 }
@@ -6732,7 +6570,12 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
 {
     memset(task, 0, sizeof *task);
     task->marks = &slot->stop;
-    task->deadline = slot->timeout > 0 ? cf__deadline(slot->timeout) : CF__NEVER;
+    task->deadline = CF__NEVER;
+    if (slot->timeout > 0) {
+        const int64_t now = cf__now(), delay = now - slot->given;
+        task->deadline = cf__deadline(slot->timeout);
+        cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
+    }
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
@@ -6806,8 +6649,8 @@ typedef struct cf__outbox {
     int    loan; /* -1: in the slot */
 } cf__outbox;
 
-/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all that
- * were complete are there. */
+/* Room for `need` more bytes. The host reads the records where `place` says: it changes when all
+ * that were complete are there. */
 static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 {
     if (out->room - out->used >= need) return true;
@@ -6870,7 +6713,8 @@ static void cf__child_chunk(cf__slot *slot, char *items)
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the tray. */
+/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it
+ * cannot be mapped. */
 static void *cf__child_argument(cf__slot *slot)
 {
     if (slot->mapped == 0)
@@ -6878,11 +6722,9 @@ static void *cf__child_argument(cf__slot *slot)
     cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
     while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
     if (tray->fd >= 0) {
-        cf__tray_drop(tray);
         tray->base = cf__memory_map(tray->fd, slot->mapped);
+        tray->size = tray->base != NULL ? slot->mapped : 0;
         cf__fd_close(&tray->fd);
-        if (tray->base == NULL) _exit(1);
-        tray->size = slot->mapped;
     }
     CFUTURES_TEST_RECEIVED(tray->base, tray->size);
     return tray->base;
@@ -6892,7 +6734,9 @@ static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
-    if (slot->items > 0) cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
+    if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
+    else if (slot->items > 0)
+        cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
@@ -6906,7 +6750,8 @@ static bool cf__child_wanted(cf__slot *slot)
            cf__load_seq_cst(&cf__child.desk->leave) != 0;
 }
 
-/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or end-of-file. */
+/* Spins while that paid lately, then sleeps. What ends it: a task, the word to leave, or
+ * end-of-file. */
 static void cf__child_rest(cf__slot *slot)
 {
     const int64_t from = cf__now();
@@ -6920,7 +6765,8 @@ static void cf__child_rest(cf__slot *slot)
         } while (cf__now() < from + cf__child.spin);
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
-    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot)) cf__child_listen();
+    while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
+        cf__child_listen();
     cf__store_relaxed(&cf__child.desk->asleep, 0);
     cf__child.spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? (int64_t)CF__SPIN_MOST
                      : cf__child.spin / 2 > (int64_t)CF__SPIN_LEAST ? cf__child.spin / 2
@@ -7062,7 +6908,8 @@ static void cf__zygote_guard(void)
         (void)sigaction(ignored[i], &action, NULL);
 }
 
-/* Standard input is the null device; output that was closed goes there, lest it hit another file. */
+/* Standard input is the null device; output that was closed goes there, lest it hit another file.
+ * */
 static void cf__zygote_stdio(void)
 {
     const int null = cf__fd_high(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -7079,14 +6926,15 @@ static void cf__zygote_end(cf__zygote *zygote)
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
     for (size_t i = 0; i < zygote->share->lanes; i++)
-        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 && errno == EINTR) {}
+        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 &&
+               errno == EINTR) {}
     _exit(0);
 }
 
 static void cf__zygote_report(cf__zygote *zygote, size_t lane, int pid, int status)
 {
     const cf__report report = {(uint32_t)lane, zygote->kids[lane].generation, pid, status};
-    if (!cf__channel_send(zygote->channel, &report, sizeof report, -1, 0)) cf__zygote_end(zygote);
+    if (!cf__channel_insist(zygote->channel, &report, sizeof report, -1)) cf__zygote_end(zygote);
 }
 
 static void cf__zygote_reap(cf__zygote *zygote)
@@ -7140,8 +6988,8 @@ static void cf__zygote_obey(cf__zygote *zygote)
     int channel = -1;
     while (have < sizeof order) {
         int fd;
-        const ssize_t got =
-            cf__channel_receive(zygote->channel, (char *)&order + have, sizeof order - have, &fd, 0);
+        const ssize_t got = cf__channel_receive(zygote->channel, (char *)&order + have,
+                                                sizeof order - have, &fd, 0);
         if (got <= 0) cf__zygote_end(zygote);
         if (fd >= 0) channel = fd;
         have += (size_t)got;
@@ -7149,7 +6997,8 @@ static void cf__zygote_obey(cf__zygote *zygote)
     if (order.lane >= zygote->share->lanes) return;
     const cf__kid *const kid = &zygote->kids[order.lane];
     if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
-    else if (kid->pid > 0 && kid->generation == order.generation) (void)kill(kid->pid, order.signal);
+    else if (kid->pid > 0 && kid->generation == order.generation)
+        (void)kill(kid->pid, order.signal);
     cf__fd_close(&channel);
 }
 
@@ -7170,23 +7019,28 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     zygote.tick = cf__zygote_tick();
     if (zygote.tick < 0) _exit(1);
     cf__thread_name(share->name, share->lanes);
-    for (;;) {
+    for (int refused = 0; refused < CF__INSIST;) {
         struct pollfd ready[2] = {{channel, POLLIN, 0}, {zygote.tick, POLLIN, 0}};
-        if (poll(ready, 2, -1) < 0) continue; /* a signal */
+        if (poll(ready, 2, -1) < 0) {
+            refused += errno != EINTR;
+            continue;
+        }
+        refused = 0;
         if (ready[1].revents != 0) cf__zygote_reap(&zygote);
         if (ready[0].revents != 0) cf__zygote_obey(&zygote);
     }
+    cf__zygote_end(&zygote);
 }
 
 /* ---- the host's side: mappings, lanes ---- */
 
-/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as long
- * as the worker may use it again. */
+/* A worker's loan as the host sees it. A future whose result lies there holds it, and the lane as
+ * long as the worker may use it again. */
 typedef struct cf__mapping {
     void     *base;
     size_t    size;
     cf__word *loan;  /* cf__hubs_lock: where to say that it is given back; NULL: to nobody */
-    bool      held;  /* cf__hubs_lock: by a future */
+    bool      held;  /* cf__hubs_lock: by a future, or by who reads a chunk's records */
     uintptr_t forks; /* frozen */
 } cf__mapping;
 
@@ -7208,6 +7062,7 @@ typedef struct cf__lane {
     bool         dead;    /* reported; `status` is how */
     bool         unloaded; /* somebody has to load its newest task, see cf__hub_load */
     bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's */
+    bool         unrung;  /* a wake-up was refused, and is to be sent again */
     bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
@@ -7217,7 +7072,9 @@ typedef struct cf__lane {
     uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
-    int64_t      due;     /* WANTED: when to start. UP: the task's deadline. LEAVING: when to SIGKILL */
+    int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
+    int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
+    bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
     cf__tray     trays[CF__TRAYS];
     cf__word     loads;   /* changes when a load has ended */
@@ -7244,7 +7101,7 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
-    int        wake[2];   /* to the manager */
+    cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
     bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
@@ -7255,13 +7112,14 @@ struct cf__hub {
     size_t     capacity, first, queued; /* capacity: 0, or a power of two */
     size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
     unsigned   strikes;   /* bad starts, in a row */
+    unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
     cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
-    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a callback
-                             that waits for its own pool finds out the same each time */
+    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a
+                             callback that waits for its own pool finds out the same each time */
 };
 
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
@@ -7274,12 +7132,10 @@ static void cf__mapping_free(cf__mapping *mapping)
     cf__free(mapping);
 }
 
-/* cf_future's free_result: the worker may use it again. Here, since it may outlive the pool. */
-static void cf__mapping_release(void *cell)
+/* What was held is so no more: the worker may use it again. Here, since it may outlive the pool. */
+static void cf__mapping_give_back(cf__mapping *mapping)
 {
-    cf__mapping *mapping;
     const int saved = errno;
-    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
@@ -7288,6 +7144,14 @@ static void cf__mapping_release(void *cell)
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
+}
+
+/* cf_future's free_result. */
+static void cf__mapping_release(void *cell)
+{
+    cf__mapping *mapping;
+    memcpy(&mapping, ((cf__cell *)cell)->local, sizeof mapping);
+    cf__mapping_give_back(mapping);
 }
 
 /* The lane uses it no more. */
@@ -7309,8 +7173,8 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__fd_close(&hub->channel);
-        cf__fd_close(&hub->wake[0]);
-        cf__fd_close(&hub->wake[1]);
+        cf__fd_close(&hub->wake.fd);
+        cf__fd_close(&hub->wake.writer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
     }
     cf__hubs = NULL;
@@ -7332,14 +7196,27 @@ static void cf__hub_wake(cf__hub *hub)
     hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
-    (void)cf__channel_send(hub->wake[1], "", 1, -1, MSG_DONTWAIT); /* full: it is awake soon anyway */
+    cf__signal_set(&hub->wake, 0, true);
 }
 
-static void cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal, int fd)
+/* A message was refused, though the peer is there: it will be sent again, but not for ever. */
+static void cf__hub_refused(cf__hub *hub)
 {
-    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes), lane->generation};
-    if (!hub->lost && !cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT))
-        hub->lost = kind == CF__ORDER_START; /* a kill is repeated */
+    if (++hub->refusals > CF__INSIST) hub->lost = true;
+    cf__hub_wake(hub);
+}
+
+/* False: it could not be sent. */
+static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kind, int signal,
+                          int fd)
+{
+    const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes),
+                             lane->generation};
+    const int error =
+        hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    else if (error != EAGAIN && !cf__is_gone(error)) cf__hub_refused(hub);
+    return error == 0 || cf__is_gone(error); /* then the end of the channel says the rest */
 }
 
 /* ---- the queue ---- */
@@ -7354,7 +7231,10 @@ static cf_future **cf__hub_place(cf__hub *hub, size_t position)
     return &hub->queue[(hub->first + position) & (hub->capacity - 1)];
 }
 
-static void cf__hub_push(cf__hub *hub, cf_future *future) { *cf__hub_place(hub, hub->queued++) = future; }
+static void cf__hub_push(cf__hub *hub, cf_future *future)
+{
+    *cf__hub_place(hub, hub->queued++) = future;
+}
 
 static void cf__hub_push_front(cf__hub *hub, cf_future *future)
 {
@@ -7398,9 +7278,8 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
     if (!cf__hub_has_room(hub, count)) cf__hub_sweep(hub);
     while (!cf__hub_has_room(hub, count)) {
         const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
-        size_t bytes;
         cf__unlock(&executor->lock);
-        cf_future **queue = cf__size(capacity, sizeof *queue, 0, &bytes) ? cf__alloc(bytes) : NULL;
+        cf_future **queue = cf__alloc(cf__size(0, capacity, sizeof *queue));
         cf__lock(&executor->lock);
         if (queue == NULL) return false;
         cf_future **surplus = queue;
@@ -7448,13 +7327,13 @@ static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
     return best;
 }
 
-/* The task needs its tray no more. */
-static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user)
+/* The task needs its tray no more. spoilt: the worker may have failed to map it, and gets another. */
+static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
 {
     cf__tray *const tray = cf__lane_tray(lane, user);
     if (tray == NULL) return;
     tray->user = NULL;
-    if (tray->size > CF__KEEP) cf__tray_drop(tray);
+    if (spoilt || tray->size > CF__KEEP) cf__tray_drop(tray);
 }
 
 static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
@@ -7481,10 +7360,13 @@ static bool cf__fits_slot(const cf_future *future, size_t size)
     return size <= (cf__is_chunk(future) ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM);
 }
 
-static bool cf__is_lent(const cf_future *future) { return (future->cell.traits & CF__ARG_LENT) != 0; }
+static bool cf__is_lent(const cf_future *future)
+{
+    return (future->cell.traits & CF__ARG_LENT) != 0;
+}
 
-/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent: the
- * worker is dead, or cannot be told for want of kernel memory. */
+/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent:
+ * the worker is dead, or cannot be told for want of kernel memory. */
 static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, bool *sent)
 {
     *sent = true;
@@ -7495,7 +7377,7 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, b
     const int saved = errno;
     int fd = cf__memory_open(capacity);
     void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
-    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT);
+    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT) == 0;
     cf__fd_close(&fd);
     if (base != NULL) {
         cf__tray_drop(tray);
@@ -7512,6 +7394,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     const cf__cell *const cell = &future->cell;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
+    cf__store_relaxed(&slot->delay, 0);
     cf__store_relaxed(&slot->place, 0);
     slot->fn = cf__function_out((uintptr_t)cell->call.fn);
     slot->pointer = (uintptr_t)cell->data;
@@ -7519,6 +7402,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->mapped = 0;
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
+    slot->given = slot->timeout > 0 ? cf__now() : 0;
     slot->size = 0;
     slot->status = CF_WORKER_LOST;
     slot->code = 0;
@@ -7531,16 +7415,36 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->stride = chunk->stride;
 }
 
-/* The worker may take it from now on. */
-static void cf__lane_publish(cf__lane *lane, cf__slot *slot)
+/* Wakes the worker if it sleeps. A channel that is full wakes it too. */
+static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
 {
-    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
-    if (cf__load_seq_cst(&lane->desk->asleep) != 0 && cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    const unsigned char wake_up = CF__WAKE_UP;
+    lane->unrung = false;
+    if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
+    const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return;
+    cf__store_seq_cst(&lane->desk->asleep, 1);
+    lane->unrung = true;
+    cf__hub_refused(hub);
 }
 
-/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes its
- * place: see cf__hub_load. */
+/* The worker may take it from now on. */
+static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
+{
+    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
+}
+
+/* The only task of the desk is given now. See cf__lane_extend. */
+static void cf__lane_time(cf__lane *lane, cf_duration timeout)
+{
+    lane->due = lane->nominal = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    lane->exact = lane->late = false;
+}
+
+/* A pending task goes to the lane's desk, and runs when the worker takes it. A big one only takes
+ * its place: see cf__hub_load. */
 static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
     const size_t position = lane->tail++;
@@ -7550,7 +7454,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     lane->given++;
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    if (cf__lane_load(lane) == 1) lane->due = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
     if (timeout > 0) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
@@ -7563,21 +7467,27 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     cf__slot *const slot = cf__lane_slot(lane, position);
     cf__slot_fill(slot, future, size);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
-    cf__lane_publish(lane, slot);
+    cf__lane_publish(hub, lane, slot);
 }
 
-/* The newest task of the desk, if it has not started. NULL: it has, or its argument is on its way. */
+/* Somebody is copying the argument of the lane's newest task. */
+static bool cf__lane_is_copying(const cf__lane *lane) { return lane->loading && !lane->unloaded; }
+
+/* The desk's newest task, if it has not started. NULL: it has, or its argument is being copied. */
 static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 {
     uintptr_t seen = CF__SLOT_READY;
-    if (lane->head == lane->tail || lane->loading ||
-        !cf__cas_seq_cst(&cf__lane_slot(lane, lane->tail - 1)->word, &seen, CF__SLOT_FREE))
+    if (lane->head == lane->tail || cf__lane_is_copying(lane) ||
+        !cf__is_pending(lane->tasks[(lane->tail - 1) % CF__SLOTS])) /* READY again? */
         return NULL;
+    cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
+    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
+    lane->loading = lane->unloaded = false;
     lane->tail--;
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__lane_clear_tray(lane, future);
+    cf__lane_clear_tray(lane, future, false);
     return future;
 }
 
@@ -7589,9 +7499,9 @@ static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
            (!big || cf__lane_tray(lane, NULL) != NULL);
 }
 
-/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that has
- * least. A deadline starts when its task is given, and what is lent can lie in one place only: such tasks
- * never go behind others. NULL: it has to wait. */
+/* The lane for the next task: one that has nothing to do, else, if all workers are up, the one that
+ * has least. A deadline starts when its task is given, and what is lent can lie in one place only:
+ * such tasks never go behind others. NULL: it has to wait. */
 static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
 {
     cf__lane *best = NULL;
@@ -7650,7 +7560,7 @@ static void cf__hub_hand_out(cf__hub *hub)
 /* No worker is free for one more task, nor can be started, and the queue is full. */
 static bool cf__hub_is_full(cf__hub *hub)
 {
-    size_t room = hub->executor->queue_limit;
+    size_t room = hub->executor->options.queue_limit;
     for (size_t i = 0; i < hub->count; i++)
         if (hub->lanes[i].head == hub->lanes[i].tail) room++;
     return cf__hub_pending(hub) + cf__hub_behind(hub) >= room;
@@ -7674,7 +7584,8 @@ static void cf__hub_feed(cf__hub *hub)
     }
     size_t coming = 0;
     for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING) coming++;
+        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING)
+            coming++;
     const size_t waiting = cf__hub_pending(hub) + cf__hub_behind(hub);
     for (size_t i = 0; i < hub->count && coming < waiting; i++) {
         if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
@@ -7696,16 +7607,16 @@ static void cf__hub_break(cf__hub *hub)
     cf__hub_wake(hub);
 }
 
-static void cf__lane_leave(cf__lane *lane)
+static void cf__lane_leave(cf__hub *hub, cf__lane *lane)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = CF__NEVER;
     cf__store_seq_cst(&lane->desk->leave, 1);
-    if (cf__exchange(&lane->desk->asleep, 0) != 0)
-        (void)cf__channel_send(lane->channel, "", 1, -1, MSG_DONTWAIT);
+    cf__lane_ring(hub, lane);
 }
 
-/* What the worker has not begun goes back to the queue; but what was lent lies here until the burial. */
+/* What the worker has not begun goes back to the queue; but what was lent lies here until the
+ * burial. */
 static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
 {
     while (lane->head != lane->tail && !cf__is_lent(lane->tasks[(lane->tail - 1) % CF__SLOTS])) {
@@ -7715,19 +7626,21 @@ static void cf__lane_recall(cf__hub *hub, cf__lane *lane)
     }
 }
 
+#define CF__AGAIN (10 * CF_MILLISECOND) /* what was refused is tried again */
+
 /* So that it hits one task only. */
 static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
-    cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
 
-/* A worker could not be started, or died before it was up: again after a pause that grows, and not for
- * ever. A kill from outside says little about the next try. */
+/* A worker could not be started, or died before it was up: again after a pause that grows, and not
+ * for ever. A kill from outside says little about the next try. */
 static void cf__hub_strike(cf__hub *hub, unsigned weight)
 {
     hub->strikes += weight;
@@ -7741,6 +7654,16 @@ static void cf__hub_strike(cf__hub *hub, unsigned weight)
     hub->pause = cf__now() + CF_SECOND;
 }
 
+static void cf__desk_clear(cf__desk *desk)
+{
+    cf__store_relaxed(&desk->up, 0);
+    cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->asleep, 0);
+    cf__store_relaxed(&desk->leave, 0);
+    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], CF__LOAN_FREE);
+    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+}
+
 static void cf__lane_start(cf__hub *hub, cf__lane *lane)
 {
     int ends[2];
@@ -7748,24 +7671,24 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
         cf__hub_strike(hub, 12);
         return;
     }
-    cf__desk *const desk = lane->desk;
-    cf__store_relaxed(&desk->up, 0);
-    cf__store_relaxed(&desk->bell, 0);
-    cf__store_relaxed(&desk->asleep, 0);
-    cf__store_relaxed(&desk->leave, 0);
-    for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], 0);
-    for (size_t i = 0; i < CF__SLOTS; i++) cf__store_relaxed(&desk->slots[i].word, CF__SLOT_FREE);
+    lane->generation++;
+    cf__desk_clear(lane->desk); /* before the worker can see it */
+    const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
+    cf__fd_close(&ends[1]);
+    if (!ordered) {
+        cf__fd_close(&ends[0]);
+        cf__hub_strike(hub, 12);
+        return;
+    }
     if (lane->started++ > 0) hub->restarts++;
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
-    lane->generation++;
-    lane->silent = lane->dead = lane->crashed = lane->unborn = lane->unsent = false;
+    lane->silent = lane->dead = lane->crashed = lane->unborn = false;
+    lane->unsent = lane->unrung = false;
     lane->head = lane->tail = lane->given = 0;
     lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
     lane->verdict = CF_WORKER_LOST;
-    cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
-    cf__fd_close(&ends[1]);
 }
 
 static void cf__lane_clear(cf__lane *lane)
@@ -7795,18 +7718,20 @@ typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    cf__mapping      *mapping; /* where they are; NULL: in the slot */
+    uintptr_t         place;   /* as the worker has said, once */
+    cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
     unsigned char     traits;
-    cf__call_options  options;
+    cf_submit_options  options;
 } cf__ended;
 
-#define CF__COLLECT 32 /* at once */
+#define CF__COLLECT 32  /* at once */
+#define CF__HEAR    512 /* messages of a worker at once: it might never stop */
 
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
 {
-    while (!lane->silent && lane->channel >= 0) {
+    for (int left = CF__HEAR; left > 0 && !lane->silent && lane->channel >= 0; left--) {
         unsigned char number;
         int fd;
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
@@ -7835,29 +7760,28 @@ static void cf__lane_listen(cf__lane *lane)
     }
 }
 
-/* The mapping that the slot speaks of, in nobody's hands so far. NULL: there is none. */
+/* The mapping that the slot speaks of, held for the caller. NULL: there is none. */
 static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
 {
+    cf__mapping *mapping = NULL;
+    if (place == 0) return NULL;
     cf__lane_listen(lane);
     if (place - 1 < CF__LOANS) {
-        cf__mapping *const mapping = lane->mappings[place - 1];
-        cf__lock(&cf__hubs_lock);
-        const bool is_free = mapping != NULL && !mapping->held;
-        cf__unlock(&cf__hubs_lock);
-        return is_free ? mapping : NULL;
+        mapping = lane->mappings[place - 1];
+    } else if (lane->arrivals > 0) {
+        mapping = lane->arrived[0];
+        lane->arrivals--;
+        memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
+                lane->arrivals * sizeof *lane->arrived);
     }
-    if (lane->arrivals == 0) return NULL;
-    cf__mapping *const mapping = lane->arrived[0];
-    lane->arrivals--;
-    memmove((void *)lane->arrived, (void *)(lane->arrived + 1), lane->arrivals * sizeof *lane->arrived);
-    return mapping;
-}
-
-static void cf__mapping_hold(cf__mapping *mapping)
-{
+    if (mapping == NULL && place - 1 < CF__LOANS)
+        cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
+    if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
+    const bool was_held = mapping->held; /* no worker lends it twice */
     mapping->held = true;
     cf__unlock(&cf__hubs_lock);
+    return was_held ? NULL : mapping;
 }
 
 /* bytes of a message, which need not end with a zero. */
@@ -7868,6 +7792,7 @@ static void cf__cell_message_copy(cf__cell *cell, const void *bytes, size_t size
     memcpy(text, bytes, size);
     text[size] = '\0';
     cell->data = text;
+    cell->call.free_result = cf__free;
     cell->traits |= CF__MESSAGE;
 }
 
@@ -7876,8 +7801,7 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
 {
     cell->status = (signed char)status;
     if (status == CF_TASK_FAILED) {
-        cell->code = code != 0 ? code : 1;
-        cf__cell_returned(cell, cell->code);
+        cf__cell_end(cell, code != 0 ? code : 1);
         cf__cell_message_copy(cell, bytes, size);
     }
     if (status != CF_OK) return;
@@ -7888,7 +7812,7 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
             cell->status = CF_NO_MEMORY;
             return;
         }
-        cell->call.free_result = cf__free_block;
+        cell->call.free_result = cf__free;
     }
     if (size > 0) memcpy(cell->data, bytes, size);
     cell->size = size;
@@ -7933,11 +7857,10 @@ static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__c
     if (mapping == NULL) {
         cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
     } else if (size > mapping->size) {
-        if (place > CF__LOANS) cf__mapping_abandon(mapping);
+        cf__mapping_give_back(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
         CFUTURES_TEST_RECEIVED(mapping->base, size);
-        cf__mapping_hold(mapping);
         hub->fat = hub->fat || size > CF__FAT;
         cell->data = mapping->base;
         cell->size = size;
@@ -7958,15 +7881,15 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
-    cf__lane_clear_tray(lane, future);
+    cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
-        const uintptr_t place = cf__load_acquire(&slot->place);
         ended->slot = slot;
-        ended->mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+        ended->place = cf__load_acquire(&slot->place);
+        ended->mapping = cf__lane_mapping(lane, ended->place);
         lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
@@ -7978,18 +7901,18 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     }
     if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
         lane->phase == CF__LANE_UP)
-        cf__lane_leave(lane);
+        cf__lane_leave(hub, lane);
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
+                           const cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
     const size_t first = beside ? cf__padded(items) : 0;
-    const bool elsewhere = cf__load_acquire(&slot->place) != 0;
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
-    size_t left = mapping != NULL ? mapping->size : elsewhere ? 0 : CF__SLOT_ROOM - first;
+    size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
     const size_t head = cf__padded(sizeof(cf__record));
     CFUTURES_TEST_RECEIVED(at, left);
@@ -8012,17 +7935,16 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, const cf__mapping *
 
 static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
 {
-    for (size_t i = chunk->ended; i < chunk->count; i++) chunk->cells[i].status = (signed char)status;
+    for (size_t i = chunk->ended; i < chunk->count; i++)
+        chunk->cells[i].status = (signed char)status;
 }
 
 /* The slot and the loan are free again. */
 static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
 {
     cf_executor *const executor = hub->executor;
-    const uintptr_t place = cf__load_relaxed(&ended->slot->place);
     cf__lock(&executor->lock);
-    if (place > CF__LOANS && ended->mapping != NULL) cf__mapping_abandon(ended->mapping);
-    if (place > 0 && place <= CF__LOANS) cf__store_release(&ended->lane->desk->loans[place - 1], 0);
+    if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
     cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
     ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     cf__hub_wake(hub);
@@ -8055,8 +7977,9 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
         const int status = ended->slot->status;
-        cf__chunk_read(chunk, ended->slot, ended->mapping);
-        if (status != CF_OK) cf__chunk_rest(chunk, cf__status_is_sane(status) ? (cf_status)status : CF_WORKER_LOST);
+        cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
+        if (status != CF_OK)
+            cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
@@ -8087,8 +8010,8 @@ static bool cf__hub_keep(cf__hub *hub, cf_future *future)
     return true;
 }
 
-/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker reads it;
- * nobody else changes that end of the desk as long as it is loading. */
+/* Lets the lock go meanwhile. The big argument of the lane's newest task goes to where the worker
+ * reads it; nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
@@ -8112,14 +8035,15 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         slot->tray = (uintptr_t)(tray - lane->trays);
         slot->version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-        if (timeout > 0 && lane->phase == CF__LANE_UP) lane->due = cf__deadline(timeout);
-        cf__lane_publish(lane, slot);
+        if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
+        cf__lane_publish(hub, lane, slot);
     } else if (status == CF_OK) { /* it goes back when the lane is buried */
         lane->unsent = true;
         cf__lane_kill(hub, lane, SIGKILL);
     } else {
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
         lane->tail--;
+        lane->given--;
         tray->user = NULL;
         hub->ahead--;
         hub->finished++;
@@ -8144,12 +8068,16 @@ static void cf__lane_look(cf__hub *hub, cf__lane *lane)
     } else if (up == CF__DESK_FAILED) {
         lane->phase = CF__LANE_LEAVING;
         cf__hub_break(hub);
+    } else if (up != 0) {
+        lane->unborn = true;
+        cf__lane_kill(hub, lane, SIGKILL);
     }
 }
 
 static bool cf__lane_has_ended(cf__lane *lane)
 {
     return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
+           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
            cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
 }
 
@@ -8240,7 +8168,8 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     int length;
     if (lane->pid == 0) {
         cell->code = SIGKILL;
-        length = snprintf(text, sizeof text, "the process that started all workers is gone, and they with it");
+        length = snprintf(text, sizeof text,
+                          "the process that started all workers is gone, and they with it");
     } else if (WIFSIGNALED(lane->status)) {
         const int signal = WTERMSIG(lane->status);
         cell->code = signal;
@@ -8261,17 +8190,18 @@ static void cf__hub_return(cf__hub *hub, cf_future *future)
     cf__hub_push_front(hub, future);
 }
 
-/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere. */
+/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere.
+ * */
 static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
 {
     cf_executor *const executor = hub->executor;
     cf__chunk *const chunk = future->cell.data;
     cf__lock(&executor->lock);
     const uintptr_t place = cf__load_acquire(&slot->place);
-    cf__mapping *const mapping = place > 0 ? cf__lane_mapping(lane, place) : NULL;
+    cf__mapping *const mapping = cf__lane_mapping(lane, place);
     cf__unlock(&executor->lock);
-    cf__chunk_read(chunk, slot, mapping);
-    if (mapping != NULL && place > CF__LOANS) cf__mapping_abandon(mapping);
+    cf__chunk_read(chunk, slot, place, mapping);
+    if (mapping != NULL) cf__mapping_give_back(mapping);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
@@ -8301,7 +8231,8 @@ static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__s
     }
 }
 
-/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes back. */
+/* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
+ * back. */
 static void cf__lane_return(cf__hub *hub, cf__lane *lane)
 {
     cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
@@ -8328,7 +8259,8 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     cf__lock(&hub->executor->lock);
 }
 
-/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes back. */
+/* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes
+ * back. */
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
@@ -8338,7 +8270,8 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
     lane->phase = CF__LANE_LEAVING;
     if (lane->crashed && hub->break_on_crash) cf__hub_break(hub);
     while (lane->tail != lane->head) cf__lane_return(hub, lane);
-    const bool by_kill = lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
+    const bool by_kill =
+        lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
     cf__hub_feed(hub);
@@ -8359,7 +8292,8 @@ static void cf__manager_hear(cf__hub *hub)
     while (!hub->lost) {
         int fd;
         const int flags = have > 0 ? 0 : MSG_DONTWAIT; /* the rest is on its way */
-        const ssize_t got = cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
+        const ssize_t got =
+            cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
         if (got < 0) break;
         if (got == 0) hub->lost = true;
         have += (size_t)got;
@@ -8371,7 +8305,8 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = in.report.pid;
         lane->status = in.report.status;
     }
-    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0) cf__hub_break(hub);
+    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0)
+        cf__hub_break(hub);
     for (size_t i = 0; hub->lost && i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED) lane->phase = CF__LANE_EMPTY;
@@ -8383,14 +8318,33 @@ static void cf__manager_hear(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
 }
 
+#define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
+
+/* The deadline was set when the task was given; it counts from the task's start. Each way once,
+ * lest a worker that is out of its mind puts it off for ever. */
+static bool cf__lane_extend(cf__lane *lane, int64_t now)
+{
+    cf__slot *const slot = cf__lane_slot(lane, lane->head);
+    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
+    const bool extends = begun ? !lane->exact && exact > now : !lane->late;
+    if (!extends) return false;
+    lane->exact = begun;
+    lane->late = true;
+    lane->due = begun ? exact : now + CF__LATE;
+    return true;
+}
+
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
+    if (lane->unrung) cf__lane_ring(hub, lane);
     if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
-        lane->due = 0;
+        if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
+        if (cf__lane_extend(lane, now)) return;
         cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
         if (cf__lane_has_ended(lane)) return;
         lane->verdict = CF_TASK_TIMEOUT;
@@ -8417,7 +8371,7 @@ static bool cf__manager_tick(cf__hub *hub)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
-        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(lane);
+        if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
             if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
             if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
@@ -8482,7 +8436,8 @@ static void cf__manager_withdraw(cf__hub *hub)
     const bool killed = hub->killing != 0;
     cf__unlock(&executor->lock);
     if (killed) cf__withdraw(executor, CF_CANCELLED);
-    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0) cf__withdraw(executor, CF_BROKEN);
+    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0)
+        cf__withdraw(executor, CF_BROKEN);
 }
 
 static void cf__memory_slim(void *base, size_t size)
@@ -8505,7 +8460,8 @@ static void cf__hub_slim(cf__hub *hub)
         cf__lane *const lane = &hub->lanes[i];
         hub->fat = hub->fat || cf__lane_load(lane) > 0;
         if (!cf__lane_is_idle(lane)) continue;
-        for (size_t k = 0; k < CF__TRAYS; k++) cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
+        for (size_t k = 0; k < CF__TRAYS; k++)
+            cf__memory_slim(lane->trays[k].base, lane->trays[k].size);
         for (size_t k = 0; k < CF__LOANS; k++) {
             const cf__mapping *const mapping = lane->mappings[k];
             cf__lock(&cf__hubs_lock);
@@ -8528,14 +8484,17 @@ static int cf__manager_patience(cf__hub *hub)
         const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
         if ((runs || dies) && lane->due < next) next = lane->due;
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
+        if (lane->unrung && !lane->dead) next = 0;
     }
     if (next == CF__NEVER) return -1;
-    const int64_t left = next - cf__now();
-    return left <= 0 ? 0 : left / CF_MILLISECOND >= 60000 ? 60000 : (int)(left / CF_MILLISECOND) + 1;
+    const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
+    return left <= 0                        ? 0
+           : left / CF_MILLISECOND >= 60000 ? 60000
+                                            : (int)(left / CF_MILLISECOND) + 1;
 }
 
-/* Announces the sleep, then looks once more: what others did since the round began has stirred it, what
- * they do from now on sends a byte. -2: there is something to do. */
+/* Announces the sleep, then looks once more: what others did since the round began has stirred it,
+ * what they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf_executor *const executor = hub->executor;
@@ -8543,15 +8502,17 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     hub->napping = true;
     hub->calm = hub->finished;
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    const bool stuck = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
+    const bool stuck =
+        (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
     bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
                 cf__hub_has_news(hub);
     *count = 2;
-    hub->polled[0] = (struct pollfd){hub->wake[0], POLLIN, 0};
+    hub->polled[0] = (struct pollfd){hub->wake.fd, POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work || (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
+        work = work ||
+               (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -8571,9 +8532,7 @@ static void cf__manager_nap(cf__hub *hub)
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
-        char bytes[64];
-        int fd;
-        while (cf__channel_receive(hub->wake[0], bytes, sizeof bytes, &fd, MSG_DONTWAIT) > 0) {}
+        cf__signal_set(&hub->wake, CF__NEVER, false);
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);
@@ -8631,7 +8590,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (!executor->hub->spawn) return true;
+    if (executor->hub == NULL || !executor->hub->spawn) return true; /* closed: a map outlives it */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -8642,19 +8601,14 @@ static cf_status cf__hub_admit(cf__hub *hub)
     cf_executor *const executor = hub->executor;
     cf__runner *const self = cf__self;
     cf_status status = cf__refusal(executor);
-    if (status != CF_OK || executor->queue_limit == 0 || !cf__hub_is_full(hub)) return status;
-    if (executor->on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
+    if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub))
+        return status;
+    if (executor->options.on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
     executor->blocked++;
     while (status == CF_OK && cf__hub_is_full(hub)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
         cf__unlock(&executor->lock);
-        if (self != NULL) self->pool = executor;
-        if (self != NULL && !cf__wait_begin(self, CF__NEVER)) {
-            status = CF_DEADLOCK;
-        } else {
-            (void)cf__park(&executor->space, seen, CF__NEVER);
-            if (self != NULL) cf__wait_end(self);
-        }
+        status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
         cf__lock(&executor->lock);
         if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
     }
@@ -8662,7 +8616,8 @@ static cf_status cf__hub_admit(cf__hub *hub)
     return status;
 }
 
-/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go meanwhile. */
+/* Room in the queue, and for a lent argument an idle lane, or else a copy. Lets the lock go
+ * meanwhile. */
 static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, cf__lane **direct)
 {
     for (*direct = NULL;;) {
@@ -8715,7 +8670,8 @@ static cf_future *cf__hub_take(cf_executor *executor)
 static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 {
     const uintptr_t at = cf__load_relaxed(&future->runner);
-    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count)) return NULL;
+    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count))
+        return NULL;
     cf__lane *const lane = (cf__lane *)at;
     for (*position = lane->head; *position != lane->tail; ++*position)
         if (lane->tasks[*position % CF__SLOTS] == future) return lane;
@@ -8741,26 +8697,28 @@ static bool cf__hub_has_started(cf_future *future)
     return started;
 }
 
-/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What ends
- * the wait: somebody has copied the argument. */
+/* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What
+ * ends the wait: somebody has copied the argument. */
 static bool cf__hub_claim(cf_executor *executor, cf_future *future)
 {
     cf__lane *lane;
     size_t position = 0;
     cf__lock(&executor->lock);
     cf__hub *const hub = executor->hub;
-    while ((lane = cf__hub_find(hub, future, &position)) != NULL && lane->loading) {
+    while ((lane = cf__hub_find(hub, future, &position)) != NULL && cf__lane_is_copying(lane)) {
         const uintptr_t seen = cf__load_relaxed(&lane->loads);
         cf__unlock(&executor->lock);
         (void)cf__park(&lane->loads, seen, CF__NEVER);
         cf__lock(&executor->lock);
     }
-    for (cf_future *newest = NULL; lane != NULL && newest != future; cf__hub_push_front(hub, newest)) {
+    for (cf_future *newest = NULL; lane != NULL && newest != future;
+         cf__hub_push_front(hub, newest)) {
         newest = cf__lane_take_back(hub, lane);
         if (newest != NULL) continue;
         cf__slot *const slot = cf__lane_slot(lane, position);
         cf__store_relaxed(&slot->stop, CF__STOP);
-        if (cf__load_acquire(&slot->word) != CF__SLOT_READY) (void)cf__move(future, CF__PENDING, CF__RUNNING);
+        if (cf__load_acquire(&slot->word) != CF__SLOT_READY)
+            (void)cf__move(future, CF__PENDING, CF__RUNNING);
         break;
     }
     const bool claimed =
@@ -8770,9 +8728,9 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     return claimed;
 }
 
-/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to wake
- * the manager, nor the manager the caller. Ends when (word & mask) is `value`, or is not. */
-static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t value, bool is)
+/* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to
+ * wake the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
+static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     cf__hub *hub;
     cf__visit visit;
@@ -8787,10 +8745,11 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__unlock(&executor->lock);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     bool in_time = true;
-    for (unsigned i = 1; ((cf__load_acquire(word) & mask) == value) != is && in_time; i++) {
+    for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
         if (cf__hub_pump(hub)) continue;
         cf__pause();
-        if (i % 16 == 0) cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+        if (i % 16 == 0)
+            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     cf__lock(&executor->lock);
@@ -8843,8 +8802,8 @@ static void cf__hub_free(cf__hub *hub)
         if (hub->next != NULL) hub->next->link = hub->link;
     }
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     cf__unlock(&cf__hubs_lock);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
@@ -8858,7 +8817,8 @@ static void cf__hub_free(cf__hub *hub)
 static void cf__hub_end(cf_executor *executor)
 {
     const int saved = errno;
-    const bool ours = !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
+    const bool ours =
+        !cf__is_foreign_heap(&executor->heap); /* else who holds the lock is not here */
     cf__hub *const hub = executor->hub;
     if (ours) cf__lock(&executor->lock);
     executor->hub = NULL;
@@ -8867,8 +8827,8 @@ static void cf__hub_end(cf_executor *executor)
     errno = saved;
 }
 
-/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left when
- * time runs out begins where the results end. */
+/* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left
+ * when time runs out begins where the results end. */
 static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
                                    size_t item_size, void *results, size_t result_size, size_t count,
                                    const cf_map_options *options, size_t *failed)
@@ -8894,7 +8854,8 @@ static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const 
             first = result != NULL ? CF_INVALID : status;
             if (failed != NULL) *failed = i;
         }
-        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END) break;
+        if (own.stop_on_error || status == CF_TIMEOUT || status == CF_DEADLOCK || status == CF_END)
+            break;
     }
     cf_map_close(iter);
     return first;
@@ -8926,21 +8887,19 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) base = NULL;
     }
+    if (base == NULL) cf__fd_close(fd);
     hub->share = base;
     return base != NULL;
 }
 
 static bool cf__hub_alloc(cf__hub *hub)
 {
-    size_t lanes, kids, polled;
-    if (!cf__size(hub->count, sizeof *hub->lanes, 0, &lanes) ||
-        !cf__size(hub->count, sizeof *hub->kids, 0, &kids) ||
-        !cf__size(hub->count, CF__DESK_SIZE, CF__SHARE_SIZE, &polled) ||
-        !cf__size(hub->count + 2, sizeof *hub->polled, 0, &polled))
-        return false;
+    const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
+    const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
+    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
-    hub->polled = cf__alloc(polled);
+    hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
     if (hub->lanes != NULL) memset(hub->lanes, 0, lanes);
     if (hub->kids != NULL) memset(hub->kids, 0, kids);
     for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) hub->lanes[i].channel = -1;
@@ -8953,8 +8912,10 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     cf__store_relaxed(&share->pumping, 1);
     hub->pumping = 1;
     share->check = cf__share_check();
-    share->initializer = options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
-    share->finalizer = options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
+    share->initializer =
+        options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
+    share->finalizer =
+        options->finalizer != NULL ? cf__function_out((uintptr_t)options->finalizer) : 0;
     share->worker_arg = (uintptr_t)options->worker_arg;
     share->lanes = hub->count;
     share->spins = hub->executor->cpus > 1;
@@ -8987,8 +8948,8 @@ static void cf__zygote_exec(int channel, int memory)
 static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
 {
     cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake[0]);
-    cf__fd_close(&hub->wake[1]);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
     if (hub->spawn) cf__zygote_exec(theirs, memory);
     cf__zygote_main(hub->share, hub->kids, theirs);
 }
@@ -8997,7 +8958,7 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     int ends[2];
     sigset_t all, old;
-    if (!cf__channel_open(hub->wake)) return false;
+    if (!cf__signal_open(&hub->wake)) return false;
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
@@ -9025,7 +8986,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake[0] = hub->wake[1] = -1;
+    hub->channel = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -9059,7 +9020,8 @@ static cf_status cf__process_options(cf_pool_options *options)
         return CF_INVALID;
     if (options->start_method == CF_START_SPAWN &&
         (cf__load_acquire(&cf__process_main_called) == 0 ||
-         !cf__hub_accepts_code((uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
+         !cf__hub_accepts_code(
+             (uintptr_t)cf__chunk_main) || /* nothing is known of addresses here */
          !cf__hub_accepts_code((uintptr_t)options->initializer) ||
          !cf__hub_accepts_code((uintptr_t)options->finalizer)))
         return CF_INVALID;
@@ -9076,10 +9038,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
     if (options != NULL) own = *options;
     cf_status why = cf__process_options(&own);
     cf_executor *executor = NULL;
-    if (why == CF_OK) {
-        executor = cf__executor_new(&own, CF__PROCESS_POOL, own.max_workers);
-        if (executor == NULL) why = CF_NO_MEMORY;
-    }
+    if (why == CF_OK) executor = cf__executor_new(&own, &why);
     if (executor != NULL) {
         executor->processes = &cf__process_backend;
         executor->heap.has_started = cf__hub_has_started;
@@ -9097,7 +9056,7 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
 
 CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signal)
 {
-    if (executor == NULL || executor->kind != CF__PROCESS_POOL ||
+    if (executor == NULL || executor->processes == NULL ||
         (signal != SIGTERM && signal != SIGKILL))
         return CF_INVALID;
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Compiles each example by the command of its own first line, with strict warnings, runs it without
 # arguments, and compares what it prints with its last comment, where that says "Expected output".
-# Then the programs are compared with the tools that they mirror. What needs a library that is not
-# here is skipped.
+# Then the programs are compared with the tools that they mirror, and a tests/check_<name>.sh (the
+# name up to a _) tries a program further. What needs a library that is not here is skipped.
 #     sh tests/check_examples.sh [name]          all examples, or one
 #     sh tests/check_examples.sh build [name]    only compiles, with CFLAGS, into build/examples/
 . tests/lib.sh
@@ -20,8 +20,18 @@ libraries_of() {
 # lacks FILE DIRECTORY: true if it names libraries, and not even an empty program with its #include
 # lines can be made with them.
 lacks() {
-    [ -n "$(libraries_of "$1")" ] || return
-    { grep '^#include <' "$1" && echo 'int main(void) { return 0; }'; } >"$2/lacks.c"
+    libraries=$(libraries_of "$1")
+    [ -n "$libraries" ] || return
+    case $libraries in *'`'*) # where that fails, the command names no library at all
+        inner=${libraries#*'`'}
+        sh -c "${inner%%'`'*}" >/dev/null 2>&1 || return 0
+        ;;
+    esac
+    {
+        echo '#define _DEFAULT_SOURCE 1' # as cfutures.h does
+        grep '^#include <' "$1"
+        echo 'int main(void) { return 0; }'
+    } >"$2/lacks.c"
     probe=$(command_of "$1" "$2/lacks" | sed "s|$1|$2/lacks.c|")
     sh -c "$probe" >/dev/null 2>&1 && found=yes || found=
     rm -f "$2/lacks" "$2/lacks.c"
@@ -66,6 +76,8 @@ check() {
     must "$name compiles" sh -c "$command"
     [ -x "$out/$name" ] || return
     must "$name runs" within 60 sh -c "cd $out && ./$name >$name.out"
+    # shellcheck source=/dev/null
+    [ ! -f "tests/check_${name%%_*}.sh" ] || . "tests/check_${name%%_*}.sh"
     grep -q '^/\* Expected output:$' "$1" || return
     expected_of "$1" | arranged "$1" >"$out/$name.expected"
     arranged "$1" <"$out/$name.out" >"$out/$name.printed"
@@ -79,5 +91,5 @@ fi
 out=${OUT:-build/test/examples}
 mkdir -p "$out"
 for source in examples/${1:-*}.c; do check "$source"; done
-. tests/check_programs.sh
+[ ! -f tests/check_programs.sh ] || . tests/check_programs.sh
 finish

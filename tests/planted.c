@@ -118,7 +118,8 @@ TEST(worker) {
     cf_future_wait(future, CF_FOREVER);
     cf_future_release(future);
     cf_executor_close(pool);
-    CHECK(!"seen by the host");
+    fprintf(stderr, "what the worker did is for its watcher to say\n");
+    _exit(1);
 }
 #define RUN_WORKER RUN(worker)
 #else

@@ -8,14 +8,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-/* What the library does not keep yet: the test is skipped, with the reason. CF_TEST_ALL=1 runs it. */
-#define NOT_YET(why)                                                                               \
-    do {                                                                                           \
-        if (getenv("CF_TEST_ALL") == NULL) {                                                       \
-            SKIP("not yet: " why);                                                                 \
-        }                                                                                          \
-    } while (0)
-
 /* ---------------------------------------------------------------- memory that workers share */
 
 enum { SHARED_SLOTS = 1024 };
@@ -203,6 +195,16 @@ static inline void fill(unsigned char *bytes, size_t size, uint64_t seed) {
     for (size_t i = 0; i < size; i++) {
         bytes[i] = (unsigned char)(i % 64 == 0 ? test_random(&state) : (uint64_t)bytes[i - 1] + 1);
     }
+}
+
+/* A sanitizer or valgrind looks, which has stacks and threads of its own and needs much memory. */
+static inline bool is_watched(void) {
+#if defined(TEST_LSAN) || defined(TEST_TSAN)
+    return true;
+#else
+    const char *lane = getenv("CF_TEST_LANE");
+    return lane != NULL && strcmp(lane, "children") == 0;
+#endif
 }
 
 /* ---------------------------------------------------------------- a look at processes */

@@ -8,7 +8,7 @@
 #                           undefined-behaviour sanitizers (none of them understands C11 threads)
 #     memcheck helgrind     valgrind: memcheck on C11 threads, helgrind on POSIX threads
 #     children              memcheck on process pools: the host, its zygotes, their workers
-#     header examples docs install    the script tests/check_<kind>.sh
+#     header examples docs install bench    the script tests/check_<kind>.sh
 #
 # A lane without a compiler uses $CC; one whose tools are missing is skipped and named. A lane that
 # watches for errors also runs tests/planted.c, and fails if it misses the bugs in there. Tests see
@@ -86,16 +86,20 @@ unavailable() {
     fi
 }
 
-# units: the names of the lane's test programs. test_fd and process pools need the POSIX backend;
-# valgrind cannot start its own program anew, and helgrind does not know memory of other processes.
+# units: the names of the lane's test programs. test_fd and process pools need the POSIX backend.
+# Under valgrind no program can start itself anew, and helgrind does not know memory of other
+# processes. Tasks that harm themselves, calls that fail and limits of the system are reported by
+# those who watch, or hit them first: such tests run where nothing watches.
 units() {
     [ -z "$plants" ] || echo planted
     for unit in tests/test_*.c; do
         case $kind,$unit,$defs in
-        children,tests/test_process_spawn.c,*) ;;
-        children,tests/test_process*.c,* | [!h]*,tests/test_process*.c,*CFUTURES_POSIX*)
+        children,tests/test_process.c,* | children,tests/test_process_order.c,* | \
+            children,tests/test_process_storm.c,* | posix,tests/test_process*.c,*)
             basename "$unit" .c
             ;;
+        tsan,*_faults.c,* | tsan,*_limits.c,* | asan,*_faults.c,* | asan,*_limits.c,*) ;;
+        [ta]san,tests/test_process*.c,*) basename "$unit" .c ;;
         children,* | *,tests/test_process*.c,*) ;;
         *,tests/test_fd.c,*CFUTURES_POSIX*) echo test_fd ;;
         *,tests/test_fd.c,*) ;;
@@ -107,8 +111,8 @@ units() {
 # jobs_of STEP: the jobs of the current lane, as words <lane>:<what>:<unit>.
 jobs_of() {
     case $1:$kind in
-    compile:header | compile:examples | compile:docs | compile:install) ;;
-    run:header | run:examples | run:docs | run:install) echo "$lane:script:$kind" ;;
+    compile:header | compile:examples | compile:docs | compile:install | compile:bench) ;;
+    run:header | run:examples | run:docs | run:install | run:bench) echo "$lane:script:$kind" ;;
     compile:*)
         echo "$lane:compile:impl"
         for unit in $(units); do echo "$objects:compile:$unit"; done

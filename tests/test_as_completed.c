@@ -740,6 +740,42 @@ TEST(an_iterator_does_not_grow_for_ever) {
     cf_as_completed_close(iter);
 }
 
+/* Each is released before the next is made, and may get its address; some come twice. */
+TEST(places_that_are_used_again_hold_each_future_once) {
+    enum { WINDOW = 7, ROUNDS = 20000 };
+    cf_future *window[WINDOW] = {NULL};
+    cf_as_completed_iter *iter = iterate(NULL, 0, CF_FOREVER);
+    size_t added = 0;
+    uint64_t random = 12345;
+    for (size_t i = 0; i < ROUNDS; i++) {
+        cf_future **place = &window[test_random(&random) % WINDOW];
+        if (*place == NULL) {
+            *place = promise();
+            CHECK_STATUS(cf_as_completed_add(iter, *place), CF_OK);
+            added++;
+        } else if (test_random(&random) % 3 == 0) {
+            CHECK_STATUS(cf_as_completed_add(iter, *place), CF_OK); /* again: it uses up an index */
+            added++;
+        } else {
+            size_t index = 0;
+            set_int(*place, 1);
+            CHECK(cf_as_completed_next(iter, &index, NULL) == *place);
+            CHECK(index < added);
+            cf_future_release(*place);
+            *place = NULL;
+        }
+        size_t held = 0;
+        for (int k = 0; k < WINDOW; k++) {
+            held += window[k] != NULL;
+        }
+        CHECK_EQ(cf_as_completed_remaining(iter), held);
+    }
+    cf_as_completed_close(iter);
+    for (int k = 0; k < WINDOW; k++) {
+        cf_future_release(window[k]);
+    }
+}
+
 TEST_MAIN(
     RUN(no_futures_end_at_once)
     RUN(futures_come_in_the_order_in_which_they_end)
@@ -778,4 +814,5 @@ TEST_MAIN(
     RUN_WITHIN(60, a_hundred_thousand_futures_take_linear_time)
     RUN_WITHIN(60, a_hundred_thousand_additions_take_linear_time)
     RUN(an_iterator_does_not_grow_for_ever)
+    RUN(places_that_are_used_again_hold_each_future_once)
 )

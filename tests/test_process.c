@@ -1944,6 +1944,37 @@ static void in_a_child_of_the_host(void *arg) {
     CHECK(is_alive(in->worker));
 }
 
+typedef struct pair {
+    cf_executor *executor;
+    cf_future *small, *big;
+    gate done;
+} pair;
+
+/* The second argument does not fit the desk, and nobody but the manager, which runs this, moves it. */
+static void submit_two_and_cancel(cf_future *future, void *user) {
+    static const unsigned char bytes[1 << 20];
+    pair *p = user;
+    CHECK(cf_future_done(future));
+    p->small = submit_none(p->executor, task_nothing);
+    p->big = cf_executor_submit(p->executor, task_nothing, bytes, sizeof bytes);
+    CHECK(cf_future_cancel(p->big));
+    gate_open(&p->done);
+}
+
+TEST(a_callback_cancels_what_the_manager_has_to_load) {
+    pair p = {processes(1), NULL, NULL, GATE_INIT};
+    cf_future *stay;
+    occupy_processes(p.executor, 1, &stay);
+    CHECK_STATUS(cf_future_add_done_callback(stay, submit_two_and_cancel, &p), CF_OK);
+    open_shared();
+    CHECK_STATUS(outcome(stay), CF_OK);
+    gate_await(&p.done);
+    CHECK_STATUS(take_outcome(p.small), CF_OK);
+    CHECK_STATUS(take_outcome(p.big), CF_CANCELLED);
+    cf_future_release(stay);
+    shut(p.executor);
+}
+
 static gate manager_lies_down = GATE_INIT, shut_down = GATE_INIT;
 
 static void ignore_the_future(cf_future *future, void *user) {
@@ -2134,6 +2165,7 @@ TEST_MAIN(
     RUN(map_array_fills_the_results_in_place)
     RUN(map_array_names_the_first_item_that_fails)
     RUN(map_array_pads_short_results_and_refuses_long_ones)
+    RUN(a_callback_cancels_what_the_manager_has_to_load)
     RUN(a_shutdown_just_before_the_manager_sleeps_ends)
     RUN(a_child_of_the_host_cannot_use_the_pool_nor_harm_it)
     RUN(a_worker_cannot_use_the_executors_of_the_host)

@@ -7,6 +7,7 @@
 
 #include "process.h"
 
+#include <setjmp.h>
 #include <stddef.h>
 #include <sys/time.h>
 
@@ -495,6 +496,208 @@ TEST(a_grandchild_does_not_keep_the_pool_from_closing) {
     shut(executor);
     open_shared();
     UNTIL(!is_alive(arrived_pid(0)));
+}
+
+/* A jump to nowhere: the buffer was never set. */
+static jmp_buf nowhere;
+
+static int task_jumps(cf_task *task, void *arg) {
+    const struct rlimit none = {0, 0};
+    (void)task;
+    (void)arg;
+    setrlimit(RLIMIT_CORE, &none);
+    memset(&nowhere, 0x5a, sizeof nowhere);
+    longjmp(nowhere, 1);
+}
+
+/* The main thread of the worker ends, and with it the process. */
+static int task_ends_its_thread(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    pthread_exit(NULL);
+}
+
+static void *pause_for_ever(void *arg) {
+    while (pause() == -1) {
+    }
+    return arg;
+}
+
+/* Here another thread keeps the process. */
+static int task_leaves_a_thread(cf_task *task, void *arg) {
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, pause_for_ever, NULL), 0);
+    return task_ends_its_thread(task, arg);
+}
+
+static int task_becomes_another_program(cf_task *task, void *arg) {
+    const char *const seconds = *(const int *)arg != 0 ? "1000" : "0";
+    (void)task;
+    arrive();
+    execlp("sleep", "sleep", seconds, (char *)NULL);
+    _exit(9);
+}
+
+static int task_becomes_a_daemon(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    if (fork() == 0) {
+        setsid();
+        arrive();
+        while (atomic_load(&sh->open) == 0) {
+            test_pause();
+        }
+        _exit(0);
+    }
+    UNTIL(atomic_load(&sh->arrivals) > 0);
+    _exit(4);
+}
+
+static int use_stack(int pages) {
+    volatile char page[4096];
+    page[0] = (char)pages;
+    return pages == 0 ? 0 : use_stack(pages - 1) + page[0];
+}
+
+static int task_overflows_its_stack(cf_task *task, void *arg) {
+    const struct rlimit small = {1 << 20, 1 << 20}, none = {0, 0};
+    (void)arg;
+    setrlimit(RLIMIT_CORE, &none);
+    setrlimit(RLIMIT_STACK, &small);
+    return return_int(task, use_stack(1 << 20));
+}
+
+static void check_lost_with(cf_executor *executor, cf_future *future, int code) {
+    CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+    CHECK(code == 0 || cf_future_error_code(future) == code);
+    CHECK(cf_future_error_message(future)[0] != '\0');
+    cf_future_release(future);
+    still_works(executor);
+}
+
+TEST(a_jump_to_nowhere_loses_one_task) {
+    cf_executor *executor = processes(1);
+    check_lost_with(executor, submit_none(executor, task_jumps), 0);
+    shut(executor);
+}
+
+TEST(a_stack_that_overflows_loses_one_task) {
+    if (is_watched()) {
+        SKIP("whoever watches has stacks of its own");
+    }
+    cf_executor *executor = processes(1);
+    check_lost_with(executor, submit_none(executor, task_overflows_its_stack), SIGSEGV);
+    shut(executor);
+}
+
+TEST(a_task_that_ends_the_thread_of_its_worker_is_lost) {
+    if (is_watched()) {
+        SKIP("whoever watches has a thread of its own, or something to say");
+    }
+    cf_executor *executor = processes(1);
+    check_lost_with(executor, submit_none(executor, task_ends_its_thread), 256);
+    shut(executor);
+}
+
+/* Nothing tells that the worker is of no use any more, but the time that passes. */
+TEST(a_worker_of_which_only_another_thread_is_left_ends_at_the_deadline) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_timed(executor, task_leaves_a_thread, 50 * CF_MILLISECOND);
+    CHECK_STATUS(take_outcome(future), CF_TASK_TIMEOUT);
+    still_works(executor);
+    shut(executor);
+}
+
+/* exec closes the channel. */
+TEST(a_task_that_becomes_another_program_is_lost) {
+    cf_executor *executor = processes(1);
+    check_lost_with(executor, submit_int(executor, task_becomes_another_program, 0), 0);
+    check_lost_with(executor, submit_int(executor, task_becomes_another_program, 1), 0);
+    CHECK(!is_alive(arrived_pid(0)) && !is_alive(arrived_pid(1)));
+    shut(executor);
+}
+
+TEST(a_task_that_becomes_a_daemon_is_lost_and_the_daemon_keeps_nobody) {
+    cf_executor *executor = processes(1);
+    check_lost_with(executor, submit_none(executor, task_becomes_a_daemon), 256 + 4);
+    shut(executor);
+    CHECK(is_alive(arrived_pid(0))); /* it is the task's own */
+    open_shared();
+    UNTIL(!is_alive(arrived_pid(0)));
+}
+
+/* ---------------------------------------------------------------- the zygote, harmed */
+
+static int task_kills_its_parent(cf_task *task, void *arg) {
+    kill(getppid(), *(const int *)arg);
+    return task_hang(task, NULL);
+}
+
+TEST(a_task_that_kills_the_zygote_breaks_the_pool) {
+    cf_future *stay, *pending[20];
+    cf_executor *executor = processes(2);
+    occupy_processes(executor, 1, &stay);
+    cf_future *killer = submit_int(executor, task_kills_its_parent, SIGKILL);
+    for (int i = 0; i < 20; i++) {
+        pending[i] = submit_none(executor, task_hang);
+    }
+    const cf_status killed = outcome(killer), stayed = outcome(stay);
+    CHECK(killed == CF_WORKER_LOST || killed == CF_BROKEN);
+    CHECK(stayed == CF_WORKER_LOST || stayed == CF_BROKEN);
+    for (int i = 0; i < 20; i++) {
+        CHECK_STATUS(outcome(pending[i]), CF_BROKEN);
+    }
+    CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_BROKEN);
+    for (int i = 0; i < atomic_load(&sh->slots); i++) {
+        UNTIL(!is_alive(arrived_pid(i)));
+    }
+    cf_future_release(killer);
+    cf_future_release(stay);
+    release_all(pending, 20);
+    shut(executor);
+}
+
+/* What a terminal or a service manager sends to all processes of a group. */
+TEST(signals_that_are_not_meant_for_the_zygote_do_not_harm_it) {
+    static const int signals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
+    cf_executor *executor = processes(1);
+    const pid_t worker = pid_of_a_worker(executor);
+    if (!has_proc()) {
+        shut(executor);
+        SKIP("there is no /proc here");
+    }
+    const pid_t zygote = look_at(worker).parent;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        CHECK_EQ(kill(zygote, signals[i]), 0);
+        CHECK_EQ(pid_of_a_worker(executor), worker);
+    }
+    CHECK_EQ(kill(worker, SIGKILL), 0);
+    UNTIL(take_outcome(submit_none(executor, task_nothing)) == CF_OK);
+    shut(executor);
+}
+
+TEST(a_zygote_that_is_stopped_holds_up_starts_and_ends_only) {
+    cf_executor *executor = processes(2);
+    const pid_t worker = pid_of_a_worker(executor);
+    if (!has_proc()) {
+        shut(executor);
+        SKIP("there is no /proc here");
+    }
+    const pid_t zygote = look_at(worker).parent;
+    CHECK_EQ(kill(zygote, SIGSTOP), 0);
+    UNTIL(look_at(zygote).state == 'T');
+    for (int i = 0; i < 50; i++) {
+        CHECK_EQ(pid_of_a_worker(executor), worker);
+    }
+    cf_future *futures[2] = {submit_none(executor, task_stay), submit_none(executor, task_stay)};
+    await_arrivals(1);
+    CHECK(cf_future_cancel(futures[1])); /* it waits for the second worker */
+    open_shared();
+    CHECK_EQ(take_int(futures[0]), worker);
+    CHECK_STATUS(cf_executor_shutdown(executor, 50 * CF_MILLISECOND, CF_RUN_PENDING), CF_TIMEOUT);
+    CHECK_EQ(kill(zygote, SIGCONT), 0);
+    cf_future_release(futures[1]);
+    shut(executor);
 }
 
 /* ---------------------------------------------------------------- task deadlines */
@@ -989,6 +1192,15 @@ TEST_MAIN(
     RUN(a_worker_that_writes_noise_into_every_descriptor_does_not_harm_the_host)
     RUN(a_grandchild_that_holds_the_channel_hides_no_death)
     RUN(a_grandchild_does_not_keep_the_pool_from_closing)
+    RUN(a_jump_to_nowhere_loses_one_task)
+    RUN(a_stack_that_overflows_loses_one_task)
+    RUN(a_task_that_ends_the_thread_of_its_worker_is_lost)
+    RUN(a_worker_of_which_only_another_thread_is_left_ends_at_the_deadline)
+    RUN(a_task_that_becomes_another_program_is_lost)
+    RUN(a_task_that_becomes_a_daemon_is_lost_and_the_daemon_keeps_nobody)
+    RUN(a_task_that_kills_the_zygote_breaks_the_pool)
+    RUN(signals_that_are_not_meant_for_the_zygote_do_not_harm_it)
+    RUN(a_zygote_that_is_stopped_holds_up_starts_and_ends_only)
     RUN(a_task_that_runs_too_long_is_killed)
     RUN(a_deadline_hurts_no_other_task)
     RUN(a_deadline_counts_from_the_start_of_the_task)

@@ -606,6 +606,207 @@ TEST(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive) {
     CHECK(!alive);
 }
 
+/* The parent of a worker that has arrived. */
+static pid_t zygote_of(pid_t worker) {
+    const pid_t zygote = look_at(worker).parent;
+    CHECK(zygote > 1);
+    return zygote;
+}
+
+static void await_deaths(const pid_t *pids, int count) {
+    const int64_t deadline = now() + limit(1);
+    for (int i = 0; i < count; i++) {
+        while (is_alive(pids[i]) && now() < deadline) {
+            test_pause();
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        CHECK(!is_alive(pids[i]));
+    }
+}
+
+/* With the zygote, which would have killed them. The system lets it go on when the host, as if started
+ * by a shell, leaves no one in its process group; wherever that is not so, the test does. */
+static void kill_host_with_stopped_zygote(doing what) {
+    share();
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        setpgid(0, 0);
+        be_a_host(&what);
+    }
+    UNTIL(atomic_load(&sh->other) != 0);
+    const pid_t pids[3] = {zygote_of(arrived_pid(0)), arrived_pid(0), arrived_pid(1)};
+    CHECK_EQ(kill(pids[0], SIGSTOP), 0);
+    UNTIL(look_at(pids[0]).state == 'T');
+    CHECK_EQ(kill(host, SIGKILL), 0);
+    CHECK_EQ(waitpid(host, NULL, 0), host);
+    if (what == IDLE) {
+        await_deaths(pids + 1, 2); /* they need no zygote for that */
+    }
+    if (look_at(pids[0]).state == 'T') {
+        kill(pids[0], SIGCONT);
+    }
+    await_deaths(pids, 3);
+}
+
+TEST(a_killed_host_leaves_no_process_although_its_zygote_is_stopped) {
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+    kill_host_with_stopped_zygote(IDLE);
+}
+
+TEST(a_killed_host_leaves_no_busy_worker_although_its_zygote_is_stopped) {
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+    kill_host_with_stopped_zygote(BUSY);
+}
+
+/* A worker is a host itself. */
+static int task_has_a_pool(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    cf_executor *own = processes(1);
+    cf_future_release(submit_none(own, task_hang));
+    while (pause() == -1) {
+    }
+    return 0;
+}
+
+TEST(a_killed_host_leaves_no_worker_of_its_workers) {
+    share();
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        cf_executor *executor = processes(2);
+        cf_future_release(submit_none(executor, task_has_a_pool));
+        cf_future_release(submit_none(executor, task_has_a_pool));
+        await_arrivals(2);
+        atomic_store(&sh->other, 1);
+        for (;;) {
+            pause();
+        }
+    }
+    kill_host(host);
+}
+
+/* The grandchild is the task's own; but what it holds must not keep the pool. */
+static int task_leaves_a_child(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    if (fork() == 0) {
+        atomic_store(&sh->count, (int)getpid());
+        while (atomic_load(&sh->open) == 0) {
+            test_pause();
+        }
+        _exit(0);
+    }
+    arrive();
+    return 0;
+}
+
+TEST(a_killed_host_leaves_no_worker_although_a_child_of_a_task_holds_its_descriptors) {
+    share();
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        cf_executor *executor = processes(1);
+        CHECK_STATUS(take_outcome(submit_none(executor, task_leaves_a_child)), CF_OK);
+        UNTIL(atomic_load(&sh->count) != 0);
+        atomic_store(&sh->other, 1);
+        for (;;) {
+            pause();
+        }
+    }
+    UNTIL(atomic_load(&sh->other) != 0);
+    const pid_t pids[2] = {arrived_pid(0), has_proc() ? look_at(arrived_pid(0)).parent : 0};
+    CHECK_EQ(kill(host, SIGKILL), 0);
+    CHECK_EQ(waitpid(host, NULL, 0), host);
+    await_deaths(pids, pids[1] > 1 ? 2 : 1);
+    open_shared();
+    UNTIL(!is_alive((pid_t)atomic_load(&sh->count)));
+}
+
+/* Works as fast as it can, with pools that come and go. */
+static void be_a_busy_host(void) {
+    for (;;) {
+        cf_future *futures[8];
+        cf_executor *executor =
+            processes_with(&(cf_pool_options){.max_workers = 3, .max_tasks_per_child = 2});
+        for (int i = 0; i < 8; i++) {
+            futures[i] = submit_none(executor, i == 5 ? task_hang : task_arrives);
+        }
+        cf_future_wait(futures[0], limit(8));
+        atomic_store(&sh->other, 1);
+        for (int i = 0; i < 5; i++) {
+            cf_future_wait(futures[i], limit(8));
+        }
+        cf_executor_kill_workers(executor, SIGKILL);
+        release_all(futures, 8);
+        cf_executor_close(executor);
+    }
+}
+
+#ifdef PR_SET_CHILD_SUBREAPER
+/* Orphans become children of this process, so that none can hide. */
+TEST(a_host_that_is_killed_at_any_moment_leaves_nothing) {
+    uint64_t random = (uint64_t)now() | 1;
+    const int64_t start = now();
+    share();
+    CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+    for (int round = 0; round < 100 && now() - start < limit(2); round++) {
+        atomic_store(&sh->other, 0);
+        const pid_t host = fork();
+        CHECK(host >= 0);
+        if (host == 0) {
+            be_a_busy_host();
+        }
+        UNTIL(atomic_load(&sh->other) != 0);
+        sleep_for((cf_duration)(test_random(&random) % 20000) * CF_MICROSECOND);
+        CHECK_EQ(kill(host, SIGKILL), 0);
+        const int64_t deadline = now() + limit(1);
+        pid_t reaped;
+        while ((reaped = waitpid(-1, NULL, WNOHANG)) != -1) {
+            CHECK(now() < deadline);
+            if (reaped == 0) {
+                test_pause();
+            }
+        }
+    }
+}
+#else
+TEST(a_host_that_is_killed_at_any_moment_leaves_nothing) {
+    SKIP("the system has no subreapers");
+}
+#endif
+
+#ifdef SYS_fork
+/* By the system call alone, so that no handler closes anything: as a library with a fork of its own. */
+TEST(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing) {
+    cf_executor *executor = processes(2);
+    still_works(executor);
+    const pid_t child = (pid_t)syscall(SYS_fork);
+    if (child == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    CHECK(child > 0);
+    still_works(executor);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_die, 2)), CF_WORKER_LOST);
+    still_works(executor);
+    shut(executor);
+    CHECK_EQ(kill(child, SIGKILL), 0);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+}
+#else
+TEST(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing) {
+    SKIP("the system has no such call");
+}
+#endif
+
 /* ---------------------------------------------------------------- a host full of threads */
 
 static atomic_bool stop_noise;
@@ -658,18 +859,30 @@ static void *hold_stdout(void *arg) {
     return NULL;
 }
 
-TEST(a_thread_that_holds_stdout_while_the_pool_is_made) {
+static void with_stdout_held(cf_task_fn *fn, int expected) {
     gate g = GATE_INIT;
     pthread_t thread;
     spawn(&thread, hold_stdout, &g);
     gate_await_arrivals(&g, 1);
     cf_executor *executor = processes(2);
     for (int i = 0; i < 4; i++) {
-        CHECK_EQ(take_int(submit_none(executor, task_allocates)), 1);
+        CHECK_EQ(take_int(submit_int(executor, fn, 3)), expected);
     }
     shut(executor);
     gate_open(&g);
     join(thread);
+}
+
+TEST(a_thread_that_holds_stdout_while_the_pool_is_made) {
+    with_stdout_held(task_square, 9);
+}
+
+TEST(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made) {
+#ifdef __GLIBC__
+    with_stdout_held(task_allocates, 1);
+#else
+    SKIP("this C library may leave it locked in the child of a fork");
+#endif
 }
 
 TEST(signals_interrupt_nothing) {
@@ -743,8 +956,15 @@ TEST_MAIN(
     RUN(a_host_that_exits_without_a_shutdown_leaves_no_process)
     RUN(a_killed_host_leaves_none_of_two_pools)
     RUN(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive)
+    RUN(a_killed_host_leaves_no_process_although_its_zygote_is_stopped)
+    RUN(a_killed_host_leaves_no_busy_worker_although_its_zygote_is_stopped)
+    RUN(a_killed_host_leaves_no_worker_of_its_workers)
+    RUN(a_killed_host_leaves_no_worker_although_a_child_of_a_task_holds_its_descriptors)
+    RUN_WITHIN(20, a_host_that_is_killed_at_any_moment_leaves_nothing)
+    RUN(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
+    RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)
     RUN(signals_interrupt_nothing)
     RUN(an_idle_pool_uses_no_processor)
 )

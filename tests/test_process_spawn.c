@@ -10,6 +10,9 @@
 #include "process.h"
 
 #include <dlfcn.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 static cf_executor *spawning_with(cf_pool_options options) {
     options.start_method = CF_START_SPAWN;
@@ -239,6 +242,55 @@ TEST(what_is_closed_on_exec_is_closed_and_the_channel_is_not_passed_on) {
     shut(fork_pool);
 }
 
+static int task_pauses(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    while (pause() == -1) {
+    }
+    return 0;
+}
+
+/* One worker is idle, one busy, and the host says so by a byte. */
+static void be_a_host(int ready) {
+    cf_executor *executor = spawning(2);
+    cf_future *busy = submit_none(executor, task_pauses);
+    UNTIL(cf_future_running(busy));
+    CHECK(pid_of_a_worker(executor) > 0);
+    CHECK_EQ(write(ready, "", 1), 1);
+    for (;;) {
+        pause();
+    }
+}
+
+#ifdef PR_SET_CHILD_SUBREAPER
+TEST(a_killed_host_leaves_no_process) {
+    int ready[2];
+    char byte;
+    CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* orphans come here */
+    CHECK_EQ(pipe(ready), 0);
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        be_a_host(ready[1]);
+    }
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    CHECK_EQ(kill(host, SIGKILL), 0);
+    const int64_t deadline = now() + limit(1);
+    for (pid_t reaped; (reaped = waitpid(-1, NULL, WNOHANG)) != -1;) {
+        CHECK(now() < deadline);
+        if (reaped == 0) {
+            test_pause();
+        }
+    }
+    close(ready[0]);
+    close(ready[1]);
+}
+#else
+TEST(a_killed_host_leaves_no_process) {
+    SKIP("the system has no subreapers");
+}
+#endif
+
 int main(int argc, char **argv) {
     cf_process_main(argc, argv);
     test_case tests[] = {
@@ -255,6 +307,7 @@ int main(int argc, char **argv) {
         RUN(a_worker_leaves_after_max_tasks_per_child)
         RUN(a_host_with_threads_may_spawn)
         RUN(what_is_closed_on_exec_is_closed_and_the_channel_is_not_passed_on)
+        RUN(a_killed_host_leaves_no_process)
     };
     return test_run_all(argc, argv, tests, sizeof tests / sizeof tests[0]);
 }

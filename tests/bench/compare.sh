@@ -4,9 +4,10 @@
 #   REPS=21  WORKLOADS='T1 T3'  QUICK=1  W=2  sh tests/bench/compare.sh OLD [NEW]
 #
 # OLD and NEW are git revisions, or paths of headers from the root; NEW is the working tree's by
-# default. Ratios are new / old: below 1 the new one is faster. "slower" and "faster" are said where
-# a ratio lies beyond the noise (see compare.awk) and beyond 2 %, "same" where none does and the
-# noise is at most 10 %. HEAD against HEAD shows what the machine makes of no change.
+# default. Shown are the medians, the ratio new / old (below 1 the new one is faster) and its noise,
+# the interval in which it lies: see compare.awk. "slower" and "faster" are said where that leaves
+# out 1 and the ratio is beyond 2 %, "same" where it is within 10 %. HEAD against HEAD shows what
+# the machine makes of no change.
 
 # Flags and lists are split into words on purpose.
 # shellcheck disable=SC2086
@@ -17,7 +18,7 @@ cd "$(dirname "$0")/../.." || exit 1
 : "${WORKLOADS:=$(workloads .)}"
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 

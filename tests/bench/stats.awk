@@ -1,24 +1,18 @@
 # stats.awk -- for the other scripts here; values[1..count] are sorted by the call.
 
-function sort(values, count,    i, j, v) {
-    for (i = 2; i <= count; i++) {
-        v = values[i]
-        for (j = i - 1; j > 0 && values[j] > v; j--) {
-            values[j + 1] = values[j]
+function sort(values, count,    gap, i, j, v) {
+    for (gap = int((count + 1) / 2); gap > 0; gap = int(gap / 2)) {
+        for (i = gap + 1; i <= count; i++) {
+            v = values[i]
+            for (j = i - gap; j > 0 && values[j] > v; j -= gap) {
+                values[j + gap] = values[j]
+            }
+            values[j + gap] = v
         }
-        values[j + 1] = v
     }
 }
 
-# The value below which this share of them lies, between two of them by interpolation.
-function quantile(values, count, share,    place, below) {
-    sort(values, count)
-    place = 1 + (count - 1) * share
-    below = int(place)
-    return below < count ? \
-        values[below] + (place - below) * (values[below + 1] - values[below]) : values[count]
-}
-
 function median(values, count) {
-    return quantile(values, count, 0.5)
+    sort(values, count)
+    return (values[int((count + 1) / 2)] + values[int(count / 2) + 1]) / 2
 }

@@ -1,0 +1,622 @@
+/* A live pool with a worker that means harm: its tasks get hold of the worker's own desk and channel
+ * and write there what no worker writes, while other workers do ordinary work. The host is unharmed,
+ * every future ends, the pool stays usable, and nothing is left behind.
+ *
+ *     CF_TEST_FRAMES=100000 build/test/posix/test_process_hostile    the long form
+ *
+ * This file has an implementation of its own in it, so that a task can reach cf__child. Linux only:
+ * elsewhere descriptors of shared memory cannot be made to order. */
+#ifndef CFUTURES_POSIX
+#define CFUTURES_POSIX
+#endif
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include "seam.h"
+#define CFUTURES_STATIC
+#define CFUTURES_IMPLEMENTATION
+#define CFUTURES_MALLOC test_malloc
+#define CFUTURES_FREE test_free
+#include "cfutures.h"
+
+#include "test.h"
+
+#include "process.h"
+
+#ifdef __linux__
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+/* ---------------------------------------------------------------- what a hostile task can do */
+
+static cf__slot *own_slot(void) {
+    for (size_t i = 0; i < CF__SLOTS; i++) {
+        if (cf__load_relaxed(&cf__child.desk->slots[i].word) == CF__SLOT_TAKEN) {
+            return &cf__child.desk->slots[i];
+        }
+    }
+    _exit(99);
+}
+
+static int memory(size_t size) {
+    const int fd = (int)syscall(SYS_memfd_create, "hostile", 3UL /* CLOEXEC, ALLOW_SEALING */);
+    if (fd < 0 || ftruncate(fd, (off_t)size) != 0) {
+        _exit(98);
+    }
+    return fd;
+}
+
+static void seal(int fd) {
+    (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
+}
+
+/* As many descriptors as wanted. The host may be gone, or have had enough of us. */
+static void throw_at_host(unsigned char byte, const int *fds, size_t count) {
+    union {
+        struct cmsghdr header;
+        char room[128];
+    } control;
+    struct iovec part = {&byte, 1};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    if (count > 0) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(count * sizeof *fds);
+        memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
+    }
+    if (sendmsg(cf__child.channel, &message, MSG_NOSIGNAL) < 0) {
+        _exit(97);
+    }
+}
+
+static void lend(unsigned char number, size_t size) {
+    const int fd = memory(size);
+    seal(fd);
+    throw_at_host(number, &fd, 1);
+    close(fd);
+}
+
+static void end_slot(cf__slot *slot) {
+    cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
+    cf__child_ring();
+}
+
+/* ---------------------------------------------------------------- mutated frames */
+
+static uint64_t dice;
+
+static size_t roll(size_t sides) {
+    return (size_t)(test_random(&dice) % sides);
+}
+
+static size_t odd_size(void) {
+    static const size_t sizes[] = {0,    1,     15,    16,        17,          32,          33,
+                                   448,  449,   880,   896,       897,         912,         4096,
+                                   65536, 65537, 1 << 20, SIZE_MAX / 2, SIZE_MAX - 15, SIZE_MAX};
+    return sizes[roll(sizeof sizes / sizeof *sizes)];
+}
+
+static int odd_status(void) {
+    static const int statuses[] = {CF_OK, CF_OK, CF_TASK_FAILED, CF_TASK_TIMEOUT, CF_NO_MEMORY,
+                                   CF_CANCELLED, CF_WORKER_LOST, CF_END, 300, INT_MIN};
+    return statuses[roll(sizeof statuses / sizeof *statuses)];
+}
+
+static void odd_records(cf__slot *slot) {
+    for (size_t at = 0; at + sizeof(cf__record) <= CF__SLOT_ROOM; at += sizeof(cf__record)) {
+        const cf__record record = {odd_status(), 1, roll(3) == 0 ? odd_size() : roll(64)};
+        memcpy(slot->bytes + at, &record, sizeof record);
+    }
+}
+
+static void odd_descriptor(void) {
+    const int fd = memory(roll(4) == 0 ? 1 : 4096 * (1 + roll(32)));
+    const int fds[3] = {fd, cf__child.channel, fd};
+    if (roll(4) != 0) {
+        seal(fd);
+    }
+    throw_at_host((unsigned char)roll(CF__LOANS + 4), fds, roll(4) == 0 ? 2 + roll(2) : 1);
+    if (roll(2) == 0) {
+        (void)ftruncate(fd, (off_t)roll(5000));
+        seal(fd);
+    }
+    close(fd);
+}
+
+static void odd_word(void) {
+    cf__desk *const desk = cf__child.desk;
+    const uintptr_t value = roll(5);
+    switch (roll(6)) {
+    case 0: cf__store_relaxed(&desk->up, value); break;
+    case 1: cf__store_relaxed(&desk->bell, value); break;
+    case 2: cf__store_relaxed(&desk->loans[roll(CF__LOANS)], value); break;
+    case 3: cf__store_relaxed(&desk->asleep, value); break;
+    case 4: cf__store_relaxed(&desk->slots[roll(CF__SLOTS)].stop, value); break;
+    default: cf__store_relaxed(&desk->slots[roll(CF__SLOTS)].word, value); break;
+    }
+}
+
+/* An outcome as it could be, then one to three things wrong with it. */
+static void send_frame(void) {
+    cf__slot *const slot = &cf__child.desk->slots[roll(4) == 0 ? roll(CF__SLOTS) : roll(4)];
+    cf__store_relaxed(&slot->place, 0);
+    cf__store_relaxed(&slot->progress, slot->items);
+    slot->size = roll(64);
+    slot->status = CF_OK;
+    slot->code = 0;
+    for (size_t n = 1 + roll(3); n > 0; n--) {
+        switch (roll(8)) {
+        case 0: slot->size = odd_size(); break;
+        case 1: slot->status = odd_status(); break;
+        case 2: cf__store_relaxed(&slot->place, roll(CF__LOANS + 4)); break;
+        case 3: cf__store_relaxed(&slot->place, odd_size()); break;
+        case 4: cf__store_relaxed(&slot->progress, odd_size()); break;
+        case 5: odd_records(slot); break;
+        case 6: odd_descriptor(); break;
+        default: odd_word(); break;
+        }
+    }
+    end_slot(slot);
+    atomic_fetch_add(&sh->count, 1);
+}
+
+typedef struct attack {
+    uint64_t seed;
+    int frames;
+} attack;
+
+/* In the end it dies in one way or another: a worker that is out of step is of no use to anybody. */
+static int task_attack(cf_task *task, void *arg) {
+    const attack *const a = arg;
+    (void)task;
+    dice = a->seed;
+    for (int i = 0; i < a->frames; i++) {
+        send_frame();
+        if (roll(4) == 0) {
+            sched_yield(); /* and the host looks */
+        }
+    }
+    if (roll(3) == 0) {
+        raise(SIGKILL);
+    } else if (roll(2) == 0) {
+        (void)shutdown(cf__child.channel, SHUT_RDWR);
+    }
+    _exit(96);
+}
+
+/* ---------------------------------------------------------------- ordinary work */
+
+typedef struct answer {
+    int n, square;
+} answer;
+
+static int task_answer(cf_task *task, void *arg) {
+    const int n = *(const int *)arg;
+    const answer a = {n, n * n};
+    return cf_task_return(task, &a, sizeof a);
+}
+
+enum { FRAMES_QUICK = 10000, BATCH = 24, BIG = 100000 };
+
+typedef struct tally {
+    int ended, right;
+} tally;
+
+/* Whatever a worker made of it, it ends. */
+static void take_answer(cf_future *future, int n, tally *t) {
+    CHECK(outcome(future) != CF_TIMEOUT);
+    const answer *const a = cf_future_result(future, 0, NULL);
+    t->ended++;
+    t->right += a != NULL && cf_future_result_size(future) == sizeof *a && a->n == n && a->square == n * n;
+    cf_future_release(future);
+}
+
+static void read_all(cf_future *future) {
+    const unsigned char *const bytes = cf_future_result(future, 0, NULL);
+    const size_t size = cf_future_result_size(future);
+    unsigned sum = 0;
+    for (size_t i = 0; bytes != NULL && i < size; i++) {
+        sum += bytes[i];
+    }
+    CHECK(sum <= size * 255);
+    CHECK(strlen(cf_future_error_message(future)) <= CF__SLOT_ROOM);
+}
+
+static void map_some(cf_executor *executor, tally *t) {
+    int items[40];
+    for (int i = 0; i < 40; i++) {
+        items[i] = i;
+    }
+    const cf_map_options options = {.chunksize = 10, .timeout = limit(TEST_GATE_LIMIT_S)};
+    cf_map_iter *iter = cf_executor_map(executor, task_answer, items, 40, sizeof *items, &options);
+    cf_status status = CF_OK;
+    int ended = 0;
+    CHECK(iter != NULL);
+    for (const answer *a = cf_map_next(iter, &status); status != CF_END; a = cf_map_next(iter, &status)) {
+        CHECK(status != CF_TIMEOUT);
+        ended++;
+        t->right += a != NULL && cf_map_result_size(iter) == sizeof *a && a->square == a->n * a->n;
+    }
+    CHECK_EQ(ended, 40);
+    t->ended += ended;
+    cf_map_close(iter);
+}
+
+/* One attack, and what goes on beside it. */
+static void round_of_work(cf_executor *executor, uint64_t seed, int frames, tally *t) {
+    static unsigned char big[BIG];
+    cf_future *futures[BATCH];
+    const attack a = {seed, frames};
+    cf_future *hostile = cf_executor_submit(executor, task_attack, &a, sizeof a);
+    for (int i = 0; i < BATCH; i++) {
+        futures[i] = submit_int(executor, task_answer, i);
+    }
+    cf_future *echo = cf_executor_submit(executor, task_echo, big, sizeof big);
+    map_some(executor, t);
+    for (int i = 0; i < BATCH; i++) {
+        take_answer(futures[i], i, t);
+    }
+    CHECK(outcome(echo) != CF_TIMEOUT);
+    read_all(echo);
+    cf_future_release(echo);
+    CHECK(outcome(hostile) != CF_TIMEOUT);
+    read_all(hostile);
+    cf_future_release(hostile);
+}
+
+static int frames_wanted(void) {
+    const char *const text = getenv("CF_TEST_FRAMES");
+    const long frames = text != NULL ? strtol(text, NULL, 10) : FRAMES_QUICK;
+    return frames > 0 && frames < 100000000 ? (int)frames : FRAMES_QUICK;
+}
+
+TEST(mutated_frames_do_no_harm) {
+    cf_executor *executor = processes(3);
+    tally t = {0, 0};
+    const int wanted = frames_wanted();
+    const int64_t start = now();
+    const bool is_long = wanted > FRAMES_QUICK;
+    still_works(executor);
+    for (uint64_t round = 1; atomic_load(&sh->count) < wanted; round++) {
+        if (!is_long && now() - start > limit(2)) {
+            break;
+        }
+        alarm((unsigned)(limit(30) / 1000000000)); /* a hang ends it, as long as it may take */
+        round_of_work(executor, round * 2654435761U + 88172645463325252U, 1 << round % 9, &t);
+    }
+    CHECK(t.right > t.ended / 2);
+    still_works(executor);
+    const cf_stats stats = stats_of(executor);
+    CHECK_EQ(stats.submitted, stats.finished + stats.cancelled);
+    shut(executor);
+    if (is_long) {
+        printf("%d frames, %d of %d other results right, %d workers replaced\n", atomic_load(&sh->count),
+               t.right, t.ended, (int)stats.restarts);
+    }
+}
+
+/* ---------------------------------------------------------------- one harm each */
+
+static int task_two_descriptors(cf_task *task, void *arg) {
+    const int fds[3] = {cf__child.channel, cf__child.channel, cf__child.channel};
+    (void)task;
+    (void)arg;
+    for (size_t i = 0; i < 60; i++) {
+        throw_at_host((unsigned char)i, fds, 2 + i % 2);
+    }
+    return 0;
+}
+
+TEST(surplus_descriptors_do_not_pile_up) {
+    cf_executor *executor = processes(1);
+    still_works(executor);
+    const size_t before = descriptor_count();
+    CHECK_STATUS(take_outcome(submit_none(executor, task_two_descriptors)), CF_OK);
+    still_works(executor);
+    UNTIL(descriptor_count() <= before);
+    shut(executor);
+}
+
+static int task_talk(cf_task *task, void *arg) {
+    static char much[65536];
+    (void)task;
+    (void)arg;
+    arrive();
+    while (send(cf__child.channel, much, sizeof much, MSG_NOSIGNAL) > 0) {
+    }
+    _exit(95);
+}
+
+/* It talks faster than anybody can listen, and is killed for its time limit. */
+TEST(a_worker_that_talks_without_end_stops_nobody) {
+    cf_executor *executor = processes(2);
+    cf_future *talker = submit_timed(executor, task_talk, 300 * CF_MILLISECOND);
+    await_arrivals(1);
+    for (int i = 0; i < 20; i++) {
+        still_works(executor);
+    }
+    const cf_status status = take_outcome(talker);
+    CHECK(status == CF_TASK_TIMEOUT || status == CF_WORKER_LOST);
+    still_works(executor);
+    shut(executor);
+}
+
+static int task_end_all(cf_task *task, void *arg) {
+    const int64_t until = now() + 200000000;
+    (void)task;
+    (void)arg;
+    while (now() < until) {
+        for (size_t i = 0; i < CF__SLOTS; i++) {
+            cf__child.desk->slots[i].status = CF_OK;
+            cf__store_relaxed(&cf__child.desk->slots[i].word, CF__SLOT_ENDED);
+        }
+    }
+    _exit(94);
+}
+
+/* It says so as soon as it can, while the host still copies the argument. */
+TEST(what_has_not_been_handed_over_cannot_end) {
+    static unsigned char big[BIG];
+    cf_executor *executor = processes(1);
+    cf_future *hostile = submit_none(executor, task_end_all);
+    for (const int64_t until = now() + 200000000; now() < until;) {
+        cf_future *future = cf_executor_submit(executor, task_echo, big, sizeof big);
+        CHECK(outcome(future) != CF_TIMEOUT);
+        read_all(future);
+        cf_future_release(future);
+    }
+    take_outcome(hostile);
+    still_works(executor);
+    shut(executor);
+}
+
+static int task_seal_late(cf_task *task, void *arg) {
+    const int fd = memory(1 << 20);
+    cf__slot *const slot = own_slot();
+    const int spins = *(const int *)arg;
+    (void)task;
+    throw_at_host(0, &fd, 1);
+    cf__store_relaxed(&slot->place, 1);
+    slot->status = CF_OK;
+    slot->size = 1 << 20;
+    end_slot(slot);
+    for (volatile int i = 0; i < spins; i++) {
+    }
+    (void)ftruncate(fd, 0);
+    seal(fd);
+    _exit(93);
+}
+
+/* Between two looks of the host, which must not believe the first one. */
+TEST(memory_that_shrinks_before_it_is_sealed_is_refused) {
+    cf_executor *executor = processes(1);
+    const int64_t start = now();
+    still_works(executor);
+    for (int round = 0; is_time_for(round, 2000, start); round++) {
+        cf_future *future = submit_int(executor, task_seal_late, round * 97 % 3000);
+        CHECK(outcome(future) != CF_TIMEOUT);
+        read_all(future);
+        cf_future_release(future);
+    }
+    still_works(executor);
+    shut(executor);
+}
+
+static int task_unsealed(cf_task *task, void *arg) {
+    const int fd = memory(1 << 20);
+    cf__slot *const slot = own_slot();
+    (void)task;
+    (void)arg;
+    throw_at_host(0, &fd, 1);
+    cf__store_relaxed(&slot->place, 1);
+    slot->status = CF_OK;
+    slot->size = 1 << 20;
+    end_slot(slot);
+    _exit(92);
+}
+
+TEST(memory_that_may_shrink_is_refused) {
+    cf_executor *executor = processes(1);
+    CHECK_STATUS(take_outcome(submit_none(executor, task_unsealed)), CF_NO_MEMORY);
+    still_works(executor);
+    shut(executor);
+}
+
+static int task_too_long(cf_task *task, void *arg) {
+    cf__slot *const slot = own_slot();
+    (void)task;
+    (void)arg;
+    lend(0, 65536);
+    cf__store_relaxed(&slot->place, 1);
+    slot->status = CF_OK;
+    slot->size = 65537;
+    end_slot(slot);
+    return task_stay(task, arg);
+}
+
+TEST(who_claims_more_than_was_lent_is_killed) {
+    cf_executor *executor = processes(1);
+    const uint64_t restarts = stats_of(executor).restarts;
+    CHECK_STATUS(take_outcome(submit_none(executor, task_too_long)), CF_WORKER_LOST);
+    still_works(executor);
+    CHECK_EQ(stats_of(executor).restarts, restarts + 1);
+    shut(executor);
+}
+
+static int task_take_back(cf_task *task, void *arg) {
+    cf__slot *const slot = own_slot();
+    arrive();
+    while (!cf_task_stop_requested(task)) {
+    }
+    cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    return task_stay(task, arg);
+}
+
+/* A task that was cancelled in vain is there again: as if it had not started. */
+TEST(what_was_taken_cannot_become_untaken) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_none(executor, task_take_back);
+    await_arrivals(1);
+    CHECK(!cf_future_cancel(future));
+    await_arrivals(2);
+    (void)cf_future_cancel(future);
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK);
+    const cf_status status = take_outcome(future);
+    CHECK(status == CF_WORKER_LOST || status == CF_CANCELLED);
+    shut(executor);
+}
+
+/* int: the first item of the chunk attacks, the others would be ordinary. Its records are in a loan,
+ * which it replaces, and of whose place it changes its mind, while the host reads them. */
+static int task_swap(cf_task *task, void *arg) {
+    enum { RECORDS = 200, RECORD = 16016 };
+    if (*(const int *)arg != 0) {
+        return 0;
+    }
+    (void)task;
+    cf__slot *const slot = own_slot();
+    const int fd = memory((size_t)RECORDS * RECORD);
+    char *const base = mmap(NULL, (size_t)RECORDS * RECORD, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        _exit(91);
+    }
+    for (size_t i = 0; i < RECORDS; i++) {
+        const cf__record record = {CF_OK, 0, RECORD - sizeof record};
+        memcpy(base + i * RECORD, &record, sizeof record);
+    }
+    seal(fd);
+    throw_at_host(0, &fd, 1);
+    cf__store_relaxed(&slot->place, 1);
+    cf__store_relaxed(&slot->progress, RECORDS);
+    slot->status = CF_OK;
+    end_slot(slot);
+    for (size_t i = 0; i < 2000; i++) {
+        cf__store_relaxed(&slot->place, i % 2 != 0 ? 100 : 1);
+        if (i % 100 == 0) {
+            lend(0, 4096);
+        }
+    }
+    _exit(90);
+}
+
+TEST(records_stay_where_the_host_reads_them) {
+    enum { ITEMS = 200 };
+    int items[ITEMS];
+    cf_executor *executor = processes(2);
+    const int64_t start = now();
+    for (int i = 0; i < ITEMS; i++) {
+        items[i] = i;
+    }
+    for (int round = 0; is_time_for(round, 200, start); round++) {
+        const cf_map_options options = {.chunksize = ITEMS, .timeout = limit(TEST_GATE_LIMIT_S)};
+        cf_map_iter *iter = cf_executor_map(executor, task_swap, items, ITEMS, sizeof *items, &options);
+        cf_status status = CF_OK;
+        int ended = 0;
+        still_works(executor);
+        for (cf_map_next(iter, &status); status != CF_END; cf_map_next(iter, &status)) {
+            CHECK(status != CF_TIMEOUT);
+            ended++;
+        }
+        CHECK_EQ(ended, ITEMS);
+        cf_map_close(iter);
+    }
+    still_works(executor);
+    shut(executor);
+}
+
+/* Tries to shrink each mapping that it shares with the host: how many tries succeeded. */
+static int task_shrink(cf_task *task, void *arg) {
+    char line[512], name[128];
+    int shrunk = 0, tried = 0;
+    FILE *const maps = fopen("/proc/self/maps", "r");
+    (void)arg;
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
+        char range[64] = "", permissions[8] = "";
+        if (sscanf(line, "%63s %7s", range, permissions) != 2 || permissions[3] != 's' ||
+            strstr(line, "cfutures") == NULL) {
+            continue;
+        }
+        snprintf(name, sizeof name, "/proc/self/map_files/%s", range);
+        const int fd = open(name, O_RDWR | O_CLOEXEC);
+        if (fd >= 0) {
+            tried++;
+            shrunk += ftruncate(fd, 0) == 0;
+            close(fd);
+        }
+    }
+    if (maps != NULL) {
+        fclose(maps);
+    }
+    return tried == 0 ? cf_task_fail(task, 1, "nothing to try") : return_int(task, shrunk);
+}
+
+TEST(nothing_that_the_host_reads_can_be_shrunk) {
+    static unsigned char big[BIG];
+    cf_executor *executor = processes(1);
+    cf_future *future = cf_executor_submit(executor, task_shrink, big, sizeof big);
+    const cf_status status = outcome(future);
+    const int shrunk = status == CF_OK ? take_int(future) : 0;
+    if (status != CF_OK) {
+        cf_future_release(future);
+    }
+    shut(executor);
+    if (status != CF_OK) {
+        SKIP("/proc/self/map_files is not to be had");
+    }
+    CHECK_EQ(shrunk, 0);
+}
+
+static int hostile_initializer(void *arg) {
+    (void)arg;
+    if (atomic_fetch_add(&sh->other, 1) == 0) {
+        cf__store_seq_cst(&cf__child.desk->up, 3);
+        cf__child_ring();
+        for (;;) {
+            pause();
+        }
+    }
+    return 0;
+}
+
+/* A worker that says neither yes nor no while it starts is replaced. */
+TEST(a_start_that_ends_in_nonsense_is_tried_again) {
+    share();
+    cf_executor *executor = processes_with(&(cf_pool_options){
+        .max_workers = 1, .initializer = hostile_initializer});
+    still_works(executor);
+    CHECK(atomic_load(&sh->other) > 1);
+    shut(executor);
+}
+
+/* ---------------------------------------------------------------- */
+
+TEST_MAIN(
+    RUN_WITHIN(7200, mutated_frames_do_no_harm)
+    RUN(surplus_descriptors_do_not_pile_up)
+    RUN(a_worker_that_talks_without_end_stops_nobody)
+    RUN(what_has_not_been_handed_over_cannot_end)
+    RUN(memory_that_shrinks_before_it_is_sealed_is_refused)
+    RUN(memory_that_may_shrink_is_refused)
+    RUN(who_claims_more_than_was_lent_is_killed)
+    RUN(what_was_taken_cannot_become_untaken)
+    RUN(records_stay_where_the_host_reads_them)
+    RUN(nothing_that_the_host_reads_can_be_shrunk)
+    RUN(a_start_that_ends_in_nonsense_is_tried_again)
+)
+
+#else
+
+TEST(there_are_no_descriptors_of_memory_here) {
+    SKIP("Linux only");
+}
+
+TEST_MAIN(RUN(there_are_no_descriptors_of_memory_here))
+
+#endif
