@@ -1,4 +1,4 @@
-/* cc -std=c11 -O2 -I. examples/pgzip.c -o pgzip -pthread -lz */
+/* cc -std=c11 -O2 -D_FILE_OFFSET_BITS=64 -I. examples/pgzip.c -o pgzip -pthread -lz */
 
 /*
  * gzip on all processors (zlib; Debian: zlib1g-dev). A map with a generator reads the input in

@@ -1,4 +1,4 @@
-/* cc -std=c11 -O2 -I. examples/psha256.c -o psha256 -pthread -lcrypto */
+/* cc -std=c11 -O2 -D_FILE_OFFSET_BITS=64 -I. examples/psha256.c -o psha256 -pthread -lcrypto */
 
 /*
  * sha256sum for files and whole trees: the same lines, the same -c, the same exit status. Files are

@@ -1,4 +1,4 @@
-/* cc -std=c11 -O2 -I. examples/pwc.c -o pwc -pthread */
+/* cc -std=c11 -O2 -D_FILE_OFFSET_BITS=64 -I. examples/pwc.c -o pwc -pthread */
 
 /*
  * wc on all processors. Each file is a task, which spreads the parts of its file over the same pool
