@@ -146,29 +146,29 @@ static int meet(cf_task *task, void *arg) {
     return 0;
 }
 
-static void two_tasks_meet(void) {
-    pool = make_pool(2);
+static void start_two_workers(void) {
     cf_future *submitted[2];
-    const bool warm = ctl_random(2) == 1;
-    if (warm) {
-        cf_future *const first = submit(&jobs[4], run_job);
-        expect_result(first, &jobs[4]);
-        cf_future_release(first);
+    for (int i = 0; i < 2; i++) {
+        jobs[i + 6].future = cf_future_new();
+        jobs[i + 6].other = &jobs[7 - i];
     }
     for (int i = 0; i < 2; i++) {
-        jobs[i].future = cf_future_new();
-        jobs[i].other = &jobs[1 - i];
-    }
-    for (int i = 0; i < 2; i++) {
-        submitted[i] = cf_executor_submit(pool, meet, &jobs[i], 0);
+        submitted[i] = cf_executor_submit(pool, meet, &jobs[i + 6], 0);
     }
     for (int i = 0; i < 2; i++) {
         CHECK(cf_future_wait(submitted[i], CF_FOREVER) == CF_OK);
         cf_future_release(submitted[i]);
     }
+    cf_future_release(jobs[6].future);
+    cf_future_release(jobs[7].future);
+}
+
+static void two_tasks_meet(void) {
+    pool = make_pool(2);
+    for (unsigned rounds = 1 + ctl_random(2); rounds > 0; rounds--) {
+        start_two_workers();
+    }
     cf_executor_close(pool);
-    cf_future_release(jobs[0].future);
-    cf_future_release(jobs[1].future);
 }
 
 static int run_pointed(cf_task *task, void *arg) {
@@ -584,6 +584,86 @@ static void deque_emptied_by_two(void) {
     }
 }
 
+/* The deque by itself: its owner, and two thieves, who may come one after the other while the owner
+ * stands still. */
+static cf__worker *owner;
+static cf_future entries[4];
+static unsigned taken[4];
+
+static void take(const cf_future *future) {
+    if (future != NULL) {
+        taken[future - entries]++;
+    }
+}
+
+static void *steal_one(void *arg) {
+    (void)arg;
+    take(cf__deque_steal(owner));
+    return NULL;
+}
+
+static void deque_gives_each_once(void) {
+    int thieves[2];
+    owner = cf__alloc_lines(sizeof *owner);
+    memset(owner, 0, sizeof *owner);
+    memset(taken, 0, sizeof taken);
+    const unsigned count = 2 + ctl_random(2);
+    for (unsigned i = 0; i < count; i++) {
+        CHECK(cf__deque_push(owner, &entries[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        thieves[i] = ctl_spawn(steal_one, NULL);
+    }
+    take(cf__deque_pop(owner));
+    CHECK(cf__deque_push(owner, &entries[count]));
+    take(cf__deque_pop(owner));
+    take(cf__deque_pop(owner));
+    for (int i = 0; i < 2; i++) {
+        ctl_join(thieves[i]);
+    }
+    for (cf_future *left; (left = cf__deque_pop(owner)) != NULL;) {
+        take(left);
+    }
+    for (unsigned i = 0; i <= count; i++) {
+        CHECK(taken[i] == 1);
+    }
+    cf__free_lines(owner);
+}
+
+/* What a task submits may need another worker, who may be lying down just now. */
+static int run_setter(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    j->ran++;
+    CHECK(cf_future_set_result(j->future, NULL, 0) == CF_OK);
+    return 0;
+}
+
+static int run_and_need_another(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    for (int round = 1; round < 5; round++) { /* the other is about to rest when the next comes */
+        j[round].future = cf_future_new();
+        cf_future *const child = cf_executor_submit(pool, run_setter, &j[round], 0);
+        for (int i = 0; i < 8; i++) { /* what is in the store buffer may stay there */
+            ctl_yield();
+        }
+        cf_future_release(child);
+        CHECK(cf_future_wait(j[round].future, CF_FOREVER) == CF_OK);
+        cf_future_release(j[round].future);
+    }
+    return 0;
+}
+
+static void child_needs_another_worker(void) {
+    pool = make_pool(2);
+    start_two_workers();
+    cf_future *const parent = cf_executor_submit(pool, run_and_need_another, &jobs[0], 0);
+    CHECK(cf_future_wait(parent, CF_FOREVER) == CF_OK);
+    cf_future_release(parent);
+    cf_executor_close(pool);
+}
+
 /* More frames than half of a small stack has room for. */
 static int run_deep(cf_task *task, void *arg) {
     job *const j = arg;
@@ -736,6 +816,40 @@ static void shutdown_while_submitters_block(void) {
     ctl_join(a);
     ctl_join(b);
     cf_executor_close(pool);
+}
+
+/* The task that runs waits for the blocked submitter, whom only the shutdown lets go. */
+static void *submit_and_open(void *arg) {
+    job *const j = arg;
+    submit_known(&j[0], run_job);
+    submit_known(&j[1], run_job);
+    (void)cf_future_set_result(j[2].future, NULL, 0);
+    for (int i = 0; i < 2; i++) {
+        expect_end(j[i].future, &j[i], CF_SHUTDOWN);
+        cf_future_release(j[i].future);
+    }
+    return NULL;
+}
+
+static int wait_for_gate(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    CHECK(cf_future_wait(j->future, CF_FOREVER) == CF_OK);
+    return 0;
+}
+
+static void shutdown_frees_a_submitter(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    jobs[2].future = cf_future_new();
+    cf_future *const blocker = cf_executor_submit(pool, wait_for_gate, &jobs[2], 0);
+    const int submitter = ctl_spawn(submit_and_open, &jobs[0]);
+    ctl_yield();
+    (void)shut_down(&run_pending);
+    ctl_join(submitter);
+    CHECK(cf_future_wait(blocker, 0) == CF_OK);
+    cf_future_release(blocker);
+    cf_executor_close(pool);
+    cf_future_release(jobs[2].future);
 }
 
 /* The submitter that waits for room goes on when a queued task is cancelled. */
@@ -949,14 +1063,17 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(deadline_against_event),
     SCENARIO(shutdown_with_a_deadline),
     SCENARIO(nested_wait_claims),
+    SCENARIO(deque_gives_each_once),
     SCENARIO(deque_owner_against_thief),
     SCENARIO(deque_emptied_by_two),
+    SCENARIO(child_needs_another_worker),
     SCENARIO(stand_in_runs_the_deepest),
     SCENARIO(cycle_of_two_tasks),
     SCENARIO(cycle_across_executors),
     SCENARIO(chain_is_no_cycle),
     SCENARIO(full_queue_blocks),
     SCENARIO(shutdown_while_submitters_block),
+    SCENARIO(shutdown_frees_a_submitter),
     SCENARIO(cancel_makes_room),
     SCENARIO(callers_run_what_does_not_fit),
     SCENARIO(shutdown_by_two_threads),
