@@ -253,6 +253,10 @@
  * Deadlines: a task that runs for longer than its `timeout` is killed, by SIGTERM and after
  * `kill_grace` by SIGKILL. Its future ends with CF_TASK_TIMEOUT when the worker is dead. A complete
  * result wins over the death or the deadline that follows it. cf_executor_kill_workers ends all.
+ * What a task has started itself is not killed with its worker. Two ways: it asks for that
+ * (on Linux prctl(PR_SET_PDEATHSIG, SIGKILL) between its fork and exec), which goes no further than
+ * to the child; or the task begins with setpgid(0, 0), writes its process group into shared memory,
+ * and whoever finds the future done kills the group, as examples/ptest.c does.
  *
  * In a worker signals have their default actions and are not blocked; SIGINT is ignored, so that
  * Ctrl-C is the program's own business. Standard input is the null device. stdout and stderr are
@@ -270,10 +274,23 @@
  * EVENT LOOPS
  *
  * cf_as_completed_fd gives a descriptor that is readable whenever cf_as_completed_next would not
- * block. Watch it with poll, epoll, libuv or GLib; each time it is readable, one call of
- * cf_as_completed_next takes a future, or says that time is up or nothing is left.
- * cf_as_completed_add puts more futures in. Where there are no descriptors, callbacks tell:
- * cf_future_add_done_callback.
+ * block: a future has ended, time is up, or nothing is left. Watch it with poll, epoll, libuv or
+ * GLib, and take what is ready each time:
+ *
+ *     size_t index;
+ *     cf_as_completed_iter *iter =
+ *         cf_as_completed(futures, count, CF_FOREVER);
+ *     struct pollfd event = {cf_as_completed_fd(iter), POLLIN, 0};
+ *     while (cf_as_completed_remaining(iter) > 0 && poll(&event, 1, -1) > 0)
+ *         while (cf_as_completed_try_next(iter, &index, NULL) != NULL)
+ *             printf("%zu is done\n", index);
+ *     cf_as_completed_close(iter);
+ *
+ * A loop that lives on puts more futures in by cf_as_completed_add. Between the last one and the
+ * next it must not watch the descriptor, which is readable at the end too: watch it only while
+ * cf_as_completed_remaining is not 0 (to poll, give -1 instead), or put in a promise that nobody
+ * keeps, so that there is no end. Where there are no descriptors, call cf_as_completed_try_next
+ * whenever it suits, or let callbacks tell: cf_future_add_done_callback.
  *
  * BUILD OPTIONS
  *
@@ -573,7 +590,7 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * name: worker n is shown as "<name>_<n>" by ps, top and debuggers. Copied; cut to fit 15 bytes
  *   with the number. NULL: "cf". Linux only; ignored elsewhere.
  * initializer: called with worker_arg in every worker before its first task; non-zero breaks the
- *   pool (CF_BROKEN). NULL: none.
+ *   pool (CF_BROKEN). NULL: none. It is not told the number of its worker: see cf_task_worker.
  * finalizer: called with worker_arg when a worker ends whose initializer went well; not in a
  *   process that is killed or crashes. NULL: none.
  * worker_arg: passed to both. Borrowed until the executor is closed; processes get the pointer.
@@ -941,6 +958,9 @@ CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
 
 /* cf_task_worker -- the number of the worker, to index state that each worker has of its own.
+ * That state is an array, where the first task that finds its element empty fills it, as in
+ * examples/fetch.c; or a _Thread_local variable (in processes any static one), which an initializer
+ * can fill and a finalizer empty, neither of which is told the number.
  * Python: none; threading.local
  * task: not NULL.
  * Returns 0 to max_workers - 1. max_workers: a caller runs the task itself (CF_FULL_CALLER_RUNS).
@@ -1235,6 +1255,23 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
 
+/* cf_as_completed_try_next -- take the next future that has ended already, if there is one.
+ * It is what cf_as_completed_next would do with its deadline at this moment: for a loop that has
+ * other things to do, and for taking all that is ready when the descriptor says that some is.
+ * Python: none.
+ * iter: NULL: CF_INVALID.
+ * index: filled as by cf_as_completed_next; may be NULL.
+ * status: filled; CF_OK with a future; may be NULL.
+ * Returns the future, lent: it is done, and may be released from now on. NULL with *status
+ *   CF_TIMEOUT: none has ended that was not delivered.
+ *   CF_END: all have been delivered.
+ *   CF_FORKED: what is left belongs to executors of the parent process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: never; in a task it runs no other.
+ * Note: CF_TIMEOUT says nothing about the deadline of the iterator. */
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status);
+
 /* cf_as_completed_add -- put one more future into an iterator.
  * Python: none.
  * iter: NULL: CF_INVALID.
@@ -1272,7 +1309,8 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
  * iter: NULL: -1.
  * Returns the descriptor, the same each time, owned by the iterator; -1: the system refused.
  * Threads: one at a time for each iterator. Blocks: never.
- * Note: only watch it, and never read it or close it. With timeout 0 it is always readable: make
+ * Note: only watch it, and never read it or close it; and only while cf_as_completed_remaining is
+ *   not 0, or it keeps a loop busy with telling the end. With timeout 0 it is always readable: make
  *   the iterator with CF_FOREVER or a real deadline. Outside Linux the deadline does not make it
  *   readable. */
 CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
@@ -4621,14 +4659,12 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
-                                             cf_status *status)
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+                                cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    *status = CF_INVALID;
-    if (iter == NULL) return NULL;
-    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__member *const member = cf__set_next(&iter->set, deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -4638,6 +4674,22 @@ CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t 
     iter->spare = member;
     iter->remaining--;
     return future;
+}
+
+CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
+                                             cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
+}
+
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
