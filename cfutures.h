@@ -2831,11 +2831,11 @@ static void cf__cell_drop_arg(cf__cell *cell)
     cell->call.free_result = NULL;
 }
 
-/* An end without a result. */
+/* An end without a result. The argument may be a chunk, which asks how it ended. */
 static void cf__cell_fail(cf__cell *cell, cf_status status)
 {
-    cf__cell_drop_arg(cell);
     cell->status = (signed char)status;
+    cf__cell_drop_arg(cell);
 }
 
 /* Frees result or message of an ended cell. */
@@ -5679,6 +5679,7 @@ typedef struct cf__chunk {
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
+    bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
@@ -5727,7 +5728,7 @@ static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
-    const signed char whole = chunk->future->cell.status;
+    const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
         const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
@@ -5776,6 +5777,7 @@ static int cf__chunk_main(cf_task *task, void *arg)
     for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
         cf__item_run(task, chunk->fn, cf__item(chunk->items, i, chunk->stride), chunk->item_size,
                      &chunk->cells[i]);
+    chunk->has_run = true;
     return 0;
 }
 
@@ -8197,6 +8199,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         if (status != CF_OK)
             cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
+        chunk->has_run = true;
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
     } else if ((ended->traits & CF__ARG_COPY) != 0) {
@@ -8433,6 +8436,7 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__unlock(&executor->lock);
     if (again) return;
     cf__chunk_rest(chunk, broken ? CF_BROKEN : CF_CANCELLED);
+    chunk->has_run = true;
     cf__cell_drop_arg(&future->cell);
     future->cell.status = CF_OK;
     cf__hub_settle(hub, future);
