@@ -1708,6 +1708,9 @@ enum {
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
 #endif
+#ifndef CF__TEST_FUTURE /* tests: from here on the future is in somebody's hands, or free */
+#define CF__TEST_FUTURE(future, in_use) ((void)0)
+#endif
 #ifndef CFUTURES_MALLOC
 #define CFUTURES_MALLOC(size) malloc(size)
 #define CFUTURES_FREE(pointer) free(pointer)
@@ -2784,6 +2787,7 @@ static void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
+    CF__TEST_FUTURE(future, false);
     if (heap == NULL) {
         cf__free(future);
     } else if (self != NULL && self->heap == heap) {
@@ -5087,11 +5091,21 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     return next;
 }
 
+/* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
+ * first worker; once the door is closed it would not. */
+static bool cf__lacks_worker(cf_executor *executor)
+{
+    return cf__processes_of(executor) == NULL && executor->alive == 0 &&
+           cf__ring_length(executor) > 0 && cf__may_start(executor);
+}
+
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
     CFUTURES_TEST_POINT(CF__POINT_DOOR);
     cf__lock_both(executor);
+    const bool start = cf__lacks_worker(executor);
+    if (start) executor->starting = true;
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
@@ -5101,6 +5115,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
     cf__unlock_both(executor);
+    if (start) (void)cf__start_workers(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -5388,6 +5403,7 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
         *future = cf__static_future(status);
         return status;
     }
+    CF__TEST_FUTURE(*future, true);
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
@@ -5510,6 +5526,17 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__heap_close(&executor->heap);
 }
 
+/* As a visitor: another shutdown waits for the callbacks and free functions that run here. */
+static void cf__cancel_all(cf_executor *executor)
+{
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    cf__withdraw(executor, CF_CANCELLED);
+    cf__visit_end(&visit);
+}
+
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
@@ -5517,7 +5544,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
-    if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
+    if (mode == CF_CANCEL_PENDING) cf__cancel_all(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
