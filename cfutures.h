@@ -253,6 +253,10 @@
  * Deadlines: a task that runs for longer than its `timeout` is killed, by SIGTERM and after
  * `kill_grace` by SIGKILL. Its future ends with CF_TASK_TIMEOUT when the worker is dead. A complete
  * result wins over the death or the deadline that follows it. cf_executor_kill_workers ends all.
+ * What a task has started itself is not killed with its worker. Two ways: it asks for that
+ * (on Linux prctl(PR_SET_PDEATHSIG, SIGKILL) between its fork and exec), which goes no further than
+ * to the child; or the task begins with setpgid(0, 0), writes its process group into shared memory,
+ * and whoever finds the future done kills the group, as examples/ptest.c does.
  *
  * In a worker signals have their default actions and are not blocked; SIGINT is ignored, so that
  * Ctrl-C is the program's own business. Standard input is the null device. stdout and stderr are
@@ -270,10 +274,23 @@
  * EVENT LOOPS
  *
  * cf_as_completed_fd gives a descriptor that is readable whenever cf_as_completed_next would not
- * block. Watch it with poll, epoll, libuv or GLib; each time it is readable, one call of
- * cf_as_completed_next takes a future, or says that time is up or nothing is left.
- * cf_as_completed_add puts more futures in. Where there are no descriptors, callbacks tell:
- * cf_future_add_done_callback.
+ * block: a future has ended, time is up, or nothing is left. Watch it with poll, epoll, libuv or
+ * GLib, and take what is ready each time:
+ *
+ *     size_t index;
+ *     cf_as_completed_iter *iter =
+ *         cf_as_completed(futures, count, CF_FOREVER);
+ *     struct pollfd event = {cf_as_completed_fd(iter), POLLIN, 0};
+ *     while (cf_as_completed_remaining(iter) > 0 && poll(&event, 1, -1) > 0)
+ *         while (cf_as_completed_try_next(iter, &index, NULL) != NULL)
+ *             printf("%zu is done\n", index);
+ *     cf_as_completed_close(iter);
+ *
+ * A loop that lives on puts more futures in by cf_as_completed_add. Between the last one and the
+ * next it must not watch the descriptor, which is readable at the end too: watch it only while
+ * cf_as_completed_remaining is not 0 (to poll, give -1 instead), or put in a promise that nobody
+ * keeps, so that there is no end. Where there are no descriptors, call cf_as_completed_try_next
+ * whenever it suits, or let callbacks tell: cf_future_add_done_callback.
  *
  * BUILD OPTIONS
  *
@@ -573,7 +590,7 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * name: worker n is shown as "<name>_<n>" by ps, top and debuggers. Copied; cut to fit 15 bytes
  *   with the number. NULL: "cf". Linux only; ignored elsewhere.
  * initializer: called with worker_arg in every worker before its first task; non-zero breaks the
- *   pool (CF_BROKEN). NULL: none.
+ *   pool (CF_BROKEN). NULL: none. It is not told the number of its worker: see cf_task_worker.
  * finalizer: called with worker_arg when a worker ends whose initializer went well; not in a
  *   process that is killed or crashes. NULL: none.
  * worker_arg: passed to both. Borrowed until the executor is closed; processes get the pointer.
@@ -941,6 +958,9 @@ CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
 
 /* cf_task_worker -- the number of the worker, to index state that each worker has of its own.
+ * That state is an array, where the first task that finds its element empty fills it, as in
+ * examples/fetch.c; or a _Thread_local variable (in processes any static one), which an initializer
+ * can fill and a finalizer empty, neither of which is told the number.
  * Python: none; threading.local
  * task: not NULL.
  * Returns 0 to max_workers - 1. max_workers: a caller runs the task itself (CF_FULL_CALLER_RUNS).
@@ -1235,6 +1255,23 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
 
+/* cf_as_completed_try_next -- take the next future that has ended already, if there is one.
+ * It is what cf_as_completed_next would do with its deadline at this moment: for a loop that has
+ * other things to do, and for taking all that is ready when the descriptor says that some is.
+ * Python: none.
+ * iter: NULL: CF_INVALID.
+ * index: filled as by cf_as_completed_next; may be NULL.
+ * status: filled; CF_OK with a future; may be NULL.
+ * Returns the future, lent: it is done, and may be released from now on. NULL with *status
+ *   CF_TIMEOUT: none has ended that was not delivered.
+ *   CF_END: all have been delivered.
+ *   CF_FORKED: what is left belongs to executors of the parent process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: never; in a task it runs no other.
+ * Note: CF_TIMEOUT says nothing about the deadline of the iterator. */
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status);
+
 /* cf_as_completed_add -- put one more future into an iterator.
  * Python: none.
  * iter: NULL: CF_INVALID.
@@ -1272,7 +1309,8 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
  * iter: NULL: -1.
  * Returns the descriptor, the same each time, owned by the iterator; -1: the system refused.
  * Threads: one at a time for each iterator. Blocks: never.
- * Note: only watch it, and never read it or close it. With timeout 0 it is always readable: make
+ * Note: only watch it, and never read it or close it; and only while cf_as_completed_remaining is
+ *   not 0, or it keeps a loop busy with telling the end. With timeout 0 it is always readable: make
  *   the iterator with CF_FOREVER or a real deadline. Outside Linux the deadline does not make it
  *   readable. */
 CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
@@ -1568,6 +1606,99 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
 #endif
+/* Where a race could open; the numbers stay. What has just been done / what comes next. */
+enum {
+    /* future */
+    CF__POINT_PARK = 1,       /* the word says that somebody sleeps / asleep */
+    CF__POINT_DETACH = 2,     /* the list of waiters is locked / a node is taken out */
+    CF__POINT_MOVE = 8,       /* the word was read / claimed, cancelled or started */
+    CF__POINT_ATTACH = 9,     /* the word was read / a node joins the list */
+    CF__POINT_SETTLE = 10,    /* the cell is whole / published */
+    CF__POINT_SETTLED = 11,   /* published / sleepers and waiters are told */
+    CF__POINT_DELIVER = 12,   /* a group was looked at / the node is pushed */
+    CF__POINT_SIGNAL = 13,    /* the node was pushed / the descriptor becomes readable */
+    CF__POINT_CALLBACK = 14,  /* done / the next callback is called */
+    CF__POINT_RELEASE = 15,   /* the count was read / a reference goes */
+    CF__POINT_LAST = 16,      /* the last reference went / the future is recycled */
+    CF__POINT_LAST_LOOK = 17, /* the count is one again / the user is told */
+    CF__POINT_GIVE = 18,      /* a chain of free futures / it goes back to the heap */
+    CF__POINT_CLOSE_HEAP = 19, /* nothing is handed out / what is out is counted */
+    CF__POINT_TRIM = 20,      /* all seems to be back / locked, looked at again */
+    /* queue */
+    CF__POINT_POP = 3,        /* bottom is announced / top is read */
+    CF__POINT_STEAL = 4,      /* top was read / bottom is read */
+    CF__POINT_STOLEN = 21,    /* the entry was read / top moves */
+    CF__POINT_PUSH = 22,      /* the entry is in its slot / bottom moves */
+    CF__POINT_RING_PUSH = 23, /* entries are in the ring / tail moves */
+    CF__POINT_RING_POP = 24,  /* the entry was read / head moves */
+    CF__POINT_RING_GROW = 25, /* a bigger ring is there / locked, filled */
+    /* run */
+    CF__POINT_RUN = 26,       /* claimed / the function is called */
+    CF__POINT_RAN = 27,       /* the function returned / its argument goes */
+    CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
+    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
+    CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
+    /* wait */
+    CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
+    CF__POINT_WAITED = 32,    /* awake / out from among those that wait */
+    CF__POINT_DENY = 33,      /* the waiter was found / denied, woken */
+    CF__POINT_HELP = 34,      /* still pending / claimed by the waiter */
+    CF__POINT_STAND_IN = 35,  /* the stand-in runs / it claims the task */
+    CF__POINT_SET_ADD = 36,   /* linked into the set / attached to the future */
+    CF__POINT_SET_TAKE = 37,  /* arrivals were seen / taken */
+    CF__POINT_SET_CLOSE = 38, /* detached what could be / waits for nodes on their way */
+    CF__POINT_COUNT = 39,     /* each future was looked at / duplicates that ended meanwhile */
+    CF__POINT_FD = 40,        /* the descriptor is open / arrivals are to signal it */
+    /* pool */
+    CF__POINT_WORK = 5,       /* a task is queued / somebody hungry is looked for */
+    CF__POINT_SLEEP = 6,      /* listed as asleep, unlocked / parked */
+    CF__POINT_WOKEN = 41,     /* woken / arrived */
+    CF__POINT_SEARCH = 42,    /* something was seen / locked, taken */
+    CF__POINT_SPUN = 43,      /* the spin is over / no spinner is announced */
+    CF__POINT_REST = 44,      /* found nothing / announced as asleep, looks again */
+    CF__POINT_FREE = 45,      /* announced as free / the result can be seen */
+    CF__POINT_NUDGE = 46,     /* unlocked / the one that was chosen is woken */
+    CF__POINT_BEGIN = 47,     /* a worker's thread runs / its initializer */
+    CF__POINT_END = 48,       /* the worker has done all / it leaves */
+    CF__POINT_START = 49,     /* a worker is counted / its thread is started */
+    CF__POINT_STARTED = 50,   /* the thread runs, or was refused / that is made known */
+    CF__POINT_DOOR = 51,      /* about to close or break / both locks */
+    CF__POINT_WITHDRAW = 52,  /* out of the queue / claimed, ended */
+    CF__POINT_ADMIT = 53,     /* full, unlocked / waits for space */
+    CF__POINT_JOIN = 54,      /* all have left / joined */
+    CF__POINT_ORPHAN = 55,    /* closed from inside / the last one out frees it */
+    CF__POINT_FREE_ALL = 56,  /* joined / freed */
+    /* map */
+    CF__POINT_CHUNK = 57,     /* a chunk is whole / submitted */
+    CF__POINT_CHUNK_LINK = 58, /* submitted / in the iterator's set */
+    CF__POINT_CHUNK_GO = 59,  /* one of two owners is done / counted */
+    CF__POINT_MAP_CLOSE = 60, /* all is cancelled / chunks are let go */
+    CF__POINT_UNIT = 61,      /* a range was read / a unit is taken */
+    CF__POINT_HALF = 62,      /* half a range was taken / it becomes one's own */
+    CF__POINT_SWEPT = 63,     /* no unit is left / out */
+    CF__POINT_SWEEP = 64,     /* the work seems done / the stragglers are waited for */
+    /* process: host */
+    CF__POINT_NAP = 7,        /* nothing to do / the manager says that it sleeps */
+    CF__POINT_POLL = 65,      /* it said so and looked, unlocked / poll */
+    CF__POINT_DESK = 66,      /* a slot is filled / READY */
+    CF__POINT_READY = 67,     /* READY / is the worker asleep? */
+    CF__POINT_TAKE_BACK = 68, /* pending / READY becomes FREE */
+    CF__POINT_LOAD = 69,      /* unlocked / a big argument is copied */
+    CF__POINT_OUTCOME = 70,   /* unlocked with outcomes in hand / futures end */
+    CF__POINT_CALLS = 71,     /* settled / its callbacks go to the manager */
+    CF__POINT_KILL = 72,      /* what has not begun is back / the order to kill */
+    CF__POINT_BURY = 73,      /* a worker is dead / its tasks are looked at */
+    CF__POINT_LOSE = 74,      /* the task that ran is lost, unlocked / its future ends */
+    CF__POINT_PUMP = 75,      /* counted among those that look / looks */
+    CF__POINT_PUMPED = 76,    /* looked for the last time / no longer counted */
+    /* process: zygote and worker */
+    CF__POINT_FORK = 77,      /* an order was read / fork */
+    CF__POINT_UP = 78,        /* the initializer ran / the worker says so */
+    CF__POINT_TAKE = 79,      /* about to / READY becomes TAKEN */
+    CF__POINT_ANSWER = 80,    /* the outcome is in the slot / ENDED */
+    CF__POINT_ENDED = 81,     /* ENDED / does anybody look? */
+    CF__POINT_ASLEEP = 82     /* the worker says that it sleeps / looks, sleeps */
+};
 #ifndef CFUTURES_TEST_RECEIVED
 #define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
 #endif
@@ -2578,6 +2709,7 @@ static void cf__heap_close(cf__heap *heap)
     heap->closed = true;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
     cf__unlock(&heap->lock);
+    CFUTURES_TEST_POINT(CF__POINT_CLOSE_HEAP);
     cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
 
@@ -2585,6 +2717,7 @@ static void cf__heap_close(cf__heap *heap)
 CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
 {
     uintptr_t top = cf__load_relaxed(&heap->returned);
+    CFUTURES_TEST_POINT(CF__POINT_GIVE);
     do last->cell.data = (void *)top;
     while (!cf__cas(&heap->returned, &top, (uintptr_t)first));
     cf__heap_count_back(heap, count);
@@ -2606,6 +2739,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
     if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
         !cf__heap_is_idle(heap, held))
         return false;
+    CFUTURES_TEST_POINT(CF__POINT_TRIM);
     cf__lock(&heap->lock);
     if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
@@ -2764,6 +2898,7 @@ static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DON
 static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
 {
     uintptr_t seen = cf__load_relaxed(&future->word);
+    CFUTURES_TEST_POINT(CF__POINT_MOVE);
     while ((seen & CF__STATE) == from)
         if (cf__cas(&future->word, &seen, (seen & ~CF__STATE) | to)) return true;
     return false;
@@ -2775,7 +2910,7 @@ static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const uintptr_t parked = seen | CF__PARKED;
     if (seen != parked && !cf__cas(word, &seen, parked)) return true;
-    CFUTURES_TEST_POINT(1);
+    CFUTURES_TEST_POINT(CF__POINT_PARK);
     return cf__park(word, parked, deadline);
 }
 
@@ -2818,6 +2953,7 @@ static void cf__group_deliver(cf__waiter *node)
     for (;;) {
         if ((seen & CF__GROUP_SIGNAL) != 0) break;
         node->next = (cf__waiter *)(seen & CF__NODE);
+        CFUTURES_TEST_POINT(CF__POINT_DELIVER);
         if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
             if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
             return;
@@ -2829,6 +2965,7 @@ static void cf__group_deliver(cf__waiter *node)
     do node->next = (cf__waiter *)(seen & CF__NODE);
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
+    CFUTURES_TEST_POINT(CF__POINT_SIGNAL);
     cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
@@ -2837,8 +2974,10 @@ static void cf__group_deliver(cf__waiter *node)
 static cf__waiter *cf__settle(cf_future *future)
 {
     uintptr_t seen;
+    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
     do seen = cf__load_unlocked(future);
     while (!cf__cas(&future->word, &seen, CF__DONE));
+    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -2868,6 +3007,7 @@ static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 {
     for (cf__waiter *next; callbacks != NULL; callbacks = next) {
         next = callbacks->next;
+        CFUTURES_TEST_POINT(CF__POINT_CALLBACK);
         callbacks->callback(future, callbacks->user);
         cf__free_node(callbacks);
     }
@@ -2881,6 +3021,7 @@ static bool cf__attach(cf_future *future, cf__waiter *node)
         seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
         node->next = (cf__waiter *)(seen & CF__NODE);
+        CFUTURES_TEST_POINT(CF__POINT_ATTACH);
     } while (!cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE)));
     return true;
 }
@@ -2893,7 +3034,7 @@ CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
         seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
     } while (!cf__cas(&future->word, &seen, seen | CF__LOCKED));
-    CFUTURES_TEST_POINT(2);
+    CFUTURES_TEST_POINT(CF__POINT_DETACH);
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
     *link = node->next;
@@ -2933,6 +3074,7 @@ CFUTURES_API cf_future *cf_future_retain(cf_future *future)
 static bool cf__last_look(cf_future *future)
 {
     cf__store_relaxed(&future->refs, CF__REF | (cf__load_relaxed(&future->refs) & CF__READ));
+    CFUTURES_TEST_POINT(CF__POINT_LAST_LOOK);
     if (!cf__is_done(future)) { /* a promise that was dropped */
         (void)cf__promise_claim(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
@@ -2960,9 +3102,11 @@ CFUTURES_API void cf_future_release(cf_future *future)
     const uintptr_t refs = cf__load_acquire(&future->refs);
     if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
+    CFUTURES_TEST_POINT(CF__POINT_RELEASE);
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
+    CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
@@ -3491,6 +3635,7 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     if (bottom - cf__load_acquire(&worker->top) >= CF__DEQUE) return false;
     cf__store_relaxed(cf__deque_slot(worker, bottom), (uintptr_t)future);
+    CFUTURES_TEST_POINT(CF__POINT_PUSH);
     cf__store_seq_cst(&worker->bottom, bottom + 1);
     return true;
 }
@@ -3500,7 +3645,7 @@ static cf_future *cf__deque_pop(cf__worker *worker)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom) - 1;
     cf__store_seq_cst(&worker->bottom, bottom);
-    CFUTURES_TEST_POINT(3);
+    CFUTURES_TEST_POINT(CF__POINT_POP);
     uintptr_t top = cf__load_seq_cst(&worker->top);
     const intptr_t left = (intptr_t)(bottom - top);
     cf_future *future = (cf_future *)cf__load_relaxed(cf__deque_slot(worker, bottom));
@@ -3514,9 +3659,10 @@ static cf_future *cf__deque_pop(cf__worker *worker)
 static cf_future *cf__deque_steal(cf__worker *worker)
 {
     uintptr_t top = cf__load_seq_cst(&worker->top);
-    CFUTURES_TEST_POINT(4);
+    CFUTURES_TEST_POINT(CF__POINT_STEAL);
     if ((intptr_t)(cf__load_seq_cst(&worker->bottom) - top) <= 0) return NULL;
     cf_future *const future = (cf_future *)cf__load_relaxed(cf__deque_slot(worker, top));
+    CFUTURES_TEST_POINT(CF__POINT_STOLEN);
     return cf__cas_seq_cst(&worker->top, &top, top + 1) ? future : NULL;
 }
 
@@ -3554,6 +3700,7 @@ static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t cou
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
     for (size_t i = 0; i < count; i++)
         executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
+    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
     cf__store_seq_cst(&executor->tail, tail + count);
 }
 
@@ -3563,6 +3710,7 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     const uintptr_t head = cf__load_relaxed(&executor->head);
     if (head == cf__load_acquire(&executor->tail)) return NULL;
     cf_future *const future = executor->ring[head & (executor->capacity - 1)];
+    CFUTURES_TEST_POINT(CF__POINT_RING_POP);
     cf__store_release(&executor->head, head + 1);
     return future;
 }
@@ -3610,6 +3758,7 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
     if (ring == NULL) return cf__ring_has_room(executor, count);
+    CFUTURES_TEST_POINT(CF__POINT_RING_GROW);
     cf__lock(&executor->lock);
     cf__ring_move(executor, ring, capacity);
     cf__unlock(&executor->lock);
@@ -3693,7 +3842,9 @@ static void cf__execute(cf__runner *self, cf_future *future)
     }
     cf__store_relaxed(&future->runner, (uintptr_t)self); /* a hint for the deadlock check */
     self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
     const int code = fn(&task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
     self->depth--;
     cf__cell_drop_arg(cell);
     cf__task_finish(&task, code, cell);
@@ -3737,6 +3888,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
     if (last) cf__bump(&executor->left);
     cf__unlock(&executor->lock);
     /* From here on the executor may be gone, if somebody waits for us in close. */
+    CFUTURES_TEST_POINT(CF__POINT_LEAVE);
     if (orphaned) cf__executor_free(executor, worker);
     else if (last) cf__unpark_all(&executor->left);
 }
@@ -3798,6 +3950,7 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
 {
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
     cf__cell_fail(&future->cell, status);
+    CFUTURES_TEST_POINT(CF__POINT_UNRUN);
     cf__lock(&executor->lock);
     if (status == CF_CANCELLED) executor->cancelled++;
     else if (status == CF_SYSTEM) executor->refused++; /* if late */
@@ -3833,6 +3986,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     const cf__processes *const processes = cf__processes_of(executor);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__move(future, CF__PENDING, CF__SETTLING);
@@ -3966,6 +4120,7 @@ static void cf__wait_end(void)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return;
+    CFUTURES_TEST_POINT(CF__POINT_WAITED);
     cf__lock(&cf__graph_lock);
     cf__runner **link = &cf__waiting;
     while (*link != self) link = &(*link)->next;
@@ -3989,6 +4144,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
     cf__unlock(&cf__graph_lock);
+    CFUTURES_TEST_POINT(CF__POINT_WAIT);
     if (stuck) cf__wait_end();
     return !stuck;
 }
@@ -4000,6 +4156,7 @@ CF__SHARED void cf__deny(cf_future *future)
     cf__lock(&cf__graph_lock);
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
         if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+        CFUTURES_TEST_POINT(CF__POINT_DENY);
         cf__store_relaxed(&runner->denied, 1);
         if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
         if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
@@ -4105,6 +4262,7 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__self = &here->runner;
     here->runner.stack = cf__stack_here();
     cf__thread_name(here->worker->executor->name, here->worker->index);
+    CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
@@ -4146,6 +4304,7 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
     if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
         return CF_OK;
     cf__worker *const worker = cf__executor_of(future)->workers[self->index];
+    CFUTURES_TEST_POINT(CF__POINT_HELP);
     if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, worker, future);
     (void)cf__claim_and_run(self, worker, future);
     return CF_OK;
@@ -4207,6 +4366,7 @@ static void cf__set_collect(cf__set *set)
 {
     uintptr_t seen = cf__load_relaxed(&set->group.ready);
     if ((seen & CF__NODE) == 0) return;
+    CFUTURES_TEST_POINT(CF__POINT_SET_TAKE);
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
     cf__waiter *oldest = NULL; /* arrivals are the newest first */
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -4238,6 +4398,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     member->arrived = false;
     cf__set_link(set, member);
     if (set->unclaimed == NULL) set->unclaimed = member;
+    CFUTURES_TEST_POINT(CF__POINT_SET_ADD);
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
         cf__taken_append(set, &member->waiter);
@@ -4308,6 +4469,7 @@ static void cf__set_close(cf__set *set)
     cf__set_collect(set);
     for (cf__member *member = set->members; member != NULL; member = member->next)
         if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
+    CFUTURES_TEST_POINT(CF__POINT_SET_CLOSE);
     for (cf__member *member = set->members; member != NULL; member = member->next) {
         while (!member->arrived) {
             (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
@@ -4377,6 +4539,7 @@ static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done
         cf__store_relaxed(&futures[i]->runner, ticket);
         result++;
     }
+    CFUTURES_TEST_POINT(CF__POINT_COUNT);
     for (size_t i = 0; done != NULL && i < count; i++) /* a duplicate that ended in between */
         if (futures[i] != NULL && cf__load_relaxed(&futures[i]->runner) == ticket) done[i] = true;
     cf__unlock(&cf__count_lock);
@@ -4425,6 +4588,7 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
         if (!cf__signal_open(&group->signal)) return -1;
+        CFUTURES_TEST_POINT(CF__POINT_FD);
         (void)cf__fetch_or(&group->ready, CF__GROUP_SIGNAL); /* publishes the signal */
         cf__iter_signal(iter);
     }
@@ -4495,14 +4659,12 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
-                                             cf_status *status)
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+                                cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    *status = CF_INVALID;
-    if (iter == NULL) return NULL;
-    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__member *const member = cf__set_next(&iter->set, deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -4512,6 +4674,22 @@ CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t 
     iter->spare = member;
     iter->remaining--;
     return future;
+}
+
+CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
+                                             cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
+}
+
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
@@ -4667,6 +4845,7 @@ static bool cf__balance_unlock(cf_executor *executor)
 {
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock_space(executor);
+    CFUTURES_TEST_POINT(CF__POINT_NUDGE);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
 }
@@ -4700,6 +4879,7 @@ static cf_future *cf__take_any(cf_executor *executor)
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
+        CFUTURES_TEST_POINT(CF__POINT_WITHDRAW);
         if (cf__move(future, CF__PENDING, CF__SETTLING)) cf__end_unrun(executor, future, status);
         else cf__drop_tombstone(executor, future);
     }
@@ -4766,6 +4946,7 @@ static cf_future *cf__worker_search(cf__worker *worker)
         found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
     const bool fetches = found == NULL && cf__ring_length(executor) > 0;
     const size_t more = fetches ? cf__batch_size(executor, worker) : 0;
+    CFUTURES_TEST_POINT(CF__POINT_SEARCH);
     cf__lock(&executor->lock);
     if (fetches) found = cf__worker_fetch_locked(worker, more);
     if (found == NULL) found = cf__deque_take(worker);
@@ -4791,6 +4972,7 @@ static bool cf__worker_spin(cf__worker *worker)
             if (!found) cf__pause();
         }
     } while (!found && cf__load_relaxed(&executor->closing) == 0 && cf__now() < end);
+    CFUTURES_TEST_POINT(CF__POINT_SPUN);
     cf__store_seq_cst(&executor->spinner, 0); /* and then it looks once more, whatever was found */
     return found;
 }
@@ -4817,9 +4999,10 @@ static void cf__worker_sleep(cf__worker *worker)
     const int64_t from = worker->idle_from != 0 ? worker->idle_from : cf__now();
     worker->idle_from = 0;
     if (cf__load_relaxed(&executor->awake) == 0) cf__tidy(executor);
-    CFUTURES_TEST_POINT(6);
+    CFUTURES_TEST_POINT(CF__POINT_SLEEP);
     while (cf__load_acquire(&worker->state) == CF__ASLEEP)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
+    CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
     executor->waking--;
     (void)cf__balance_unlock(executor);
@@ -4844,6 +5027,7 @@ static bool cf__worker_rest(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     cf__spares_give(&worker->runner, worker->runner.spares);
     worker->paced = 0;
+    CFUTURES_TEST_POINT(CF__POINT_REST);
     cf__lock(&executor->lock);
     cf__lie_down_locked(executor, worker);
     const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
@@ -4877,6 +5061,7 @@ static cf_future *cf__worker_next(cf__worker *worker)
     cf_future *const next = skip ? NULL : cf__deque_take(worker);
     if (next == NULL) cf__store_release(&worker->state, CF__FREE);
     else cf__prefetch(next);
+    CFUTURES_TEST_POINT(CF__POINT_FREE);
     return next;
 }
 
@@ -4905,6 +5090,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
+    CFUTURES_TEST_POINT(CF__POINT_DOOR);
     cf__lock_both(executor);
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
@@ -4923,6 +5109,7 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__self = &worker->runner;
     worker->runner.stack = cf__stack_here();
     cf__thread_name(executor->name, worker->index);
+    CFUTURES_TEST_POINT(CF__POINT_BEGIN);
     const cf_pool_options *const options = &executor->options;
     if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) return true;
     cf__close_door(executor, CF__BROKEN);
@@ -4951,6 +5138,7 @@ static cf__thread_result cf__worker_main(void *arg)
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
+    CFUTURES_TEST_POINT(CF__POINT_END);
     cf__lock(&executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
     cf__count_awake(executor, 0 - (uintptr_t)1);
@@ -4999,8 +5187,10 @@ static bool cf__start_workers(cf_executor *executor)
     do {
         cf__worker *const worker = cf__worker_new(executor);
         const size_t stack = executor->options.stack_size;
+        CFUTURES_TEST_POINT(CF__POINT_START);
         const bool done =
             worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
+        CFUTURES_TEST_POINT(CF__POINT_STARTED);
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
@@ -5057,6 +5247,7 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
             break;
         }
         cf__unlock_both(executor);
+        CFUTURES_TEST_POINT(CF__POINT_ADMIT);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
         cf__lock_both(executor);
         const cf_status refused = cf__refusal(executor);
@@ -5086,6 +5277,7 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     cf__lock(&executor->tail_lock);
     const cf_status status = cf__append(executor, futures, count);
     cf__unlock(&executor->tail_lock);
+    CFUTURES_TEST_POINT(CF__POINT_WORK);
     if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
      * is the one that it will find, at the latest when it looks again after its spin. */
@@ -5129,6 +5321,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
                cf__deque_push(worker, future)) {
         cf__bump(&worker->submitted);
+        CFUTURES_TEST_POINT(CF__POINT_WORK);
         if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
         cf__lock(&executor->lock);
         (void)cf__balance_unlock(executor);
@@ -5290,6 +5483,7 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 /* All threads have said their last word; what ends each join is the end of the thread. */
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
+    CFUTURES_TEST_POINT(CF__POINT_JOIN);
     cf__lock(&executor->join_lock);
     const cf__processes *const processes = cf__processes_of(executor);
     if (processes != NULL && !executor->joined) processes->join(executor);
@@ -5307,6 +5501,7 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
+    CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
     for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
     executor->started = 0;
@@ -5341,6 +5536,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
+        CFUTURES_TEST_POINT(CF__POINT_ORPHAN);
         cf__lock(&executor->lock);
         executor->orphaned = !cf__is_left(executor);
         if (!executor->orphaned) status = CF_OK;
@@ -5548,6 +5744,7 @@ static void cf__chunk_report(cf__chunk *chunk)
 static void cf__chunk_release(void *memory)
 {
     cf__chunk *const chunk = memory;
+    CFUTURES_TEST_POINT(CF__POINT_CHUNK_GO);
     if (cf__fetch_add(&chunk->owners, 0 - (uintptr_t)1) != 1) return;
     cf__chunk_report(chunk);
     for (size_t i = 0; i < chunk->count; i++) cf__cell_clear(&chunk->cells[i]);
@@ -5599,6 +5796,7 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
     const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
     cf__store_relaxed(&chunk->owners, 2);
+    CFUTURES_TEST_POINT(CF__POINT_CHUNK);
     const cf_status refused =
         cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
     chunk->future = future;
@@ -5608,6 +5806,7 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
         chunk->count = 1;
     }
     iter->outstanding += chunk->count;
+    CFUTURES_TEST_POINT(CF__POINT_CHUNK_LINK);
     chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
     else cf__set_link(&iter->set, &chunk->member);
@@ -5792,6 +5991,7 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
 {
     if (iter == NULL) return;
     cf__map_cancel(iter);
+    CFUTURES_TEST_POINT(CF__POINT_MAP_CLOSE);
     cf__set_close(&iter->set);
     for (cf__member *member = iter->set.members, *next; member != NULL; member = next) {
         next = member->next;
@@ -5896,6 +6096,7 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     uintptr_t ends = cf__load_relaxed(&part->ends);
     while (cf__low(ends) < cf__high(ends)) {
         *unit = cf__low(ends);
+        CFUTURES_TEST_POINT(CF__POINT_UNIT);
         if (cf__cas(&part->ends, &ends, ends + 1)) return true;
     }
     return false;
@@ -5911,6 +6112,7 @@ static bool cf__part_steal(cf__sweep *sweep, size_t own)
             const uintptr_t high = cf__high(ends);
             const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
+            CFUTURES_TEST_POINT(CF__POINT_HALF);
             cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
             return true;
         }
@@ -5936,6 +6138,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
         if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
         else if (!cf__part_steal(sweep, own)) break;
     }
+    CFUTURES_TEST_POINT(CF__POINT_SWEPT);
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
@@ -5967,6 +6170,7 @@ static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
     while (status == CF_OK && cf__load_acquire(&sweep->stop) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
+    CFUTURES_TEST_POINT(CF__POINT_SWEEP);
     cf__store_release(&sweep->stop, 1);
     for (size_t i = 0; i < tasks; i++) {
         cf_future *const future = sweep->parts[i].future;
@@ -6741,7 +6945,9 @@ static void cf__child_run(cf__slot *slot)
     else cf__child_single(slot, arg);
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
+    CFUTURES_TEST_POINT(CF__POINT_ANSWER);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
+    CFUTURES_TEST_POINT(CF__POINT_ENDED);
     cf__child_ring();
 }
 
@@ -6766,6 +6972,7 @@ static void cf__child_rest(cf__slot *slot)
         } while (cf__now() < from + cf__child.spin);
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
+    CFUTURES_TEST_POINT(CF__POINT_ASLEEP);
     while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
         cf__child_listen();
     cf__store_relaxed(&cf__child.desk->asleep, 0);
@@ -6780,6 +6987,7 @@ static void cf__child_loop(void)
         cf__slot *const slot = &cf__child.desk->slots[next % CF__SLOTS];
         uintptr_t seen = CF__SLOT_READY;
         const bool leave = cf__load_seq_cst(&cf__child.desk->leave) != 0; /* before the last task */
+        CFUTURES_TEST_POINT(CF__POINT_TAKE);
         if (cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_TAKEN)) {
             cf__child_run(slot);
             next++;
@@ -6813,6 +7021,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
     const bool failed =
         share->initializer != 0 && ((cf_initializer_fn *)initializer)(worker_arg) != 0;
     cf__child_flush();
+    CFUTURES_TEST_POINT(CF__POINT_UP);
     cf__store_seq_cst(&cf__child.desk->up, failed ? CF__DESK_FAILED : CF__DESK_UP);
     cf__child_ring();
     if (failed) _exit(0);
@@ -6957,6 +7166,7 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
     cf__kid *const kid = &zygote->kids[order->lane];
     sigset_t all, none, old;
     const pid_t self = getpid();
+    CFUTURES_TEST_POINT(CF__POINT_FORK);
     kid->generation = order->generation;
     (void)sigfillset(&all);
     (void)sigemptyset(&none);
@@ -7433,7 +7643,9 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
 /* The worker may take it from now on. */
 static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 {
+    CFUTURES_TEST_POINT(CF__POINT_DESK);
     cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    CFUTURES_TEST_POINT(CF__POINT_READY);
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
 }
 
@@ -7482,6 +7694,7 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
         !cf__is_pending(lane->tasks[(lane->tail - 1) % CF__SLOTS])) /* READY again? */
         return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
+    CFUTURES_TEST_POINT(CF__POINT_TAKE_BACK);
     if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
     lane->loading = lane->unloaded = false;
     lane->tail--;
@@ -7635,6 +7848,7 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
+    CFUTURES_TEST_POINT(CF__POINT_KILL);
     if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
@@ -7963,6 +8177,7 @@ static void cf__hub_settle(cf__hub *hub, cf_future *future)
     }
     cf__waiter *last = callbacks;
     while (last->next != NULL) last = last->next;
+    CFUTURES_TEST_POINT(CF__POINT_CALLS);
     cf__lock(&executor->lock);
     hub->calling = true;
     *hub->callbacks_end = callbacks;
@@ -8024,6 +8239,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     const void *const payload = cf__payload(future, &size);
     lane->unloaded = false;
     cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_LOAD);
     const cf_status status = cf__lane_provide(lane, tray, size, &sent);
     if (status == CF_OK) memcpy(tray->base, payload, size);
     cf__lock(&executor->lock);
@@ -8126,6 +8342,7 @@ static bool cf__hub_pump(cf__hub *hub)
     for (size_t i = 0; i < hub->count && load == NULL; i++)
         if (hub->lanes[i].unloaded) load = &hub->lanes[i];
     cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_OUTCOME);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
     if (load == NULL) return count > 0;
     cf__lock(&executor->lock);
@@ -8251,6 +8468,7 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     if (unstarted) hub->failed++;
     else hub->died++;
     cf__unlock(&hub->executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_LOSE);
     if (unstarted) {
         cf__cell_fail(&future->cell, CF_NO_MEMORY);
         cf__hub_settle(hub, future);
@@ -8265,6 +8483,7 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
+    CFUTURES_TEST_POINT(CF__POINT_BURY);
     cf__lock(&executor->lock);
     const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
     if (lane->phase == CF__LANE_UP) lane->crashed = true;
@@ -8527,6 +8746,7 @@ static void cf__manager_nap(cf__hub *hub)
 {
     nfds_t count;
     const int patience = cf__manager_lie_down(hub, &count);
+    CFUTURES_TEST_POINT(CF__POINT_POLL);
     const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__lock(&hub->executor->lock);
     if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
@@ -8564,7 +8784,7 @@ static cf__thread_result cf__manager_main(void *arg)
         if (cf__manager_bury(hub)) continue;
         cf__manager_withdraw(hub);
         if (cf__manager_tick(hub)) break;
-        CFUTURES_TEST_POINT(7);
+        CFUTURES_TEST_POINT(CF__POINT_NAP);
         cf__manager_nap(hub);
     }
     cf__zygote_wait(hub);
@@ -8744,6 +8964,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__visit_begin(&visit, executor);
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
     cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_PUMP);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     bool in_time = true;
     for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
@@ -8753,6 +8974,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
             cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
+    CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
     if (cf__hub_has_news(hub)) cf__hub_wake(hub);

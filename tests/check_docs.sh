@@ -52,7 +52,8 @@ $AWK '
     END { flush() }' out="$out" cfutures.h
 
 inside_function() {
-    printf '#include "cfutures.h"\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
+    printf '#define CFUTURES_POSIX\n#include "cfutures.h"\n#include <poll.h>\n'
+    printf '#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
     printf 'int square(cf_task *task, void *arg);\n'
     parameters='cf_executor *pool, cf_future *future, cf_future **futures, size_t count'
     printf 'void body(%s);\nvoid body(%s) {\n' "$parameters" "$parameters"

@@ -26,4 +26,13 @@ size_t test_alloc_failures(void); /* calls that were made to fail since the proc
 /* From now on any thread that passes CFUTURES_TEST_POINT(id) calls the hook; NULL: no more. */
 void test_point_hook(void (*hook)(int id));
 
+/* From now on threads that pass such a point may yield, spin or sleep there, as the seed says; 0:
+ * never again. */
+void test_perturb(unsigned seed);
+
+/* For a thread pool that has not been used: its counters, and those of all workers that start from
+ * now on, are about to overflow. */
+struct cf_executor;
+void test_wrap(struct cf_executor *executor);
+
 #endif
