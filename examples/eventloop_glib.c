@@ -150,7 +150,9 @@ static gboolean on_input(gint fd, GIOCondition condition, gpointer user) {
 static gboolean on_result(gint fd, GIOCondition condition, gpointer user) {
     struct loop *loop = user;
     (void)fd, (void)condition;
-    print_result(loop, cf_as_completed_next(loop->done, NULL, NULL));
+    for (cf_future *next; (next = cf_as_completed_try_next(loop->done, NULL, NULL)) != NULL;) {
+        print_result(loop, next);
+    }
     if (!loop->is_reading && wants_input(loop)) {
         loop->is_reading = true;
         (void)g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, loop);
