@@ -10,9 +10,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # Lanes of tests/run.sh: how to build the library and what to run with it.
-LANES = header examples docs install c11 posix generic
+LANES = header examples docs install sched c11 posix generic
 GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	bench clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+	bench mutants models clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
