@@ -4219,6 +4219,23 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
+static bool cf__balance_unlock(cf_executor *executor);
+
+/* From PENDING to that state; the entry in the queue becomes a tombstone, and is counted as one
+ * before whoever drops it counts it back. */
+static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
+{
+    if (cf__state(future) != CF__PENDING) return false;
+    (void)cf__fetch_add(&executor->dead, 1);
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
+    if (cf__move(future, CF__PENDING, state)) return true;
+    /* Meanwhile another task may have been taken for the tombstone, so that nobody was woken. */
+    cf__lock(&executor->lock);
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
+    (void)cf__balance_unlock(executor);
+    return false;
+}
+
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
 static bool cf__await_cancelled(cf_future *future)
 {
@@ -4245,18 +4262,12 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__lock(&executor->lock);
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
-    (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
-    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     const cf__processes *const processes = cf__processes_of(executor);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
-                                       : cf__move(future, CF__PENDING, CF__SETTLING);
-    if (cancelled) {
-        cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
-    } else {
-        (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
-        if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
-        else cancelled = cf__await_cancelled(future);
-    }
+                                       : cf__claim_entry(executor, future, CF__SETTLING);
+    if (cancelled) cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
+    else if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
+    else cancelled = cf__await_cancelled(future);
     cf__visit_end(&visit);
     return cancelled;
 }
@@ -4501,17 +4512,24 @@ typedef struct cf__stand_in {
  * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
+    cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     const bool at_hand = cf__deque_length(worker) > 0 &&
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
-    if (!at_hand) (void)cf__fetch_add(&worker->executor->dead, 1);
-    if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-        if (at_hand) cf__drop_tombstone(worker->executor, future);
-        else (void)cf__fetch_add(&worker->executor->dead, 0 - (uintptr_t)1);
-        return false;
+    if (at_hand) {
+        if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
+            cf__drop_tombstone(executor, future);
+            return false;
+        }
+    } else {
+        if (!cf__claim_entry(executor, future, CF__RUNNING)) return false;
+        (void)cf_future_retain(future); /* the entry keeps the executor's reference */
     }
-    if (!at_hand) (void)cf_future_retain(future); /* the entry keeps the executor's reference */
+    if (executor->bounded) { /* one task fewer waits to start */
+        cf__lock(&executor->lock);
+        cf__unlock_space(executor);
+    }
     cf__run_nested(self, worker, future);
     return true;
 }
@@ -9480,6 +9498,7 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     }
     const bool claimed =
         cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
+    if (claimed) (void)cf__fetch_add(&executor->dead, 1); /* the lock's holder drops it later */
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
