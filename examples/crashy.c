@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 enum { WORKERS = 4, FILE_LIMIT = 16 * 1024 * 1024, BLOCK = 1024 * 1024, EXIT_NO_MEMORY = 70 };
-
 #define PARSE_TIME (500 * CF_MILLISECOND)
 #define MEMORY ((rlim_t)512 * 1024 * 1024)
 
@@ -146,8 +145,8 @@ static int parsed, refused, crashed, timed_out;
 /* The signal stands in the message's brackets: "worker 4711 was killed by signal 11 (SIGSEGV)". */
 static void report_lost(const char *name, const cf_future *future) {
     const char *message = cf_future_error_message(future), *signal = strchr(message, '(');
-    message = signal != NULL ? signal + 1 : message;
-    message = cf_future_error_code(future) == EXIT_NO_MEMORY + 256 ? "out of memory" : message;
+    const bool gave_up = cf_future_error_code(future) == EXIT_NO_MEMORY + 256;
+    message = gave_up ? "out of memory" : signal != NULL ? signal + 1 : message;
     printf("%-24s crashed: %.*s\n", name, (int)strcspn(message, ")"), message);
     crashed++;
 }
@@ -202,10 +201,11 @@ int main(int argc, char **argv) {
     const cf_pool_options options = {
         .max_workers = WORKERS, .initializer = set_limits, .kill_grace = 100 * CF_MILLISECOND};
     cf_executor *pool = cf_process_pool_new(&options, NULL); /* NULL shows where results are read */
-    struct dirent **files = NULL;
-    const int count = argc == 1              ? (int)(sizeof samples / sizeof *samples)
-                      : chdir(argv[1]) == 0 ? scandir(".", &files, is_regular, alphasort)
-                                            : -1;
+    static struct dirent **files;
+    int count = sizeof samples / sizeof *samples;
+    if (argc > 1) {
+        count = chdir(argv[1]) == 0 ? scandir(".", &files, is_regular, alphasort) : -1;
+    }
     cf_future **futures = calloc(count > 0 ? (size_t)count : 1, sizeof *futures);
     if (count < 0 || futures == NULL) {
         fprintf(stderr, "crashy: %s: %s\n", argc > 1 ? argv[1] : "samples", strerror(errno));
@@ -229,8 +229,8 @@ int main(int argc, char **argv) {
     free(futures);
     printf("%d files: %d parsed, %d refused, %d crashed, %d timed out\n", count, parsed, refused,
            crashed, timed_out);
-    const bool complete = parsed + refused + crashed + timed_out == count;
-    return complete && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
+    const bool works = parsed + refused + crashed + timed_out == count && !ferror(stdout);
+    return works && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* Expected output:
