@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WORKERS = 4, FILE_LIMIT = 16 * 1024 * 1024, BLOCK = 1024 * 1024, EXIT_NO_MEMORY = 70 };
+enum { FILE_LIMIT = 16 * 1024 * 1024, BLOCK = 1024 * 1024, EXIT_NO_MEMORY = 70 };
 #define PARSE_TIME (500 * CF_MILLISECOND)
 #define MEMORY ((rlim_t)512 * 1024 * 1024)
 
@@ -121,7 +121,7 @@ static int parse(cf_task *task, void *arg) {
     return parser.failed ? 1 : cf_task_return(task, &parser.sum, sizeof parser.sum);
 }
 
-/* In each worker, before its first file. Not 0: the pool breaks, rather than run without limits. */
+/* In each worker, before its first file. Not 0: the pool breaks. */
 static int set_limits(void *arg) {
     const struct rlimit memory = {MEMORY, MEMORY}, no_core = {0, 0};
     (void)arg;
@@ -198,13 +198,12 @@ int main(int argc, char **argv) {
         fputs("usage: crashy [DIRECTORY]\n", stderr);
         return 2;
     }
-    const cf_pool_options options = {
-        .max_workers = WORKERS, .initializer = set_limits, .kill_grace = 100 * CF_MILLISECOND};
+    const cf_pool_options options = {.max_workers = 4, .initializer = set_limits};
     cf_executor *pool = cf_process_pool_new(&options, NULL); /* NULL shows where results are read */
     static struct dirent **files;
     int count = sizeof samples / sizeof *samples;
-    if (argc > 1) {
-        count = chdir(argv[1]) == 0 ? scandir(".", &files, is_regular, alphasort) : -1;
+    if (argc > 1 && ((count = chdir(argv[1])) == 0)) {
+        count = scandir(".", &files, is_regular, alphasort);
     }
     cf_future **futures = calloc(count > 0 ? (size_t)count : 1, sizeof *futures);
     if (count < 0 || futures == NULL) {
