@@ -2194,7 +2194,7 @@ static void cf__thread_name(const char *name, size_t index)
     const int saved = errno;
     char text[48];
     int room = 13;
-    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    for (size_t rest = index; rest > 9; rest /= 10) room--;
     (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
@@ -2868,21 +2868,20 @@ static const char *cf__cell_message(const cf__cell *cell)
 #define CF__STATIC_FUTURE(s) \
     {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
-    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
-    CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
-    CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
+    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_INVALID),
+    CF__STATIC_FUTURE(CF_NO_MEMORY), CF__STATIC_FUTURE(CF_FORKED)};
 
 static bool cf__is_static(cf_future *future)
 {
     return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
+/* For one of those statuses. */
 static cf_future *cf__static_future(cf_status status)
 {
-    const size_t count = sizeof cf__static_futures / sizeof *cf__static_futures;
-    for (size_t i = 0; i < count; i++)
-        if (cf__static_futures[i].cell.status == (signed char)status) return &cf__static_futures[i];
-    return &cf__static_futures[count - 3]; /* CF_NO_MEMORY */
+    cf_future *future = cf__static_futures;
+    while (future->cell.status != (signed char)status) future++;
+    return future;
 }
 
 /* ---- state, claim, settle ---- */
@@ -4078,7 +4077,7 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 static bool cf__reach_future(cf_future *future, cf__runner **todo)
 {
     const uintptr_t state = cf__state(future);
-    if (future->home == NULL || cf__is_foreign(future)) return false;
+    if (future->home == NULL) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
     if (cf__processes_of(cf__executor_of(future)) != NULL)
@@ -4431,7 +4430,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
     cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
-        if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
+        if (cf__state(future) != CF__PENDING) continue;
         status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) break;
     }
@@ -5642,6 +5641,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         const size_t room = executor->max_workers - executor->alive;
         out->workers += missing < room ? missing : room;
     }
+    if (out->failed > out->finished) out->failed = out->finished; /* read a moment later */
     const uint64_t gone = started + executor->cancelled + executor->withdrawn;
     out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
     out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;
@@ -5725,7 +5725,7 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 /* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
-    const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
+    const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const signed char whole = chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
@@ -6197,8 +6197,11 @@ static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
         if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
         cf_future_release(sweep->parts[i].future);
     }
-    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    const bool failed = sweep->status != CF_OK;
+    if (sweep->skipped == sweep->count || (failed && sweep->stop_on_error) ||
+        (failed && sweep->failed < sweep->skipped))
+        return;
+    sweep->failed = sweep->skipped;
     sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
