@@ -54,6 +54,9 @@ bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
 
+table: ## write what the last `make bench` measured into README.md
+	@$(env) sh tests/bench/table.sh
+
 man: ## turn the header's comments into manual pages in build/man/: man -l build/man/cfutures.3
 	@mkdir -p build/man
 	$(pages) -v dir=build/man cfutures.h
@@ -79,4 +82,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check fuzz coverage bench man install uninstall clean
+.PHONY: all help examples demo test check fuzz coverage bench table man install uninstall clean

@@ -185,6 +185,7 @@
  *     promise: set_result, set_error   yes; the first one counts
  *     cf_wait                          yes
  *     as_completed and map iterators   by one thread at a time
+ *     hooks of an observer             are called by several at once
  *     cf_task                          by its task alone, until it returns
  *     anything, in a signal handler    no
  *
@@ -195,6 +196,8 @@
  *     submit, map                               the task
  *     the task returns; set_result, set_error   whoever sees it done
  *     free_arg returns                          whoever sees it done
+ *     a hook returns                            the next hook of its task,
+ *                                               and whoever sees it done
  *     shutdown returns CF_OK                    the caller: no task, call-
  *                                               back, finalizer or free
  *                                               function runs any more
@@ -291,6 +294,44 @@
  * cf_as_completed_remaining is not 0 (to poll, give -1 instead), or put in a promise that nobody
  * keeps, so that there is no end. Where there are no descriptors, call cf_as_completed_try_next
  * whenever it suits, or let callbacks tell: cf_future_add_done_callback.
+ *
+ * OBSERVERS
+ *
+ * A pool tells an observer what happens in it, to draw a timeline, to write a log, to count:
+ *
+ *     static void on_event(const cf_event *event, void *user)
+ *     {
+ *         FILE *log = user;
+ *         fprintf(log, "%lld %d %p %s\n", (long long)event->time,
+ *                 (int)event->kind, event->task,
+ *                 cf_status_name(event->status));
+ *     }
+ *
+ *     cf_observer observer = {.started = on_event, .finished = on_event,
+ *                             .user = stderr};
+ *     cf_pool_options options = {.observer = &observer};
+ *     cf_executor *watched = cf_thread_pool_new(&options, NULL);
+ *
+ * Each task is told as submitted once, as started at most once, and as finished once, in this order
+ * whatever the threads do: each hook has returned before the next of the same task is called, and
+ * the last before the future can be seen done. A task that never runs, since it was cancelled,
+ * withdrawn, or refused for a shutdown or a full queue, is finished without a start. Refused before
+ * that, for its arguments or for want of memory, it is told of not at all. When cf_executor_close
+ * has returned, or cf_executor_shutdown with CF_OK, everything has been told.
+ *
+ * A chunk of a map is one task, and so is each worker's share of a map_array; but a task that calls
+ * map_array on its own pool does its own share itself, which is not told. Where a worker process
+ * dies in a chunk, the chunk has finished, and what is left of it is submitted anew.
+ *
+ * Events of different tasks are told by several threads at once, so a hook locks what it shares. In
+ * a process pool all but submits and cancels are told by one thread of the host, one by one.
+ *
+ * No lock is held around a hook: it may call cf_executor_stats, and submit, cancel and release; what
+ * it submits to the same pool is told too. It should not wait, since the task and whoever waits for
+ * it wait with it; if it does, then never for the task that it is told of. In a process pool to wait
+ * for the same pool is CF_DEADLOCK, as in a callback.
+ *
+ * For a bar nobody needs an observer: cf_as_completed_remaining and cf_map_progress count.
  *
  * BUILD OPTIONS
  *
@@ -402,6 +443,8 @@
  *     a process pool                 one fork           0.2 ms, more for a big process
  *     a task in a process            some us            shared memory, and no system call while
  *                                                       both sides are awake
+ *     an observer                    nothing without    one test of a pointer; else the clock and
+ *                                                       your hook, three times a task
  *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
  *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
  *
@@ -568,6 +611,91 @@ typedef void cf_finalizer_fn(void *arg);
 typedef void cf_free_fn(void *ptr);
 typedef void cf_callback_fn(cf_future *future, void *user);
 
+/* cf_event_kind -- what a hook is told.
+ * CF_EVENT_SUBMITTED: a task is about to be queued; told by the thread that submits it.
+ * CF_EVENT_STARTED: its function is called.
+ * CF_EVENT_FINISHED: it has ended, or it never will run: `status` of the cf_event says how.
+ * CF_EVENT_WORKER_STARTED: a worker is ready for tasks: its initializer, if any, went well.
+ * CF_EVENT_WORKER_ENDED: it has run its last task and its finalizer; a process is dead.
+ * Python: none. */
+typedef enum cf_event_kind {
+    CF_EVENT_SUBMITTED,
+    CF_EVENT_STARTED,
+    CF_EVENT_FINISHED,
+    CF_EVENT_WORKER_STARTED,
+    CF_EVENT_WORKER_ENDED
+} cf_event_kind;
+
+/* cf_event -- one moment in the life of a task or of a worker.
+ * It lives until the hook returns, and so does what it points to.
+ * kind: which of the hooks is called.
+ * status: CF_EVENT_FINISHED: what cf_future_wait would say: CF_OK, CF_TASK_FAILED, CF_TASK_TIMEOUT,
+ *   CF_WORKER_LOST, CF_NO_MEMORY; of what did not start CF_CANCELLED, CF_BROKEN, or how it was
+ *   refused. CF_EVENT_WORKER_ENDED: CF_OK, or CF_WORKER_LOST where a process died or was killed.
+ *   Else CF_OK.
+ * code: of the error, as cf_future_error_code; else 0.
+ * message: of the error, as cf_future_error_message; else "".
+ * time: when it happened, in nanoseconds on the clock that the timeouts follow. In a process pool
+ *   the worker has measured start and end; only the end of a worker, or of the task that it ran, is
+ *   when the host heard of it.
+ * executor: borrowed; not NULL.
+ * task: which task, the same in all of its events: the address of its future. Another task may have
+ *   it after CF_EVENT_FINISHED. NULL: a worker's event.
+ * fn: the task's function, of a map the function for its items; NULL: a worker's event.
+ * arg: CF_EVENT_SUBMITTED: what the task will be called with; of a chunk of a map the first item.
+ *   NULL elsewhere, and for a share of map_array.
+ * arg_size: in bytes; 0: arg is the pointer of the caller.
+ * items: 1. For a chunk of a map its items; once it has finished, how many of them have run. For a
+ *   worker's share of map_array 0, then how many it has run. CF_EVENT_FINISHED without a start: 0.
+ * worker: the number of the worker, as cf_task_worker; SIZE_MAX where there is none.
+ * pid: of the worker process; 0 in a thread pool.
+ * Python: none.
+ * Note: a chunk, or a share of map_array, has the status of its first item that failed. One that
+ *   was stopped between two items has CF_CANCELLED. */
+typedef struct cf_event {
+    cf_event_kind kind;
+    cf_status     status;
+    int           code;
+    const char   *message;
+    cf_duration   time;
+    cf_executor  *executor;
+    const void   *task;
+    cf_task_fn   *fn;
+    const void   *arg;
+    size_t        arg_size;
+    size_t        items;
+    size_t        worker;
+    long          pid;
+} cf_event;
+
+/* cf_event_fn -- a hook: is told of an event.
+ * It is called as hook(event, user).
+ * Python: none.
+ * Threads: CF_EVENT_SUBMITTED: whoever submits. Else the worker; in a process pool one thread of
+ *   the host, never the worker. What ends without having run is told by whoever cancels or
+ *   withdraws it. Several hooks may run at once. No lock is held.
+ * Note: it may call what a callback may: see OBSERVERS in the manual. */
+typedef void cf_event_fn(const cf_event *event, void *user);
+
+/* cf_observer -- who is told of what happens in a pool: for timelines, logs and metrics.
+ * Each hook may be NULL, and several may be the same function: `kind` of cf_event says which it is.
+ * submitted: before the task can be seen by any worker.
+ * started: before its function is called, and after submitted has returned.
+ * finished: once for each submitted, after started has returned, before the future can be seen
+ *   done.
+ * worker_started: before the first task of the worker is told.
+ * worker_ended: once for each worker_started, after all tasks of the worker were told.
+ * user: passed to all of them. Borrowed until the executor is closed.
+ * Python: none. */
+typedef struct cf_observer {
+    cf_event_fn *submitted;
+    cf_event_fn *started;
+    cf_event_fn *finished;
+    cf_event_fn *worker_started;
+    cf_event_fn *worker_ended;
+    void        *user;
+} cf_observer;
+
 /* cf_on_full -- what a submit does when `queue_limit` tasks wait already.
  * CF_FULL_BLOCK: waits for room. A worker of the pool runs the task at once instead, since nobody
  *   else might make room.
@@ -610,6 +738,7 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * break_on_crash: process pools. True is Python's rule: a worker that dies unasked breaks the pool.
  *   The task that it ran ends with CF_WORKER_LOST, all others that have not ended with CF_BROKEN.
  * kill_grace: process pools: from SIGTERM to SIGKILL. 0: one second. Negative: never SIGKILL.
+ * observer: its hooks are told of tasks and workers. Copied. NULL: none.
  * Python: the parameters of ThreadPoolExecutor and ProcessPoolExecutor.
  * Note: the fields for process pools are refused by a thread pool with CF_INVALID, unless zero. */
 typedef struct cf_pool_options {
@@ -628,6 +757,8 @@ typedef struct cf_pool_options {
     size_t             max_tasks_per_child;
     bool               break_on_crash;
     cf_duration        kill_grace;
+    /* both */
+    const cf_observer *observer;
 } cf_pool_options;
 
 /* ---------------------------------------------------------------------------------------------
@@ -655,7 +786,8 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
  * Returns the executor, for you to end by cf_executor_close, or NULL with *status
  *   CF_NO_MEMORY: out of memory.
  * Threads: any; tasks that several threads submit run at the same time. Blocks: never.
- * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. */
+ * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. There
+ *   are no options, so nobody can observe it. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
 #ifdef CFUTURES_POSIX
@@ -1422,6 +1554,19 @@ CFUTURES_API int cf_map_error_code(const cf_map_iter *iter);
  * Note: copy it if you keep it. */
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter);
 
+/* cf_map_progress -- how far a map is, to draw a bar.
+ * Counted are items that will not run any more: they ran, or were cancelled, and it does not matter
+ * whether they were delivered. Of a chunk that is running those that have ended count.
+ * Python: none.
+ * iter: NULL: 0 of 0.
+ * total: filled with how many items there are in all; 0 while a generator has not come to its end.
+ *   May be NULL.
+ * Returns how many have ended, never fewer than the last time.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: it looks at some hundred tasks at most, in the order of the items. What ends beyond that
+ *   many which have not is counted later. */
+CFUTURES_API size_t cf_map_progress(cf_map_iter *iter, size_t *total);
+
 /* cf_map_close -- end a map, and cancel what has not started.
  * Python: close()
  * iter: taken; NULL is fine.
@@ -1707,6 +1852,9 @@ enum {
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
+#endif
+#ifndef CF__TEST_FUTURE /* tests: from here on the future is in somebody's hands, or free */
+#define CF__TEST_FUTURE(future, in_use) ((void)0)
 #endif
 #ifndef CFUTURES_MALLOC
 #define CFUTURES_MALLOC(size) malloc(size)
@@ -2595,6 +2743,7 @@ struct cf__heap {
     const cf_pool_options *options;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
+    const cf_observer *observer; /* NULL: none. Each submit and each task looks here */
     /* free-standing */
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
@@ -2784,6 +2933,7 @@ static void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
+    CF__TEST_FUTURE(future, false);
     if (heap == NULL) {
         cf__free(future);
     } else if (self != NULL && self->heap == heap) {
@@ -2831,11 +2981,11 @@ static void cf__cell_drop_arg(cf__cell *cell)
     cell->call.free_result = NULL;
 }
 
-/* An end without a result. */
+/* An end without a result. The argument may be a chunk, which asks how it ended. */
 static void cf__cell_fail(cf__cell *cell, cf_status status)
 {
-    cf__cell_drop_arg(cell);
     cell->status = (signed char)status;
+    cf__cell_drop_arg(cell);
 }
 
 /* Frees result or message of an ended cell. */
@@ -3085,8 +3235,9 @@ static bool cf__last_look(cf_future *future)
     return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
 }
 
-/* Done, and neither well nor by cancel. */
-static bool cf__has_failed(const cf_future *future) { return future->cell.status < CF_CANCELLED; }
+/* Ended neither well nor by cancel. */
+static bool cf__cell_has_failed(const cf__cell *cell) { return cell->status < CF_CANCELLED; }
+static bool cf__has_failed(const cf_future *future) { return cf__cell_has_failed(&future->cell); }
 
 static bool cf__is_unread(cf_future *future)
 {
@@ -3332,6 +3483,10 @@ struct cf_task {
     size_t       size;
     cf_free_fn  *free_data;
     cf_status    refused;  /* CF_OK, CF_NO_MEMORY, or CF_INVALID: the result is too long */
+    /* only a share of map_array: the items that it has run, how the first ended that failed */
+    size_t       ran;
+    cf_status    mishap;
+    int          mishap_code;
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
@@ -3506,6 +3661,7 @@ typedef struct cf__processes {
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
     void (*stats)(cf_executor *executor, cf_stats *out); /* under the lock */
+    size_t (*progress)(cf_future *future); /* items of a chunk that its worker has run by now */
     cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items,
                            size_t item_size, void *results, size_t result_size, size_t count,
                            const cf_map_options *options, size_t *failed);
@@ -3576,6 +3732,7 @@ struct cf_executor {
     cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
     /* frozen */
     cf_pool_options    options; /* defaults applied */
+    cf_observer        observer;
     char               name[16];
     size_t             stack_room;
     cf__hub           *hub;
@@ -3826,11 +3983,109 @@ static void cf__unlock_space(cf_executor *executor)
  * One way for a task to run, whoever runs it: a worker, a waiter inside a task, a caller.
  * --------------------------------------------------------------------------------------------- */
 
+/* ---- observer: hooks are told under no lock. What a task's events have in common is gathered
+ * before it runs, since afterwards argument and function are gone ---- */
+
+/* What a chunk, or a share of map_array, has of its own; see section map. */
+static void cf__event_of_items(const cf__cell *cell, cf_event *event);
+static bool cf__event_of_ended_items(const cf__cell *cell, const cf_task *task, cf_event *event);
+
+static void cf__tell(const cf_event *event)
+{
+    const cf_observer *const observer = event->executor->heap.observer;
+    cf_event_fn *const hooks[] = {observer->submitted, observer->started, observer->finished,
+                                  observer->worker_started, observer->worker_ended};
+    if (hooks[event->kind] != NULL) hooks[event->kind](event, observer->user);
+}
+
+/* Of the executor, and now. */
+static cf_event cf__event(cf_executor *executor, cf_event_kind kind)
+{
+    cf_event event;
+    memset(&event, 0, sizeof event);
+    event.kind = kind;
+    event.message = "";
+    event.time = cf__now();
+    event.executor = executor;
+    event.worker = SIZE_MAX;
+    return event;
+}
+
+/* Of a task whose cell still holds the call. */
+static cf_event cf__task_event(cf_future *future, cf_event_kind kind)
+{
+    cf_event event = cf__event(cf__executor_of(future), kind);
+    event.task = future;
+    event.fn = future->cell.call.fn;
+    if (kind == CF_EVENT_SUBMITTED) {
+        event.arg = future->cell.data;
+        event.arg_size = future->cell.size;
+    }
+    event.items = 1;
+    cf__event_of_items(&future->cell, &event);
+    return event;
+}
+
+CF__COLD void cf__tell_submitted(cf_future *future)
+{
+    const cf_event event = cf__task_event(future, CF_EVENT_SUBMITTED);
+    cf__tell(&event);
+}
+
+/* It will never run, and its cell still holds the call. */
+CF__COLD void cf__tell_unrun(cf_future *future, cf_status status)
+{
+    cf_event event = cf__task_event(future, CF_EVENT_FINISHED);
+    event.status = status;
+    event.message = cf_strerror(status);
+    event.items = 0;
+    cf__tell(&event);
+}
+
+/* The cell holds the outcome. */
+static void cf__tell_finished(const cf__cell *cell, cf_event *event)
+{
+    event->status = (cf_status)cell->status;
+    event->code = cell->code;
+    event->message = cf__cell_message(cell);
+    cf__tell(event);
+}
+
+static void cf__tell_worker(cf_executor *executor, cf_event_kind kind, size_t index)
+{
+    if (executor->heap.observer == NULL) return;
+    cf_event event = cf__event(executor, kind);
+    event.worker = index;
+    cf__tell(&event);
+}
+
+/* cf__execute's second half, for somebody who looks on. */
+CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *future)
+{
+    cf__cell *const cell = &future->cell;
+    cf_event event = cf__task_event(future, CF_EVENT_STARTED);
+    event.worker = self->index;
+    cf__tell(&event);
+    self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
+    const int code = cell->call.fn(task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
+    self->depth--;
+    event.kind = CF_EVENT_FINISHED;
+    event.time = cf__now();
+    const bool told = cf__event_of_ended_items(cell, task, &event);
+    if (told) cf__tell(&event); /* while the items are there */
+    cf__cell_drop_arg(cell);
+    cf__task_finish(task, code, cell);
+    if (!told) cf__tell_finished(cell, &event);
+}
+
+/* ---- a task ---- */
+
 /* Runs a claimed future up to its settling; then the cell holds the outcome. */
 static void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
-    cf_task_fn *const fn = cell->call.fn;
     cf_task task;
     cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
     task.arg = cell->data;
@@ -3840,9 +4095,13 @@ static void cf__execute(cf__runner *self, cf_future *future)
         if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
     cf__store_relaxed(&future->runner, (uintptr_t)self); /* a hint for the deadlock check */
+    if (future->home->observer != NULL) {
+        cf__execute_observed(self, &task, future);
+        return;
+    }
     self->depth++;
     CFUTURES_TEST_POINT(CF__POINT_RUN);
-    const int code = fn(&task, cell->data);
+    const int code = cell->call.fn(&task, cell->data);
     CFUTURES_TEST_POINT(CF__POINT_RAN);
     self->depth--;
     cf__cell_drop_arg(cell);
@@ -3948,6 +4207,7 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
 static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
     cf__cell_fail(&future->cell, status);
     CFUTURES_TEST_POINT(CF__POINT_UNRUN);
     cf__lock(&executor->lock);
@@ -5086,11 +5346,21 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     return next;
 }
 
+/* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
+ * first worker; once the door is closed it would not. */
+static bool cf__lacks_worker(cf_executor *executor)
+{
+    return cf__processes_of(executor) == NULL && executor->alive == 0 &&
+           cf__ring_length(executor) > 0 && cf__may_start(executor);
+}
+
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
     CFUTURES_TEST_POINT(CF__POINT_DOOR);
     cf__lock_both(executor);
+    const bool start = cf__lacks_worker(executor);
+    if (start) executor->starting = true;
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
@@ -5100,6 +5370,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
     cf__unlock_both(executor);
+    if (start) (void)cf__start_workers(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -5110,7 +5381,10 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__thread_name(executor->name, worker->index);
     CFUTURES_TEST_POINT(CF__POINT_BEGIN);
     const cf_pool_options *const options = &executor->options;
-    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) return true;
+    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) {
+        cf__tell_worker(executor, CF_EVENT_WORKER_STARTED, worker->index);
+        return true;
+    }
     cf__close_door(executor, CF__BROKEN);
     cf__withdraw(executor, CF_BROKEN);
     return false;
@@ -5134,6 +5408,7 @@ static cf__thread_result cf__worker_main(void *arg)
         cf__worker_loop(worker);
         if (executor->options.finalizer != NULL)
             executor->options.finalizer(executor->options.worker_arg);
+        cf__tell_worker(executor, CF_EVENT_WORKER_ENDED, worker->index);
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
@@ -5228,6 +5503,13 @@ static void cf__refuse(cf_future *future, cf_status status)
     cf__store_release(&future->word, CF__DONE);
 }
 
+/* The same, after it was told as submitted. */
+CF__COLD void cf__turn_away(cf_future *future, cf_status status)
+{
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
+    cf__refuse(future, status);
+}
+
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
  * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
  * closes. */
@@ -5313,6 +5595,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
     cf_status status = CF_OK;
+    if (executor->heap.observer != NULL) cf__tell_submitted(future);
     if (cf__processes_of(executor) != NULL) {
         status = executor->processes->submit(executor, &future, 1);
     } else if (executor->bounded) {
@@ -5327,7 +5610,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else {
         status = cf__enqueue(executor, &future, 1);
     }
-    if (status != CF_OK && status != CF_SYSTEM) cf__refuse(future, status);
+    if (status != CF_OK && status != CF_SYSTEM) cf__turn_away(future, status);
     return status;
 }
 
@@ -5387,6 +5670,7 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
         *future = cf__static_future(status);
         return status;
     }
+    CF__TEST_FUTURE(*future, true);
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
@@ -5435,6 +5719,8 @@ static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, si
     cf_status status = CF_OK;
     const cf__processes *const processes = cf__processes_of(executor);
     const bool singly = executor->bounded;
+    for (size_t i = 0; i < count && !singly && executor->heap.observer != NULL; i++)
+        cf__tell_submitted(futures[i]);
     if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
     else if (!singly) status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; i < count; i++) {
@@ -5442,7 +5728,7 @@ static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, si
             const cf_status refused = cf__schedule(executor, futures[i]);
             if (status == CF_OK) status = refused;
         } else if (status != CF_OK && status != CF_SYSTEM) {
-            cf__refuse(futures[i], status);
+            cf__turn_away(futures[i], status);
         }
     }
     return status;
@@ -5509,6 +5795,17 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__heap_close(&executor->heap);
 }
 
+/* As a visitor: another shutdown waits for the callbacks and free functions that run here. */
+static void cf__cancel_all(cf_executor *executor)
+{
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    cf__withdraw(executor, CF_CANCELLED);
+    cf__visit_end(&visit);
+}
+
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
@@ -5516,7 +5813,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
-    if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
+    if (mode == CF_CANCEL_PENDING) cf__cancel_all(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
@@ -5569,6 +5866,10 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     strncpy(executor->name, name, sizeof executor->name - 1);
     executor->heap.whole = executor;
     executor->heap.options = &executor->options;
+    if (options->observer != NULL) {
+        executor->observer = *options->observer;
+        executor->options.observer = executor->heap.observer = &executor->observer;
+    }
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
     cf__watch_forks();
     executor->heap.forks = cf__load_relaxed(&cf__forks);
@@ -5679,6 +5980,9 @@ typedef struct cf__chunk {
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
+    bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
+    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
+    bool        passed;       /* iterator: counted in its `passed_items` */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
@@ -5696,6 +6000,9 @@ struct cf_map_iter {
     bool           holds;    /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
     cf__chunk     *current;  /* delivers its items */
+    /* progress: those before `ahead` that are not delivered have ended, with so many items */
+    cf__member    *ahead;    /* NULL: none is left */
+    size_t         passed_items, delivered, progress;
     /* of the item just delivered or failed */
     cf__cell      *cell;     /* NULL: there is none */
     size_t         index;
@@ -5727,7 +6034,7 @@ static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
-    const signed char whole = chunk->future->cell.status;
+    const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
         const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
@@ -5773,10 +6080,28 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
 static int cf__chunk_main(cf_task *task, void *arg)
 {
     cf__chunk *const chunk = arg;
-    for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
+    for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++) {
         cf__item_run(task, chunk->fn, cf__item(chunk->items, i, chunk->stride), chunk->item_size,
                      &chunk->cells[i]);
+        cf__store_relaxed(&chunk->ran, i + 1); /* a counter only */
+    }
+    chunk->has_run = true;
     return 0;
+}
+
+/* How a chunk went from item `first` on: how many ran, and the first of them that failed. */
+static void cf__chunk_event(const cf__chunk *chunk, size_t first, cf_event *event)
+{
+    event->items = 0;
+    for (size_t i = first; i < chunk->count; i++) {
+        const cf__cell *const cell = &chunk->cells[i];
+        event->items += cell->status != CF_CANCELLED;
+        if (!cf__cell_has_failed(cell) || event->status != CF_OK) continue;
+        event->status = (cf_status)cell->status;
+        event->code = cell->code;
+        event->message = cf__cell_message(cell);
+    }
+    if (event->status == CF_OK && event->items < chunk->count - first) event->status = CF_CANCELLED;
 }
 
 /* ---- iterator ---- */
@@ -5804,12 +6129,14 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
     if (refused != CF_OK && iter->options.next_item != NULL) {
         iter->exhausted = true;
         chunk->count = 1;
+        iter->pulled = chunk->first + 1;
     }
     iter->outstanding += chunk->count;
     CFUTURES_TEST_POINT(CF__POINT_CHUNK_LINK);
     chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
     else cf__set_link(&iter->set, &chunk->member);
+    if (iter->ahead == NULL) iter->ahead = &chunk->member;
 }
 
 /* How many items the next chunk takes. */
@@ -5909,8 +6236,11 @@ static cf_status cf__map_advance(cf_map_iter *iter)
         status = cf__await(((cf__chunk *)member)->future, iter->deadline);
         if (status == CF_OK) cf__set_unlink(&iter->set, member);
     }
-    if (status == CF_OK) iter->current = (cf__chunk *)member;
-    return status;
+    if (status != CF_OK) return status;
+    iter->current = (cf__chunk *)member;
+    if (iter->ahead == member) iter->ahead = member->next;
+    if (iter->current->passed) iter->passed_items -= iter->current->count;
+    return CF_OK;
 }
 
 /* The item that was delivered last goes, and with its last item the chunk. */
@@ -5948,6 +6278,7 @@ CF__SHARED cf_status cf__map_step(cf_map_iter *iter)
     const size_t i = chunk->delivered++;
     iter->index = chunk->first + i;
     iter->outstanding--;
+    iter->delivered++;
     why = (cf_status)chunk->future->cell.status;
     if (why == CF_OK) {
         iter->cell = &chunk->cells[i];
@@ -5985,6 +6316,51 @@ CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter)
     if (iter == NULL) return cf_strerror(CF_INVALID);
     if (iter->cell != NULL) return cf__cell_message(iter->cell);
     return iter->status >= 0 ? "" : cf_strerror(iter->status);
+}
+
+/* ---- progress ---- */
+
+#define CF__LOOK_AHEAD 256 /* chunks that have not ended are looked at, at most */
+
+/* Items of a chunk that has not ended which have. */
+static size_t cf__chunk_progress(cf_executor *executor, cf__chunk *chunk)
+{
+    size_t ran = (size_t)cf__load_relaxed(&chunk->ran);
+    if (cf__processes_of(executor) != NULL) ran += executor->processes->progress(chunk->future);
+    return ran < chunk->count ? ran : chunk->count;
+}
+
+/* Items of chunks that were not delivered yet which have ended. */
+static size_t cf__map_ahead(cf_map_iter *iter)
+{
+    for (; iter->ahead != NULL; iter->ahead = iter->ahead->next) {
+        cf__chunk *const chunk = (cf__chunk *)iter->ahead;
+        if (!cf__is_done(chunk->future)) break;
+        chunk->passed = true;
+        iter->passed_items += chunk->count;
+    }
+    size_t items = iter->passed_items;
+    int left = CF__LOOK_AHEAD;
+    for (cf__member *at = iter->ahead; at != NULL && left > 0; at = at->next) {
+        cf__chunk *const chunk = (cf__chunk *)at;
+        const bool done = cf__is_done(chunk->future);
+        items += done ? chunk->count : cf__chunk_progress(iter->executor, chunk);
+        left -= !done;
+    }
+    return items;
+}
+
+CFUTURES_API size_t cf_map_progress(cf_map_iter *iter, size_t *total)
+{
+    if (total != NULL) *total = 0;
+    if (iter == NULL) return 0;
+    const bool all = iter->options.next_item == NULL && !iter->exhausted;
+    const bool whole = iter->exhausted || iter->pulled == iter->count;
+    if (total != NULL) *total = all ? iter->count : whole ? iter->pulled : 0;
+    size_t items = iter->delivered + cf__map_ahead(iter);
+    if (iter->current != NULL) items += iter->current->count - iter->current->delivered;
+    if (items > iter->progress) iter->progress = items;
+    return iter->progress;
 }
 
 CFUTURES_API void cf_map_close(cf_map_iter *iter)
@@ -6074,6 +6450,8 @@ CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, vo
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
+        if (task->mishap == CF_OK) task->mishap_code = code;
+        if (task->mishap == CF_OK) task->mishap = task->refused;
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset(into + task->size, 0, sweep->result_size - task->size);
@@ -6084,8 +6462,10 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
 {
     const size_t end = cf__unit_begin(sweep, unit + 1);
     size_t i = cf__unit_begin(sweep, unit);
+    const size_t begin = i;
     for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
         cf__sweep_item(sweep, task, i, item);
+    task->ran += i - begin;
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
@@ -6131,6 +6511,9 @@ static int cf__sweep_main(cf_task *task, void *arg)
     task->arg = item;
     task->arg_size = sweep->item_size;
     task->room = sweep->result_size;
+    task->ran = 0;
+    task->mishap = copy != NULL ? CF_OK : CF_NO_MEMORY;
+    task->mishap_code = 0;
     (void)cf__fetch_add(&sweep->inside, 1);
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
@@ -6146,6 +6529,38 @@ static int cf__sweep_main(cf_task *task, void *arg)
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
+}
+
+static void cf__event_of_items(const cf__cell *cell, cf_event *event)
+{
+    if (cell->call.fn == cf__chunk_main) {
+        const cf__chunk *const chunk = cell->data;
+        event->fn = chunk->fn;
+        event->items = chunk->count - chunk->ended;
+        if (event->kind != CF_EVENT_SUBMITTED) return;
+        event->arg = cf__item(chunk->items, chunk->ended, chunk->stride);
+        event->arg_size = chunk->item_size;
+    } else if (cell->call.fn == cf__sweep_main) {
+        event->fn = ((const cf__sweep *)cell->data)->fn;
+        event->arg = NULL;
+        event->items = 0;
+    }
+}
+
+/* False: it is neither of the two, the outcome is the task's own. */
+static bool cf__event_of_ended_items(const cf__cell *cell, const cf_task *task, cf_event *event)
+{
+    if (cell->call.fn == cf__chunk_main) {
+        const cf__chunk *const chunk = cell->data;
+        cf__chunk_event(chunk, 0, event);
+        return true;
+    }
+    if (cell->call.fn != cf__sweep_main) return false;
+    event->items = task->ran;
+    event->status = task->mishap;
+    event->code = task->mishap_code;
+    if (task->mishap != CF_OK) event->message = cf_strerror(task->mishap);
+    return true;
 }
 
 /* A worker that maps on its own pool takes part itself. */
@@ -6372,6 +6787,7 @@ typedef struct cf__slot {
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
     int64_t   timeout, given;
+    int64_t   began, ended; /* worker. When it did, if anybody wants to know */
     /* worker, before ENDED */
     uintptr_t size;
     int32_t   status, code;
@@ -6388,6 +6804,7 @@ typedef struct cf__slot {
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
+    cf__word pid;    /* worker, before `up` */
     cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
@@ -6401,6 +6818,7 @@ typedef struct cf__share {
     uintptr_t check;   /* both are the same program */
     uintptr_t initializer, finalizer, worker_arg; /* 0: none */
     uintptr_t lanes, spins;
+    uintptr_t observed; /* somebody wants to know when tasks begin and end */
     char      name[16];
 } cf__share;
 
@@ -6942,10 +7360,12 @@ static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
+    if (cf__child.share->observed != 0) slot->began = cf__now();
     if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
     else if (slot->items > 0)
         cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
+    if (cf__child.share->observed != 0) slot->ended = cf__now();
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     CFUTURES_TEST_POINT(CF__POINT_ANSWER);
@@ -7025,6 +7445,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
         share->initializer != 0 && ((cf_initializer_fn *)initializer)(worker_arg) != 0;
     cf__child_flush();
     CFUTURES_TEST_POINT(CF__POINT_UP);
+    cf__store_relaxed(&cf__child.desk->pid, (uintptr_t)getpid());
     cf__store_seq_cst(&cf__child.desk->up, failed ? CF__DESK_FAILED : CF__DESK_UP);
     cf__child_ring();
     if (failed) _exit(0);
@@ -7286,6 +7707,7 @@ typedef struct cf__lane {
     uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
+    long         greeted; /* manager: the process that the observer was told of; 0: none */
     int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
     int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
     bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
@@ -7617,6 +8039,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
     slot->given = slot->timeout > 0 ? cf__now() : 0;
+    slot->began = slot->ended = 0;
     slot->size = 0;
     slot->status = CF_WORKER_LOST;
     slot->code = 0;
@@ -7876,6 +8299,7 @@ static void cf__desk_clear(cf__desk *desk)
 {
     cf__store_relaxed(&desk->up, 0);
     cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->pid, 0);
     cf__store_relaxed(&desk->asleep, 0);
     cf__store_relaxed(&desk->leave, 0);
     for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], CF__LOAN_FREE);
@@ -7941,6 +8365,9 @@ typedef struct cf__ended {
     void             *arg;
     unsigned char     traits;
     cf_submit_options  options;
+    /* for an observer */
+    cf_task_fn       *fn;
+    int64_t           began, over;
 } cf__ended;
 
 #define CF__COLLECT 32  /* at once */
@@ -8099,6 +8526,9 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
+    ended->fn = cell->call.fn;
+    ended->began = slot->began;
+    ended->over = slot->ended;
     cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
@@ -8144,7 +8574,7 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
         cf__cell_outcome(cell, record.status, record.code, at, record.size);
-        chunk->ended++;
+        cf__store_relaxed(&chunk->ran, ++chunk->ended);
         const size_t step = cf__padded(record.size);
         at += step;
         left -= step <= left ? step : left;
@@ -8189,17 +8619,119 @@ static void cf__hub_settle(cf__hub *hub, cf_future *future)
     cf__unlock(&executor->lock);
 }
 
+/* ---- observer: in a process pool the manager alone collects then, and tells. So one event comes
+ * after the other, and a hook that waits for its own pool finds out ---- */
+
+/* The task has begun there, and is over. Times that make no sense are not believed. False: nobody
+ * wants to know; else the event is to be completed and told. */
+static bool cf__lane_tell_started(const cf__lane *lane, cf_future *future, cf_task_fn *fn,
+                                  int64_t began, int64_t over, cf_event *event)
+{
+    cf_executor *const executor = cf__executor_of(future);
+    if (executor->heap.observer == NULL) return false;
+    *event = cf__event(executor, CF_EVENT_STARTED);
+    if (over <= 0 || over > event->time) over = event->time;
+    event->time = began > 0 && began <= over ? began : over;
+    event->task = future;
+    event->fn = fn;
+    event->items = 1;
+    event->worker = (size_t)(lane - executor->hub->lanes);
+    event->pid = lane->greeted > 0 ? lane->greeted : 0;
+    if (fn == cf__chunk_main) cf__event_of_items(&future->cell, event);
+    cf__tell(event);
+    event->kind = CF_EVENT_FINISHED;
+    event->time = over;
+    return true;
+}
+
+static const char *cf__signal_name(int signal)
+{
+    switch (signal) {
+    case SIGSEGV: return "SIGSEGV";
+    case SIGABRT: return "SIGABRT";
+    case SIGBUS: return "SIGBUS";
+    case SIGFPE: return "SIGFPE";
+    case SIGILL: return "SIGILL";
+    case SIGKILL: return "SIGKILL";
+    case SIGTERM: return "SIGTERM";
+    case SIGTRAP: return "SIGTRAP";
+    case SIGSYS: return "SIGSYS";
+    case SIGPIPE: return "SIGPIPE";
+    case SIGALRM: return "SIGALRM";
+    case SIGHUP: return "SIGHUP";
+    case SIGQUIT: return "SIGQUIT";
+    case SIGXCPU: return "SIGXCPU";
+    case SIGXFSZ: return "SIGXFSZ";
+    case SIGUSR1: return "SIGUSR1";
+    case SIGUSR2: return "SIGUSR2";
+    default: return "a signal";
+    }
+}
+
+/* How a worker died. Returns the number of it. */
+static int cf__lane_death(const cf__lane *lane, char *text, size_t size)
+{
+    if (lane->pid == 0) {
+        (void)snprintf(text, size,
+                       "the process that started all workers is gone, and they with it");
+        return SIGKILL;
+    }
+    if (WIFSIGNALED(lane->status)) {
+        const int signal = WTERMSIG(lane->status);
+        (void)snprintf(text, size, "worker %d was killed by signal %d (%s)", lane->pid, signal,
+                       cf__signal_name(signal));
+        return signal;
+    }
+    const int status = WEXITSTATUS(lane->status);
+    (void)snprintf(text, size, "worker %d exited with status %d", lane->pid, status);
+    return status + 256;
+}
+
+static void cf__lane_tell_ready(const cf__lane *lane, cf_executor *executor)
+{
+    cf_event event = cf__event(executor, CF_EVENT_WORKER_STARTED);
+    event.worker = (size_t)(lane - executor->hub->lanes);
+    event.pid = lane->greeted > 0 ? lane->greeted : 0;
+    cf__tell(&event);
+}
+
+/* Manager. If it was told as ready. */
+static void cf__lane_tell_ended(cf__lane *lane, cf_executor *executor)
+{
+    char text[96];
+    if (lane->greeted == 0) return;
+    cf_event event = cf__event(executor, CF_EVENT_WORKER_ENDED);
+    event.worker = (size_t)(lane - executor->hub->lanes);
+    event.pid = lane->greeted > 0 ? lane->greeted : 0;
+    lane->greeted = 0;
+    const int code = cf__lane_death(lane, text, sizeof text);
+    if (lane->crashed || code != 256) {
+        event.status = CF_WORKER_LOST;
+        event.code = code;
+        event.message = text;
+    }
+    cf__tell(&event);
+}
+
 static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
 {
     cf_future *const future = ended->future;
     cf__cell *const cell = &future->cell;
+    cf_event event;
+    bool told = false;
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
+        const size_t first = chunk->ended;
         const int status = ended->slot->status;
+        told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
+                                     &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
         if (status != CF_OK)
             cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        if (told) cf__chunk_event(chunk, first, &event);
+        if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
+        chunk->has_run = true;
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
     } else if ((ended->traits & CF__ARG_COPY) != 0) {
@@ -8207,6 +8739,9 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     } else if (ended->options.free_arg != NULL) {
         ended->options.free_arg(ended->arg);
     }
+    if (!told && cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
+                                       &event))
+        cf__tell_finished(cell, &event);
     cf__hub_settle(hub, future);
 }
 
@@ -8274,6 +8809,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     cf__hub_wake(hub);
     if (status == CF_OK) return;
     cf__unlock(&executor->lock);
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
     cf__cell_fail(&future->cell, status);
     cf__hub_settle(hub, future);
     cf__lock(&executor->lock);
@@ -8282,6 +8818,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
 {
     const uintptr_t up = cf__load_acquire(&lane->desk->up);
+    if (up == CF__DESK_UP && hub->executor->heap.observer != NULL && lane->greeted == 0) return;
     if (up == CF__DESK_UP) {
         lane->phase = CF__LANE_UP;
         hub->strikes = 0;
@@ -8323,6 +8860,23 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
     return count;
 }
 
+/* Manager. Tells of workers that are ready, which get their first task only after that. */
+static void cf__hub_greet(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        cf__lock(&executor->lock);
+        const bool ready = lane->phase == CF__LANE_STARTING && lane->greeted == 0 &&
+                           cf__load_acquire(&lane->desk->up) == CF__DESK_UP;
+        cf__unlock(&executor->lock);
+        if (!ready) continue;
+        const long pid = (long)cf__load_relaxed(&lane->desk->pid);
+        lane->greeted = pid > 0 ? pid : -1; /* it is out of its mind */
+        cf__lane_tell_ready(lane, executor);
+    }
+}
+
 /* One round: collects what has ended, hands out what waits. True: there was something. */
 static bool cf__hub_pump(cf__hub *hub)
 {
@@ -8330,6 +8884,7 @@ static bool cf__hub_pump(cf__hub *hub)
     cf__ended batch[CF__COLLECT];
     cf__lane *load = NULL;
     size_t count = 0;
+    if (executor->heap.observer != NULL) cf__hub_greet(hub);
     cf__lock(&executor->lock);
     if (hub->calling && cf__self != &hub->runner) {
         cf__unlock(&executor->lock);
@@ -8356,52 +8911,14 @@ static bool cf__hub_pump(cf__hub *hub)
 
 /* ---- death ---- */
 
-static const char *cf__signal_name(int signal)
-{
-    switch (signal) {
-    case SIGSEGV: return "SIGSEGV";
-    case SIGABRT: return "SIGABRT";
-    case SIGBUS: return "SIGBUS";
-    case SIGFPE: return "SIGFPE";
-    case SIGILL: return "SIGILL";
-    case SIGKILL: return "SIGKILL";
-    case SIGTERM: return "SIGTERM";
-    case SIGTRAP: return "SIGTRAP";
-    case SIGSYS: return "SIGSYS";
-    case SIGPIPE: return "SIGPIPE";
-    case SIGALRM: return "SIGALRM";
-    case SIGHUP: return "SIGHUP";
-    case SIGQUIT: return "SIGQUIT";
-    case SIGXCPU: return "SIGXCPU";
-    case SIGXFSZ: return "SIGXFSZ";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGUSR2: return "SIGUSR2";
-    default: return "a signal";
-    }
-}
-
 /* An empty cell says how the worker died with its task. */
 static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
 {
     char text[96];
     cell->status = (signed char)lane->verdict;
     if (lane->verdict != CF_WORKER_LOST) return;
-    int length;
-    if (lane->pid == 0) {
-        cell->code = SIGKILL;
-        length = snprintf(text, sizeof text,
-                          "the process that started all workers is gone, and they with it");
-    } else if (WIFSIGNALED(lane->status)) {
-        const int signal = WTERMSIG(lane->status);
-        cell->code = signal;
-        length = snprintf(text, sizeof text, "worker %d was killed by signal %d (%s)", lane->pid,
-                          signal, cf__signal_name(signal));
-    } else {
-        cell->code = WEXITSTATUS(lane->status) + 256;
-        length = snprintf(text, sizeof text, "worker %d exited with status %d", lane->pid,
-                          WEXITSTATUS(lane->status));
-    }
-    cf__cell_message_copy(cell, text, length > 0 ? (size_t)length : 0);
+    cell->code = cf__lane_death(lane, text, sizeof text);
+    cf__cell_message_copy(cell, text, strlen(text));
 }
 
 /* The task goes back to the front of the queue: it has not started, or what is left of it. */
@@ -8417,6 +8934,10 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
 {
     cf_executor *const executor = hub->executor;
     cf__chunk *const chunk = future->cell.data;
+    const size_t first = chunk->ended;
+    cf_event event;
+    const bool told =
+        cf__lane_tell_started(lane, future, cf__chunk_main, slot->began, 0, &event);
     cf__lock(&executor->lock);
     const uintptr_t place = cf__load_acquire(&slot->place);
     cf__mapping *const mapping = cf__lane_mapping(lane, place);
@@ -8424,6 +8945,11 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__chunk_read(chunk, slot, place, mapping);
     if (mapping != NULL) cf__mapping_give_back(mapping);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
+    cf__store_relaxed(&chunk->ran, chunk->ended);
+    const bool rest = told && chunk->ended < chunk->count; /* another task, to who looks on */
+    if (told) cf__chunk_event(chunk, first, &event);
+    if (told) cf__tell(&event);
+    if (rest) cf__tell_submitted(future);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
     const bool broken = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0;
@@ -8435,7 +8961,9 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     }
     cf__unlock(&executor->lock);
     if (again) return;
+    if (rest) cf__tell_unrun(future, broken ? CF_BROKEN : CF_CANCELLED);
     cf__chunk_rest(chunk, broken ? CF_BROKEN : CF_CANCELLED);
+    chunk->has_run = true;
     cf__cell_drop_arg(&future->cell);
     future->cell.status = CF_OK;
     cf__hub_settle(hub, future);
@@ -8445,11 +8973,15 @@ static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__s
 {
     if (cf__is_chunk(future)) {
         cf__chunk_lose(hub, lane, future, slot);
-    } else {
-        cf__cell_drop_arg(&future->cell);
-        cf__cell_lost(&future->cell, lane);
-        cf__hub_settle(hub, future);
+        return;
     }
+    cf_event event;
+    cf_task_fn *const fn = future->cell.call.fn;
+    cf__cell_drop_arg(&future->cell);
+    cf__cell_lost(&future->cell, lane);
+    if (cf__lane_tell_started(lane, future, fn, slot->began, 0, &event))
+        cf__tell_finished(&future->cell, &event);
+    cf__hub_settle(hub, future);
 }
 
 /* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
@@ -8473,6 +9005,7 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     cf__unlock(&hub->executor->lock);
     CFUTURES_TEST_POINT(CF__POINT_LOSE);
     if (unstarted) {
+        if (future->home->observer != NULL) cf__tell_unrun(future, CF_NO_MEMORY);
         cf__cell_fail(&future->cell, CF_NO_MEMORY);
         cf__hub_settle(hub, future);
     } else {
@@ -8496,6 +9029,9 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
     const bool by_kill =
         lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
+    cf__unlock(&executor->lock);
+    cf__lane_tell_ended(lane, executor);
+    cf__lock(&executor->lock);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
     cf__hub_feed(hub);
     cf__unlock(&executor->lock);
@@ -8960,7 +9496,8 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__visit visit;
     cf__lock(&executor->lock);
     hub = executor->hub;
-    if (hub == NULL || executor->cpus < 2 || cf__self == &hub->runner) {
+    if (hub == NULL || executor->cpus < 2 || cf__self == &hub->runner ||
+        executor->heap.observer != NULL) {
         cf__unlock(&executor->lock);
         return;
     }
@@ -8983,6 +9520,19 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     if (cf__hub_has_news(hub)) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
+}
+
+static size_t cf__hub_progress(cf_future *future)
+{
+    cf_executor *const executor = cf__executor_of(future);
+    size_t position, items = 0;
+    if (cf__is_foreign(future) || cf__load_relaxed(&future->runner) == 0) return 0;
+    cf__lock(&executor->lock);
+    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
+    if (lane != NULL && !cf__lane_is_loading(lane, position))
+        items = (size_t)cf__load_relaxed(&cf__lane_slot(lane, position)->progress);
+    cf__unlock(&executor->lock);
+    return items;
 }
 
 static void cf__hub_closing(cf_executor *executor)
@@ -9089,7 +9639,7 @@ static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const 
 
 static const cf__processes cf__process_backend = {
     cf__hub_accepts, cf__hub_submit, cf__hub_take, cf__hub_claim, cf__hub_spin, cf__hub_closing,
-    cf__hub_join, cf__hub_end, cf__hub_stats, cf__hub_map_array};
+    cf__hub_join, cf__hub_end, cf__hub_stats, cf__hub_progress, cf__hub_map_array};
 
 /* ---- make ---- */
 
@@ -9145,6 +9695,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     share->worker_arg = (uintptr_t)options->worker_arg;
     share->lanes = hub->count;
     share->spins = hub->executor->cpus > 1;
+    share->observed = options->observer != NULL;
     memcpy(share->name, hub->executor->name, sizeof share->name);
     for (size_t i = 0; i < hub->count; i++) hub->lanes[i].desk = cf__desk_at(share, i);
 }

@@ -231,6 +231,9 @@ sed -n '/^ \* BUILD OPTIONS/,/^ \* PLATFORMS/s/^ \*     *\(CFUTURES_.*\)/\1/p' c
 sed -n 's/^| \(`CFUTURES_[^|]*\)|.*/\1/p' README.md | words >"$out/macros.readme"
 must 'the manual explains each macro' diff "$out/macros.code" "$out/macros.manual"
 must 'README.md explains each macro' diff "$out/macros.code" "$out/macros.readme"
+# The comparison of README.md is what a command made of figures that a command has measured.
+sh tests/bench/table.sh print >"$out/table.md" 2>&1
+must 'make table wrote the table of README.md' sh -c "sh tests/bench/table.sh printed | diff $out/table.md -"
 lines=$(wc -l <README.md)
 must "README.md has at most 250 lines, not $lines" test "$lines" -le 250
 

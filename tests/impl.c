@@ -144,6 +144,26 @@ static void pass_point(int id) {
     }
 }
 
+/* ---------------------------------------------------------------- POSIX or not */
+
+struct cf_executor *test_process_pool(const struct cf_pool_options *options) {
+#ifdef CFUTURES_POSIX
+    return cf_process_pool_new(options, NULL);
+#else
+    (void)options;
+    return NULL;
+#endif
+}
+
+int test_iter_fd(struct cf_as_completed_iter *iter) {
+#ifdef CFUTURES_POSIX
+    return cf_as_completed_fd(iter);
+#else
+    (void)iter;
+    return -1;
+#endif
+}
+
 /* ---------------------------------------------------------------- memory */
 
 static atomic_size_t live;

@@ -833,6 +833,23 @@ TEST(cancelled_items_are_never_reported_as_unread) {
     CHECK_EQ(atomic_load(&unread), 0);
 }
 
+static int task_block_and_fail(cf_task *task, void *arg) {
+    return task_block(task, *(gate **)arg) + cf_task_fail(task, 1, "it failed");
+}
+
+TEST(errors_of_items_that_run_when_the_map_is_closed_are_reported) {
+    atomic_int unread = 0;
+    gate g = GATE_INIT, *const item = &g;
+    cf_executor *executor = pool_with(&(cf_pool_options){
+        .max_workers = 1, .on_unread_error = count_unread, .user = &unread});
+    cf_map_iter *iter = map(executor, task_block_and_fail, &item, 1, sizeof item, NULL);
+    gate_await_arrivals(&g, 1);
+    cf_map_close(iter);
+    gate_open(&g);
+    cf_executor_close(executor);
+    CHECK_EQ(atomic_load(&unread), 1);
+}
+
 /* ---------------------------------------------------------------- the deadline */
 
 TEST(a_timeout_ends_the_iteration_and_cancels_the_rest) {
@@ -1744,6 +1761,7 @@ TEST_MAIN(
     RUN(undelivered_errors_are_reported_one_by_one)
     RUN(undelivered_refusals_are_reported_one_by_one)
     RUN(cancelled_items_are_never_reported_as_unread)
+    RUN(errors_of_items_that_run_when_the_map_is_closed_are_reported)
     RUN(a_timeout_ends_the_iteration_and_cancels_the_rest)
     RUN(what_is_ready_is_delivered_after_the_deadline)
     RUN(an_unordered_map_delivers_all_that_is_ready_before_the_timeout)
