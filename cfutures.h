@@ -310,7 +310,7 @@
  *     cf_observer observer = {.started = on_event, .finished = on_event,
  *                             .user = stderr};
  *     cf_pool_options options = {.observer = &observer};
- *     cf_executor *watched = cf_thread_pool_new(&options, NULL);
+ *     pool = cf_thread_pool_new(&options, NULL);
  *
  * Each task is told as submitted once, as started at most once, and as finished once, in this order
  * whatever the threads do: each hook has returned before the next of the same task is called, and
