@@ -2781,6 +2781,7 @@ struct cf__runner {
     cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
     cf__awaited kind;
     void       *awaited;
+    cf__word   *word;    /* on which it sleeps; NULL: it joins the stand-in */
     cf__runner *next, *todo;
 };
 
@@ -4333,7 +4334,14 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     return stuck;
 }
 
-/* A runner is compared, never read, until it is found to wait: it may be gone. */
+/* The runner, if it waits. It is compared, never read, until it is found: it may be gone. */
+static cf__runner *cf__find_waiting(uintptr_t wanted)
+{
+    cf__runner *runner = cf__waiting;
+    while (runner != NULL && (uintptr_t)runner != wanted) runner = runner->next;
+    return runner;
+}
+
 static bool cf__reach_future(cf_future *future, cf__runner **todo)
 {
     const uintptr_t state = cf__state(future);
@@ -4342,9 +4350,7 @@ static bool cf__reach_future(cf_future *future, cf__runner **todo)
     if (state != CF__RUNNING) return false;
     if (cf__processes_of(cf__executor_of(future)) != NULL)
         return cf__reach_pool(cf__executor_of(future), todo);
-    const uintptr_t runner = cf__load_relaxed(&future->runner);
-    cf__runner *waiting = cf__waiting;
-    while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
+    cf__runner *const waiting = cf__find_waiting(cf__load_relaxed(&future->runner));
     return waiting != NULL && cf__state(future) == CF__RUNNING && cf__reach(waiting, todo);
 }
 
@@ -4390,7 +4396,7 @@ static void cf__wait_end(void)
 }
 
 /* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
@@ -4399,6 +4405,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     self->finite = deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
+    self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
@@ -4408,17 +4415,19 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
- * To be repeated until the future is done, since the waiter may be just about to park. */
+/* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
+ * to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
-    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
-        if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+    cf__runner *runner = cf__find_waiting(cf__load_relaxed(&future->runner));
+    while (runner != NULL && runner->word == NULL)
+        runner = cf__find_waiting((uintptr_t)runner->awaited);
+    if (runner != NULL) {
         CFUTURES_TEST_POINT(CF__POINT_DENY);
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
-        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
+        cf__unpark_all(runner->word);
     }
     cf__unlock(&cf__graph_lock);
 }
@@ -4468,7 +4477,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, deadline))
+    if (!cf__wait_begin(kind, awaited, word, deadline))
         return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
     const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
     cf__wait_end();
@@ -4482,10 +4491,12 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
-    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    cf__runner *const self = cf__self;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
     const bool in_time = cf__park(word, seen, deadline);
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
-    return in_time ? CF_OK : CF_TIMEOUT;
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
 }
 
 /* ---- one future ---- */
@@ -4542,7 +4553,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);

@@ -97,6 +97,7 @@ TEST(an_iterator_and_a_wait_over_nothing_end_at_once) {
     CHECK_STATUS(status, CF_END);
     cf_as_completed_close(iter);
     cf_future *const none[1] = {NULL};
+    CHECK(cf_as_completed(NULL, 1, CF_FOREVER) == NULL);
     CHECK_EQ(cf_wait(none, 0, CF_ALL_COMPLETED, CF_FOREVER, &done), 0);
     CHECK(done); /* of no entry, so it is not written */
 }
@@ -394,7 +395,34 @@ static void await_moment(int id, cf_future *cancels) {
     test_point_hook(at_moment);
 }
 
-enum { PARKING = 1, POPPING = 3 };
+enum { PARKING = 1, POPPING = 3 }; /* CF__POINT_PARK, CF__POINT_POP */
+
+/* All threads but this one sleep in the kernel. */
+static bool others_sleep(void) {
+#ifdef __linux__
+    bool asleep = true;
+    const long self = syscall(SYS_gettid);
+    DIR *dir = opendir("/proc/self/task");
+    CHECK(dir != NULL);
+    for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        char path[300], text[128] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/stat", entry->d_name);
+        FILE *file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
+        if (file == NULL) {
+            continue;
+        }
+        const bool known = fgets(text, sizeof text, file) != NULL;
+        fclose(file);
+        const char *state = known ? strrchr(text, ')') : NULL;
+        asleep = asleep && (state == NULL || state[2] == 'S' ||
+                            strtol(entry->d_name, NULL, 10) == self);
+    }
+    closedir(dir);
+    return asleep;
+#else
+    return true;
+#endif
+}
 
 /* A worker finds its child at hand, and cancelled when it has taken it out. */
 static int task_waits_for_a_cancelled_child(cf_task *task, void *arg) {
@@ -416,67 +444,111 @@ TEST(a_child_may_be_cancelled_while_its_parent_takes_it_out) {
     cf_executor_close(ex);
 }
 
-typedef struct loop_of_waits {
-    gate ready;
-    cf_future *mapping; /* the task that maps */
-    bool by_set;
-    size_t mapper;
-    atomic_int refused;
-} loop_of_waits;
+typedef enum way_to_wait { BY_FUTURE, BY_SET, BY_SHUTDOWN, BY_STAND_IN } way_to_wait;
 
-static loop_of_waits waits = {.ready = GATE_INIT};
+static struct circle {
+    gate ready;
+    way_to_wait way;
+    cf_future *mapping; /* the task that maps */
+    cf_executor *other; /* BY_SHUTDOWN: its task waits for the one that maps */
+    size_t mapper;
+    atomic_int entered;
+} circle = {.ready = GATE_INIT};
+
+static int task_waits_for_the_mapping_one(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    atomic_fetch_add(&circle.entered, 1);
+    return (int)-cf_future_wait(circle.mapping, CF_FOREVER);
+}
+
+/* Levels below it waits for the mapping task; deep enough for another thread to go on. */
+static int task_waits_deep_down(cf_task *task, void *arg) {
+    const int level = *(const int *)arg;
+    if (level == 0) {
+        return task_waits_for_the_mapping_one(task, NULL);
+    }
+    cf_future *f = cf_executor_submit(cf_task_executor(task), task_waits_deep_down,
+                                      CF_VALUE(int, level - 1));
+    const cf_status status = cf_future_wait(f, CF_FOREVER);
+    const int code = status == CF_TASK_FAILED ? cf_future_error_code(f) : (int)-status;
+    cf_future_release(f);
+    return code;
+}
+
+static int wait_in_a_circle(cf_task *task) {
+    cf_status status = CF_OK;
+    const int deep = 700; /* CF__DEPTH is 512 */
+    switch (circle.way) {
+    case BY_FUTURE: return task_waits_for_the_mapping_one(task, NULL);
+    case BY_STAND_IN: return task_waits_deep_down(task, (void *)(uintptr_t)&deep);
+    case BY_SHUTDOWN:
+        atomic_fetch_add(&circle.entered, 1);
+        return (int)-cf_executor_shutdown(circle.other, CF_FOREVER, CF_RUN_PENDING);
+    default: break;
+    }
+    cf_as_completed_iter *iter = cf_as_completed(&circle.mapping, 1, CF_FOREVER);
+    atomic_fetch_add(&circle.entered, 1);
+    (void)cf_as_completed_next(iter, NULL, &status);
+    cf_as_completed_close(iter);
+    return (int)-status;
+}
 
 /* The item that another worker runs waits for the task that maps; the other item lets that happen
- * first. So it is the mapping task that closes the circle. */
-static int task_item_waits_for_its_map(cf_task *task, void *arg) {
+ * first, so that it is the mapping task that closes the circle. */
+static int task_item_of_a_circle(cf_task *task, void *arg) {
     (void)arg;
-    if (cf_task_worker(task) == waits.mapper) {
-        gate_await(&moment.passed);
-        return 0;
+    if (cf_task_worker(task) != circle.mapper) {
+        return wait_in_a_circle(task);
     }
-    cf_status status = CF_OK;
-    if (waits.by_set) {
-        cf_as_completed_iter *iter = cf_as_completed(&waits.mapping, 1, CF_FOREVER);
-        (void)cf_as_completed_next(iter, NULL, &status);
-        cf_as_completed_close(iter);
-    } else {
-        status = cf_future_wait(waits.mapping, CF_FOREVER);
-    }
-    CHECK_STATUS(status, CF_DEADLOCK);
-    atomic_fetch_add(&waits.refused, 1);
+    UNTIL(atomic_load(&circle.entered) == (circle.way == BY_SHUTDOWN ? 2 : 1));
+    UNTIL(others_sleep());
     return 0;
 }
 
 static int task_maps(cf_task *task, void *arg) {
     const int items[2] = {0, 1};
+    size_t failed = 9;
     (void)arg;
-    waits.mapper = cf_task_worker(task);
-    gate_await(&waits.ready);
-    await_moment(PARKING, NULL);
-    const cf_status status = cf_executor_map_array(cf_task_executor(task),
-                                                   task_item_waits_for_its_map, items,
-                                                   sizeof items[0], NULL, 0, 2, NULL, NULL);
-    test_point_hook(NULL);
-    return status == CF_OK || status == CF_DEADLOCK ? 0 : 1;
+    circle.mapper = cf_task_worker(task);
+    gate_await(&circle.ready);
+    if (circle.way == BY_SHUTDOWN) {
+        fire(circle.other, task_waits_for_the_mapping_one, NULL);
+        UNTIL(atomic_load(&circle.entered) == 1);
+    }
+    return (int)-cf_executor_map_array(cf_task_executor(task), task_item_of_a_circle, items,
+                                       sizeof items[0], NULL, 0, 2, NULL, &failed);
 }
 
-static void map_in_a_circle(bool by_set) {
-    waits.by_set = by_set;
+/* Whoever is told, nobody hangs. */
+static void map_in_a_circle(way_to_wait way) {
+    circle.way = way;
+    circle.other = pool(1);
     cf_executor *ex = pool(2);
-    waits.mapping = cf_executor_submit(ex, task_maps, CF_NO_ARG);
-    gate_open(&waits.ready);
-    CHECK_STATUS(outcome(waits.mapping), CF_OK);
-    CHECK_EQ(atomic_load(&waits.refused), 1);
+    circle.mapping = cf_executor_submit(ex, task_maps, CF_NO_ARG);
+    gate_open(&circle.ready);
+    CHECK_STATUS(outcome(circle.mapping), CF_TASK_FAILED);
+    const int code = cf_future_error_code(circle.mapping);
+    CHECK(code == -CF_TASK_FAILED || code == -CF_DEADLOCK);
     cf_executor_close(ex);
-    cf_future_release(waits.mapping);
+    cf_executor_close(circle.other);
+    cf_future_release(circle.mapping);
 }
 
 TEST(an_item_that_waits_for_its_map_gives_up_when_the_map_waits_for_it) {
-    map_in_a_circle(false);
+    map_in_a_circle(BY_FUTURE);
 }
 
 TEST(an_item_that_waits_for_its_map_and_others_gives_up_too) {
-    map_in_a_circle(true);
+    map_in_a_circle(BY_SET);
+}
+
+TEST(an_item_that_shuts_down_a_pool_which_waits_for_its_map_gives_up_too) {
+    map_in_a_circle(BY_SHUTDOWN);
+}
+
+TEST(an_item_that_waits_for_its_map_deep_down_gives_up_too) {
+    map_in_a_circle(BY_STAND_IN);
 }
 
 /* ---------------------------------------------------------------- two executors */
@@ -554,39 +626,13 @@ static void use_what_was_inherited(void *arg) {
     CHECK(!cf_future_cancel(inherited.pending));
 }
 
-/* All other threads sleep in the kernel. */
-static bool all_asleep(void) {
-#ifdef __linux__
-    bool asleep = true;
-    DIR *dir = opendir("/proc/self/task");
-    CHECK(dir != NULL);
-    for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
-        char path[300], text[128] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%s/stat", entry->d_name);
-        FILE *file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
-        if (file == NULL) {
-            continue;
-        }
-        const bool read = fgets(text, sizeof text, file) != NULL;
-        fclose(file);
-        const char *state = read ? strrchr(text, ')') : NULL;
-        const bool self = strtol(entry->d_name, NULL, 10) == (long)getpid();
-        asleep = asleep && (self || state == NULL || state[2] == 'S');
-    }
-    closedir(dir);
-    return asleep;
-#else
-    return true;
-#endif
-}
-
 TEST(a_child_of_a_fork_gives_back_what_it_inherited_from_a_pool_at_rest) {
     inherited.executor = pool(1);
     inherited.promise = promise();
     inherited.done = cf_executor_submit(inherited.executor, task_nothing, CF_NO_ARG);
     CHECK_STATUS(outcome(inherited.done), CF_OK);
     inherited.iter = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
-    UNTIL(stats_of(inherited.executor).idle == 1 && all_asleep());
+    UNTIL(stats_of(inherited.executor).idle == 1 && others_sleep());
     inherited.pending = promise();
     CHECK(cf_future_set_running_or_notify_cancel(inherited.pending));
     CHECK_EQ(in_child(use_what_was_inherited, NULL), 0);
@@ -661,6 +707,8 @@ TEST_MAIN(
     RUN(a_child_may_be_cancelled_while_its_parent_takes_it_out)
     RUN(an_item_that_waits_for_its_map_gives_up_when_the_map_waits_for_it)
     RUN(an_item_that_waits_for_its_map_and_others_gives_up_too)
+    RUN(an_item_that_shuts_down_a_pool_which_waits_for_its_map_gives_up_too)
+    RUN(an_item_that_waits_for_its_map_deep_down_gives_up_too)
     RUN(a_task_inside_one_executor_may_wait_for_the_end_of_another)
     RUN(a_task_may_wait_for_the_end_of_an_executor_without_threads)
     RUN(a_child_of_a_fork_gives_back_what_it_inherited_from_a_pool_at_rest)
