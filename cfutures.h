@@ -2342,7 +2342,7 @@ static void cf__thread_name(const char *name, size_t index)
     const int saved = errno;
     char text[48];
     int room = 13;
-    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    for (size_t rest = index; rest > 9; rest /= 10) room--;
     (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
@@ -2781,6 +2781,7 @@ struct cf__runner {
     cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
     cf__awaited kind;
     void       *awaited;
+    cf__word   *word;    /* on which it sleeps; NULL: it joins the stand-in */
     cf__runner *next, *todo;
 };
 
@@ -3018,21 +3019,20 @@ static const char *cf__cell_message(const cf__cell *cell)
 #define CF__STATIC_FUTURE(s) \
     {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
-    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
-    CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
-    CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
+    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_INVALID),
+    CF__STATIC_FUTURE(CF_NO_MEMORY), CF__STATIC_FUTURE(CF_FORKED)};
 
 static bool cf__is_static(cf_future *future)
 {
     return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
+/* For one of those statuses. */
 static cf_future *cf__static_future(cf_status status)
 {
-    const size_t count = sizeof cf__static_futures / sizeof *cf__static_futures;
-    for (size_t i = 0; i < count; i++)
-        if (cf__static_futures[i].cell.status == (signed char)status) return &cf__static_futures[i];
-    return &cf__static_futures[count - 3]; /* CF_NO_MEMORY */
+    cf_future *future = cf__static_futures;
+    while (future->cell.status != (signed char)status) future++;
+    return future;
 }
 
 /* ---- state, claim, settle ---- */
@@ -4334,18 +4334,23 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     return stuck;
 }
 
-/* A runner is compared, never read, until it is found to wait: it may be gone. */
+/* The runner, if it waits. It is compared, never read, until it is found: it may be gone. */
+static cf__runner *cf__find_waiting(uintptr_t wanted)
+{
+    cf__runner *runner = cf__waiting;
+    while (runner != NULL && (uintptr_t)runner != wanted) runner = runner->next;
+    return runner;
+}
+
 static bool cf__reach_future(cf_future *future, cf__runner **todo)
 {
     const uintptr_t state = cf__state(future);
-    if (future->home == NULL || cf__is_foreign(future)) return false;
+    if (future->home == NULL) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
     if (cf__processes_of(cf__executor_of(future)) != NULL)
         return cf__reach_pool(cf__executor_of(future), todo);
-    const uintptr_t runner = cf__load_relaxed(&future->runner);
-    cf__runner *waiting = cf__waiting;
-    while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
+    cf__runner *const waiting = cf__find_waiting(cf__load_relaxed(&future->runner));
     return waiting != NULL && cf__state(future) == CF__RUNNING && cf__reach(waiting, todo);
 }
 
@@ -4391,7 +4396,7 @@ static void cf__wait_end(void)
 }
 
 /* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
@@ -4400,6 +4405,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     self->finite = deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
+    self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
@@ -4409,17 +4415,19 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
- * To be repeated until the future is done, since the waiter may be just about to park. */
+/* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
+ * to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
-    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
-        if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+    cf__runner *runner = cf__find_waiting(cf__load_relaxed(&future->runner));
+    while (runner != NULL && runner->word == NULL)
+        runner = cf__find_waiting((uintptr_t)runner->awaited);
+    if (runner != NULL) {
         CFUTURES_TEST_POINT(CF__POINT_DENY);
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
-        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
+        cf__unpark_all(runner->word);
     }
     cf__unlock(&cf__graph_lock);
 }
@@ -4469,7 +4477,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, deadline))
+    if (!cf__wait_begin(kind, awaited, word, deadline))
         return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
     const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
     cf__wait_end();
@@ -4483,10 +4491,12 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
-    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    cf__runner *const self = cf__self;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
     const bool in_time = cf__park(word, seen, deadline);
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
-    return in_time ? CF_OK : CF_TIMEOUT;
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
 }
 
 /* ---- one future ---- */
@@ -4543,7 +4553,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
@@ -4691,7 +4701,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
     cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
-        if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
+        if (cf__state(future) != CF__PENDING) continue;
         status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) break;
     }
@@ -5943,6 +5953,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         const size_t room = executor->max_workers - executor->alive;
         out->workers += missing < room ? missing : room;
     }
+    if (out->failed > out->finished) out->failed = out->finished; /* read a moment later */
     const uint64_t gone = started + executor->cancelled + executor->withdrawn;
     out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
     out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;
@@ -6032,7 +6043,7 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 /* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
-    const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
+    const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
@@ -6612,8 +6623,11 @@ static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
         if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
         cf_future_release(sweep->parts[i].future);
     }
-    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    const bool failed = sweep->status != CF_OK;
+    if (sweep->skipped == sweep->count || (failed && sweep->stop_on_error) ||
+        (failed && sweep->failed < sweep->skipped))
+        return;
+    sweep->failed = sweep->skipped;
     sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
