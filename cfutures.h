@@ -5443,6 +5443,17 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
     cf__unlock(&executor->join_lock);
 }
 
+/* As a visitor, so that no other shutdown returns before the last of them has ended. */
+static void cf__cancel_pending(cf_executor *executor)
+{
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    cf__withdraw(executor, CF_CANCELLED);
+    cf__visit_end(&visit);
+}
+
 /* Everything but the heap, which goes with its last future. `last`: the worker that does it, or
  * NULL. */
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
@@ -5467,7 +5478,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
-    if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
+    if (mode == CF_CANCEL_PENDING) cf__cancel_pending(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);

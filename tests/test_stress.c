@@ -974,7 +974,9 @@ static void shut_down(actor *a, place *where) {
     if (status == CF_OK && where->sort != INLINE) {
         CHECK_EQ(atomic_load(&where->active), 0);
         const cf_stats stats = stats_of(where->executor);
-        CHECK_EQ(stats.workers + stats.idle + stats.queued + stats.running, 0);
+        CHECK_EQ(stats.workers + stats.idle, 0);
+        CHECK_EQ(stats.queued, 0);
+        CHECK_EQ(stats.running, 0);
     }
 }
 
