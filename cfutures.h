@@ -5799,8 +5799,11 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__join_workers(executor, last);
     CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
-    for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    cf__lock(&executor->lock); /* who submitted the task that closed it may still look for workers */
+    const size_t started = executor->started;
     executor->started = 0;
+    cf__unlock(&executor->lock);
+    for (size_t i = 0; i < started; i++) cf__free_lines(executor->workers[i]);
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
     cf__heap_close(&executor->heap);
@@ -5839,6 +5842,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     if (status == CF_FORKED) { /* the parent's threads are not here, nor is their state sound */
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
+        cf__store_relaxed(&executor->lock, 0);
         cf__store_relaxed(&executor->heap.lock, 0);
         status = CF_OK;
     }
@@ -6493,8 +6497,9 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     return false;
 }
 
-/* Half of another's, into the own empty range. */
-static bool cf__part_steal(cf__sweep *sweep, size_t own)
+/* A unit from the middle of another's, and what is behind it into the own empty range. Were the unit
+ * not run at once, thieves could pass it round for ever. */
+static bool cf__part_steal(cf__sweep *sweep, size_t own, uintptr_t *unit)
 {
     for (size_t i = 1; i < sweep->part_count; i++) {
         cf__word *const victim = &sweep->parts[(own + i) % sweep->part_count].ends;
@@ -6504,7 +6509,8 @@ static bool cf__part_steal(cf__sweep *sweep, size_t own)
             const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
             CFUTURES_TEST_POINT(CF__POINT_HALF);
-            cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
+            cf__store_release(&sweep->parts[own].ends, cf__ends(middle + 1, high));
+            *unit = middle;
             return true;
         }
     }
@@ -6529,8 +6535,8 @@ static int cf__sweep_main(cf_task *task, void *arg)
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
         uintptr_t unit;
-        if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
-        else if (!cf__part_steal(sweep, own)) break;
+        if (!cf__part_take(&sweep->parts[own], &unit) && !cf__part_steal(sweep, own, &unit)) break;
+        cf__sweep_unit(sweep, task, unit, item);
     }
     CFUTURES_TEST_POINT(CF__POINT_SWEPT);
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
