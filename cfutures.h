@@ -1591,13 +1591,16 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
 #else
+#define CF__SLOW   static __attribute__((noinline)) /* keeps its callers' fast way short */
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
 #endif
@@ -3181,8 +3184,9 @@ struct cf_task {
     size_t       arg_size;
     size_t       worker;
     char        *message;
-    void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
+    void        *into;     /* where results of up to `room` bytes go */
     size_t       room;
+    bool         confined; /* a map_array: a longer one is refused */
     /* NULL, or room for what does not fit a slot: in a worker process */
     void      *(*big_room)(size_t size, cf_free_fn **free_room);
     void        *data;     /* the result so far */
@@ -3202,7 +3206,9 @@ CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *m
     task->arg_size = 0;
     task->worker = worker;
     task->message = NULL;
-    task->into = NULL;
+    task->into = task->local;
+    task->room = CF__INLINE;
+    task->confined = false;
     task->big_room = NULL;
     task->data = task->local;
     task->size = 0;
@@ -3223,12 +3229,11 @@ static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_fre
 static inline void *cf__task_room(cf_task *task, size_t size)
 {
     cf_free_fn *free_room = NULL;
-    void *room = task->local;
+    void *room = task->into;
     task->refused = CF_OK;
-    if (task->into != NULL) {
-        room = task->into;
-        if (size > task->room) task->refused = CF_INVALID;
-    } else if (size > CF__INLINE) {
+    if (size > task->room && task->confined) {
+        task->refused = CF_INVALID;
+    } else if (size > task->room) {
         const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
         free_room = cf__free;
         room = big ? task->big_room(size, &free_room) : cf__alloc(size);
@@ -3239,10 +3244,8 @@ static inline void *cf__task_room(cf_task *task, size_t size)
     return room;
 }
 
-CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+CF__SLOW int cf__task_return_long(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
-    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
     task->free_data = NULL;
@@ -3250,6 +3253,19 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
     if (room != NULL) cf__copy(room, data, size);
     if (free_old != NULL) free_old(old);
     return room == NULL;
+}
+
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+{
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
+    if (size > task->room || task->free_data != NULL) return cf__task_return_long(task, data, size);
+    void *const into = task->into;
+    task->data = into;
+    task->size = size;
+    task->refused = CF_OK;
+    cf__copy(into, data, size);
+    return 0;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
@@ -3261,7 +3277,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
-    if (task->into != NULL || data == NULL) {
+    if (task->confined || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
@@ -5860,32 +5876,38 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+/* What an item left behind that is more than a result of full size. */
+CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, int code)
 {
-    char *const into = sweep->results + index * sweep->result_size;
-    cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->data = task->into = into;
-    task->size = 0;
-    const int code = sweep->fn(task, item);
-    if (task->message != NULL) {
-        cf__free(task->message);
-        task->message = NULL;
-    }
+    cf__free(task->message);
+    task->message = NULL;
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
-        memset(into + task->size, 0, sweep->result_size - task->size);
+        memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
 static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    const size_t end = cf__unit_begin(sweep, unit + 1);
+    const size_t end = cf__unit_begin(sweep, unit + 1), result_size = sweep->result_size;
+    const size_t item_size = sweep->item_size;
     size_t i = cf__unit_begin(sweep, unit);
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-        cf__sweep_item(sweep, task, i, item);
+    cf_task_fn *const fn = sweep->fn;
+    const char *from = cf__item(sweep->items, i, item_size);
+    task->into = sweep->results + i * result_size;
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) {
+        cf__copy(item, from, item_size);
+        from += item_size;
+        task->size = 0;
+        const int code = fn(task, item);
+        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
+            task->size != result_size)
+            cf__sweep_item_end(sweep, task, i, code);
+        task->into = (char *)task->into + result_size;
+    }
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
@@ -5929,6 +5951,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     task->arg = item;
     task->arg_size = sweep->item_size;
     task->room = sweep->result_size;
+    task->confined = true;
     (void)cf__fetch_add(&sweep->inside, 1);
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
@@ -5939,7 +5962,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->into = NULL;
+    task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
@@ -6580,7 +6603,8 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
-    task->data = task->local;
+    task->data = task->into = task->local;
+    task->room = CF__INLINE;
     task->big_room = cf__child_room;
 }
 
