@@ -1661,6 +1661,15 @@ CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     return old;
 }
 
+CF__TINY uintptr_t cf__exchange_seq_cst(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_ATOMIC(word);
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_seq_cst);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
 CF__TINY uintptr_t cf__fetch_add(cf__word *word, uintptr_t value)
 {
     CFUTURES_TEST_ATOMIC(word);
@@ -1979,6 +1988,37 @@ static inline void cf__lock(cf__word *lock)
 static inline void cf__unlock(cf__word *lock)
 {
     if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
+}
+
+/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
+ * unlock. Returns the value. */
+#define CF__HELD    ((uintptr_t)1)
+#define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
+#define CF__PAYLOAD (~(uintptr_t)3)
+
+CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+{
+    for (int i = 0;; i++) {
+        uintptr_t seen = cf__load_relaxed(lock);
+        if ((seen & ~CF__PAYLOAD) == 0) { /* who has slept cannot know whether others do */
+            if (cf__cas(lock, &seen, seen | (i < 30 ? CF__HELD : CF__AWAITED))) return seen;
+        } else if (i < 30) {
+            cf__pause();
+        } else if ((seen & CF__AWAITED) != 0 || cf__cas(lock, &seen, seen | CF__AWAITED)) {
+            (void)cf__park(lock, seen | CF__AWAITED, CF__NEVER);
+        }
+    }
+}
+
+static inline uintptr_t cf__lock_value(cf__word *lock)
+{
+    uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+}
+
+static inline void cf__unlock_value(cf__word *lock, uintptr_t value)
+{
+    if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
 }
 
 /* ---- threads ---- */
@@ -2471,11 +2511,14 @@ struct cf__heap {
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
-    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
+                                         CF__STEP. R: anybody. And a lock, which guards: */
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
-    cf__word   handed; /* R: anybody, as a hint */
-    bool       closed; /* nothing is handed out any more */
+    cf__word   handed;    /* R: anybody, as a hint */
+    bool       closed;    /* nothing is handed out any more */
+    uint64_t   submitted; /* to the ring */
+    uintptr_t  head_seen; /* the ring's head, or where it was once */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed; /* odd: closed */
@@ -2521,6 +2564,9 @@ CF__SHARED void cf__blocks_free(cf__block *block)
     }
 }
 
+static uintptr_t cf__heap_lock(cf__heap *heap) { return cf__lock_value(&heap->tail); }
+static void cf__heap_unlock(cf__heap *heap, uintptr_t tail) { cf__unlock_value(&heap->tail, tail); }
+
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
 {
@@ -2538,22 +2584,31 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     return true;
 }
 
+/* Under the lock. NULL: out of memory, or closed. */
+static inline cf_future *cf__heap_pop_locked(cf__heap *heap)
+{
+    if (heap->free == NULL) {
+        if (heap->closed) return NULL;
+        heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
+        if (heap->free == NULL && !cf__heap_grow_locked(heap)) return NULL;
+    }
+    cf_future *const future = heap->free;
+    heap->free = future->cell.data;
+    if (heap->free != NULL) cf__prefetch(heap->free);
+    cf__bump(&heap->handed);
+    return future;
+}
+
 /* Up to count free futures, chained by cell.data. */
 static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
-    cf_future *chain = NULL;
-    cf__lock(&heap->lock);
-    for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
-        if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
-        if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
-        cf_future *const future = heap->free;
-        heap->free = future->cell.data;
+    cf_future *chain = NULL, *future;
+    const uintptr_t tail = cf__heap_lock(heap);
+    for (*taken = 0; *taken < count && (future = cf__heap_pop_locked(heap)) != NULL; (*taken)++) {
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
-    if (heap->free != NULL) cf__prefetch(heap->free);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     return chain;
 }
 
@@ -2577,10 +2632,11 @@ static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)
 /* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     heap->closed = true;
+    heap->free = NULL;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
 
@@ -2609,7 +2665,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
     if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
         !cf__heap_is_idle(heap, held))
         return false;
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
         heap->blocks = NULL;
@@ -2617,7 +2673,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, 0);
     }
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     cf__blocks_free(surplus);
     return surplus != NULL;
 }
@@ -3418,7 +3474,7 @@ typedef struct cf__worker {
 /* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
     cf__worker *asleep;
     unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
@@ -3437,6 +3493,8 @@ struct cf_executor {
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+    cf_future **ring;     /* W: both locks. R: either */
+    size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
@@ -3453,12 +3511,6 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
-
-    _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
-    cf__word    tail;      /* where the next task goes. R: anybody */
-    uint64_t    submitted;
-    cf_future **ring;      /* W: both locks. R: either */
-    size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -3548,38 +3600,40 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring ---- */
+/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
 
-/* A hint, unless under a lock: then tail_lock makes it an upper bound, and lock a lower one. */
+#define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
+
+/* A hint, unless under a lock: then the tail's makes it an upper bound, and lock a lower one. */
 static size_t cf__ring_length(cf_executor *executor)
 {
     const uintptr_t head = cf__load_acquire(&executor->head);
-    const intptr_t length = (intptr_t)(cf__load_seq_cst(&executor->tail) - head);
-    return length > 0 ? (size_t)length : 0;
+    const uintptr_t tail = cf__load_seq_cst(&executor->heap.tail) & CF__PAYLOAD;
+    const intptr_t length = (intptr_t)(tail - head);
+    return length > 0 ? (size_t)length / CF__STEP : 0;
 }
 
-/* Under tail_lock. */
-static bool cf__ring_has_room(cf_executor *executor, size_t count)
+static cf_future **cf__ring_slot(cf_future **ring, size_t capacity, uintptr_t position)
 {
-    return executor->capacity - cf__ring_length(executor) >= count;
+    return &ring[position / CF__STEP & (capacity - 1)];
 }
 
-/* Under tail_lock, with room. [idle] The store to tail comes before the caller's load of hungry. */
-static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock. What a worker read before it moved the head [head] may be overwritten. */
+static inline bool cf__ring_has_room(cf_executor *executor, uintptr_t tail, size_t count)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
-    for (size_t i = 0; i < count; i++)
-        executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
-    cf__store_seq_cst(&executor->tail, tail + count);
+    cf__heap *const heap = &executor->heap;
+    if ((tail - heap->head_seen) / CF__STEP + count <= executor->capacity) return true;
+    heap->head_seen = cf__load_acquire(&executor->head);
+    return (tail - heap->head_seen) / CF__STEP + count <= executor->capacity;
 }
 
 /* Under lock. */
 static cf_future *cf__ring_pop(cf_executor *executor)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    if (head == cf__load_acquire(&executor->tail)) return NULL;
-    cf_future *const future = executor->ring[head & (executor->capacity - 1)];
-    cf__store_release(&executor->head, head + 1);
+    if (head == (cf__load_acquire(&executor->heap.tail) & CF__PAYLOAD)) return NULL;
+    cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, head);
+    cf__store_release(&executor->head, head + CF__STEP); /* [head] */
     return future;
 }
 
@@ -3592,57 +3646,62 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 /* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
  * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
  * code. */
-static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
+static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
     const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
-    uintptr_t count = 0;
-    for (uintptr_t i = head; i != tail; i++) {
-        cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
+    uintptr_t end = head;
+    for (uintptr_t i = head; i != *tail; i += CF__STEP) {
+        cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED) {
             cf__drop_tombstone(executor, future);
-        else
-            ring[(head + count++) & (capacity - 1)] = future;
+        } else {
+            *cf__ring_slot(ring, capacity, end) = future;
+            end += CF__STEP;
+        }
     }
     executor->ring = ring;
     executor->capacity = capacity;
-    cf__store_seq_cst(&executor->tail, head + count);
+    if (end == *tail) return;
+    *tail = end;
+    cf__store_seq_cst(&executor->heap.tail, end | CF__AWAITED); /* held still; who waits sleeps */
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
- * the cancelled tasks. False: out of memory. */
-CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under the tail's lock. Room for `count` more, in a bigger ring if this one is rather full even
+ * without the cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
     if (cf__load_relaxed(&executor->dead) > 0) {
         cf__lock(&executor->lock);
-        cf__ring_move(executor, old, executor->capacity);
+        cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
     }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
-    if (ring == NULL) return cf__ring_has_room(executor, count);
+    if (ring == NULL) return cf__ring_has_room(executor, *tail, count);
     cf__lock(&executor->lock);
-    cf__ring_move(executor, ring, capacity);
+    cf__ring_move(executor, ring, capacity, tail);
     cf__unlock(&executor->lock);
     cf__free((void *)old);
     return true;
 }
 
-static void cf__lock_both(cf_executor *executor)
+/* Returns where the ring ends. */
+static uintptr_t cf__lock_both(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
+    const uintptr_t tail = cf__heap_lock(&executor->heap);
     cf__lock(&executor->lock);
+    return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor)
+static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__heap_unlock(&executor->heap, tail);
 }
 
 /* ---- how full it is: under the lock ---- */
@@ -4815,13 +4874,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -4921,7 +4980,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
@@ -4930,7 +4989,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     }
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -5058,7 +5117,7 @@ static void cf__refuse(cf_future *future, cf_status status)
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
  * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
  * closes. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
+static cf_status cf__admit(cf_executor *executor, uintptr_t *tail, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
     cf_status status = cf__refusal(executor);
@@ -5072,9 +5131,9 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
             status = CF_QUEUE_FULL;
             break;
         }
-        cf__unlock_both(executor);
+        cf__unlock_both(executor, *tail);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
-        cf__lock_both(executor);
+        *tail = cf__lock_both(executor);
         const cf_status refused = cf__refusal(executor);
         if (refused != CF_OK) status = refused;
     }
@@ -5082,27 +5141,24 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
     return status;
 }
 
-/* Under tail_lock. */
-static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock: they are in the ring with the unlock, which takes the new tail. */
+static cf_status cf__append(cf_executor *executor, uintptr_t *tail, cf_future **futures,
+                            size_t count)
 {
     const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
-    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+    if (!cf__ring_has_room(executor, *tail, count) && !cf__ring_reserve(executor, tail, count))
         return CF_NO_MEMORY;
-    cf__ring_push(executor, futures, count);
-    executor->submitted += count;
+    for (size_t i = 0; i < count; i++, *tail += CF__STEP)
+        *cf__ring_slot(executor->ring, executor->capacity, *tail) = futures[i];
+    executor->heap.submitted += count;
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
- * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
- * the caller's. */
-static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+/* Something is in the ring. [idle] The store to tail came before the load of hungry. */
+static inline cf_status cf__announce(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
-    const cf_status status = cf__append(executor, futures, count);
-    cf__unlock(&executor->tail_lock);
-    if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
+    if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK;
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
@@ -5110,18 +5166,29 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
+static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+{
+    uintptr_t tail = cf__heap_lock(&executor->heap);
+    const cf_status status = cf__append(executor, &tail, futures, count);
+    cf__heap_unlock(&executor->heap, tail);
+    return status == CF_OK ? cf__announce(executor) : status;
+}
+
 /* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
 static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
     cf__visit visit;
     bool run_here = false;
-    cf__lock_both(executor);
+    uintptr_t tail = cf__lock_both(executor);
     cf__visit_begin(&visit, executor);
-    cf_status status = cf__admit(executor, &run_here);
+    cf_status status = cf__admit(executor, &tail, &run_here);
     cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-    if (run_here) executor->submitted++;
-    else if (status == CF_OK) status = cf__append(executor, &future, 1);
-    cf__unlock(&executor->tail_lock);
+    if (run_here) executor->heap.submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
+    cf__heap_unlock(&executor->heap, tail);
     if (run_here) {
         cf__run_here(executor, future);
     } else {
@@ -5214,10 +5281,36 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
+/* From outside, small, without a limit: all under one lock. NULL: not here. */
+static cf_future *cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options)
+{
+    cf__heap *const heap = &executor->heap;
+    uintptr_t tail = cf__heap_lock(heap);
+    cf_future *future = NULL;
+    if (cf__load_relaxed(&executor->closing) == 0 && cf__ring_has_room(executor, tail, 1))
+        future = cf__heap_pop_locked(heap);
+    if (future != NULL) {
+        (void)cf__future_call(future, fn, arg, arg_size, options, false);
+        *cf__ring_slot(executor->ring, executor->capacity, tail) = future;
+        tail += CF__STEP;
+        heap->submitted++;
+    }
+    cf__heap_unlock(heap, tail);
+    return future;
+}
+
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
+    const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
+    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
+        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
+        cf__self_worker(executor) == NULL) {
+        *future = cf__submit_fast(executor, fn, arg, arg_size, options);
+        if (*future != NULL) return cf__announce(executor);
+    }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
     return refused != CF_OK ? refused : cf__schedule(executor, *future);
@@ -5353,7 +5446,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     if (status == CF_FORKED) { /* the parent's threads are not here, nor is their state sound */
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
-        cf__store_relaxed(&executor->heap.lock, 0);
+        cf__store_relaxed(&executor->heap.tail, 0);
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
@@ -5443,7 +5536,7 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     out->workers = executor->alive;
-    out->submitted = executor->submitted - executor->refused;
+    out->submitted = executor->heap.submitted - executor->refused;
     out->finished = cf__load_relaxed(&executor->caller_finished);
     out->failed = cf__load_relaxed(&executor->caller_failed);
     out->cancelled = executor->cancelled;
@@ -5472,10 +5565,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
 }
 
 /* ---------------------------------------------------------------------------------------------
