@@ -1870,13 +1870,16 @@ enum {
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
 #else
+#define CF__SLOW   static __attribute__((noinline)) /* keeps its callers' fast way short */
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
 #endif
@@ -1933,6 +1936,15 @@ CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+CF__TINY uintptr_t cf__exchange_seq_cst(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_ATOMIC(word);
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_seq_cst);
     CFUTURES_TEST_ACQUIRE(word);
     return old;
 }
@@ -2255,6 +2267,37 @@ static inline void cf__lock(cf__word *lock)
 static inline void cf__unlock(cf__word *lock)
 {
     if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
+}
+
+/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
+ * unlock. Returns the value. */
+#define CF__HELD    ((uintptr_t)1)
+#define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
+#define CF__PAYLOAD (~(uintptr_t)3)
+
+CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+{
+    for (int i = 0;; i++) {
+        uintptr_t seen = cf__load_relaxed(lock);
+        if ((seen & ~CF__PAYLOAD) == 0) { /* who has slept cannot know whether others do */
+            if (cf__cas(lock, &seen, seen | (i < 30 ? CF__HELD : CF__AWAITED))) return seen;
+        } else if (i < 30) {
+            cf__pause();
+        } else if ((seen & CF__AWAITED) != 0 || cf__cas(lock, &seen, seen | CF__AWAITED)) {
+            (void)cf__park(lock, seen | CF__AWAITED, CF__NEVER);
+        }
+    }
+}
+
+static inline uintptr_t cf__lock_value(cf__word *lock)
+{
+    uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+}
+
+static inline void cf__unlock_value(cf__word *lock, uintptr_t value)
+{
+    if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
 }
 
 /* ---- threads ---- */
@@ -2748,11 +2791,14 @@ struct cf__heap {
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
-    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
+                                         CF__STEP. R: anybody. And a lock, which guards: */
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
-    cf__word   handed; /* R: anybody, as a hint */
-    bool       closed; /* nothing is handed out any more */
+    cf__word   handed;    /* R: anybody, as a hint */
+    bool       closed;    /* nothing is handed out any more */
+    uint64_t   submitted; /* to the ring */
+    uintptr_t  head_seen; /* the ring's head, or where it was once */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed; /* odd: closed */
@@ -2799,6 +2845,9 @@ CF__SHARED void cf__blocks_free(cf__block *block)
     }
 }
 
+static uintptr_t cf__heap_lock(cf__heap *heap) { return cf__lock_value(&heap->tail); }
+static void cf__heap_unlock(cf__heap *heap, uintptr_t tail) { cf__unlock_value(&heap->tail, tail); }
+
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
 {
@@ -2816,22 +2865,31 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     return true;
 }
 
+/* Under the lock. NULL: out of memory, or closed. */
+static inline cf_future *cf__heap_pop_locked(cf__heap *heap)
+{
+    if (heap->free == NULL) {
+        if (heap->closed) return NULL;
+        heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
+        if (heap->free == NULL && !cf__heap_grow_locked(heap)) return NULL;
+    }
+    cf_future *const future = heap->free;
+    heap->free = future->cell.data;
+    if (heap->free != NULL) cf__prefetch(heap->free);
+    cf__bump(&heap->handed);
+    return future;
+}
+
 /* Up to count free futures, chained by cell.data. */
 static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
-    cf_future *chain = NULL;
-    cf__lock(&heap->lock);
-    for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
-        if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
-        if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
-        cf_future *const future = heap->free;
-        heap->free = future->cell.data;
+    cf_future *chain = NULL, *future;
+    const uintptr_t tail = cf__heap_lock(heap);
+    for (*taken = 0; *taken < count && (future = cf__heap_pop_locked(heap)) != NULL; (*taken)++) {
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
-    if (heap->free != NULL) cf__prefetch(heap->free);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     return chain;
 }
 
@@ -2855,10 +2913,11 @@ static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)
 /* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     heap->closed = true;
+    heap->free = NULL;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     CFUTURES_TEST_POINT(CF__POINT_CLOSE_HEAP);
     cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
@@ -2890,7 +2949,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         !cf__heap_is_idle(heap, held))
         return false;
     CFUTURES_TEST_POINT(CF__POINT_TRIM);
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
         heap->blocks = NULL;
@@ -2898,7 +2957,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, 0);
     }
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     cf__blocks_free(surplus);
     return surplus != NULL;
 }
@@ -3476,8 +3535,9 @@ struct cf_task {
     size_t       arg_size;
     size_t       worker;
     char        *message;
-    void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
+    void        *into;     /* where results of up to `room` bytes go */
     size_t       room;
+    bool         confined; /* a map_array: a longer one is refused */
     /* NULL, or room for what does not fit a slot: in a worker process */
     void      *(*big_room)(size_t size, cf_free_fn **free_room);
     void        *data;     /* the result so far */
@@ -3501,7 +3561,9 @@ CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *m
     task->arg_size = 0;
     task->worker = worker;
     task->message = NULL;
-    task->into = NULL;
+    task->into = task->local;
+    task->room = CF__INLINE;
+    task->confined = false;
     task->big_room = NULL;
     task->data = task->local;
     task->size = 0;
@@ -3522,12 +3584,11 @@ static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_fre
 static inline void *cf__task_room(cf_task *task, size_t size)
 {
     cf_free_fn *free_room = NULL;
-    void *room = task->local;
+    void *room = task->into;
     task->refused = CF_OK;
-    if (task->into != NULL) {
-        room = task->into;
-        if (size > task->room) task->refused = CF_INVALID;
-    } else if (size > CF__INLINE) {
+    if (size > task->room && task->confined) {
+        task->refused = CF_INVALID;
+    } else if (size > task->room) {
         const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
         free_room = cf__free;
         room = big ? task->big_room(size, &free_room) : cf__alloc(size);
@@ -3538,10 +3599,8 @@ static inline void *cf__task_room(cf_task *task, size_t size)
     return room;
 }
 
-CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+CF__SLOW int cf__task_return_long(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
-    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
     task->free_data = NULL;
@@ -3549,6 +3608,19 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
     if (room != NULL) cf__copy(room, data, size);
     if (free_old != NULL) free_old(old);
     return room == NULL;
+}
+
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+{
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
+    if (size > task->room || task->free_data != NULL) return cf__task_return_long(task, data, size);
+    void *const into = task->into;
+    task->data = into;
+    task->size = size;
+    task->refused = CF_OK;
+    cf__copy(into, data, size);
+    return 0;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
@@ -3560,7 +3632,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
-    if (task->into != NULL || data == NULL) {
+    if (task->confined || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
@@ -3702,7 +3774,7 @@ typedef struct cf__worker {
 /* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
     cf__worker *asleep;
     unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
@@ -3721,6 +3793,8 @@ struct cf_executor {
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+    cf_future **ring;     /* W: both locks. R: either */
+    size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
@@ -3738,12 +3812,6 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
-
-    _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
-    cf__word    tail;      /* where the next task goes. R: anybody */
-    uint64_t    submitted;
-    cf_future **ring;      /* W: both locks. R: either */
-    size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -3835,40 +3903,41 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring ---- */
+/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
 
-/* A hint, unless under a lock: then tail_lock makes it an upper bound, and lock a lower one. */
+#define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
+
+/* A hint, unless under a lock: then the tail's makes it an upper bound, and lock a lower one. */
 static size_t cf__ring_length(cf_executor *executor)
 {
     const uintptr_t head = cf__load_acquire(&executor->head);
-    const intptr_t length = (intptr_t)(cf__load_seq_cst(&executor->tail) - head);
-    return length > 0 ? (size_t)length : 0;
+    const uintptr_t tail = cf__load_seq_cst(&executor->heap.tail) & CF__PAYLOAD;
+    const intptr_t length = (intptr_t)(tail - head);
+    return length > 0 ? (size_t)length / CF__STEP : 0;
 }
 
-/* Under tail_lock. */
-static bool cf__ring_has_room(cf_executor *executor, size_t count)
+static cf_future **cf__ring_slot(cf_future **ring, size_t capacity, uintptr_t position)
 {
-    return executor->capacity - cf__ring_length(executor) >= count;
+    return &ring[position / CF__STEP & (capacity - 1)];
 }
 
-/* Under tail_lock, with room. [idle] The store to tail comes before the caller's load of hungry. */
-static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock. What a worker read before it moved the head [head] may be overwritten. */
+static inline bool cf__ring_has_room(cf_executor *executor, uintptr_t tail, size_t count)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
-    for (size_t i = 0; i < count; i++)
-        executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
-    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
-    cf__store_seq_cst(&executor->tail, tail + count);
+    cf__heap *const heap = &executor->heap;
+    if ((tail - heap->head_seen) / CF__STEP + count <= executor->capacity) return true;
+    heap->head_seen = cf__load_acquire(&executor->head);
+    return (tail - heap->head_seen) / CF__STEP + count <= executor->capacity;
 }
 
 /* Under lock. */
 static cf_future *cf__ring_pop(cf_executor *executor)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    if (head == cf__load_acquire(&executor->tail)) return NULL;
-    cf_future *const future = executor->ring[head & (executor->capacity - 1)];
+    if (head == (cf__load_acquire(&executor->heap.tail) & CF__PAYLOAD)) return NULL;
+    cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, head);
     CFUTURES_TEST_POINT(CF__POINT_RING_POP);
-    cf__store_release(&executor->head, head + 1);
+    cf__store_release(&executor->head, head + CF__STEP); /* [head] */
     return future;
 }
 
@@ -3881,58 +3950,63 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 /* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
  * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
  * code. */
-static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
+static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
     const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
-    uintptr_t count = 0;
-    for (uintptr_t i = head; i != tail; i++) {
-        cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
+    uintptr_t end = head;
+    for (uintptr_t i = head; i != *tail; i += CF__STEP) {
+        cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED) {
             cf__drop_tombstone(executor, future);
-        else
-            ring[(head + count++) & (capacity - 1)] = future;
+        } else {
+            *cf__ring_slot(ring, capacity, end) = future;
+            end += CF__STEP;
+        }
     }
     executor->ring = ring;
     executor->capacity = capacity;
-    cf__store_seq_cst(&executor->tail, head + count);
+    if (end == *tail) return;
+    *tail = end;
+    cf__store_seq_cst(&executor->heap.tail, end | CF__AWAITED); /* held still; who waits sleeps */
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
- * the cancelled tasks. False: out of memory. */
-CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under the tail's lock. Room for `count` more, in a bigger ring if this one is rather full even
+ * without the cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
     if (cf__load_relaxed(&executor->dead) > 0) {
         cf__lock(&executor->lock);
-        cf__ring_move(executor, old, executor->capacity);
+        cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
     }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
-    if (ring == NULL) return cf__ring_has_room(executor, count);
+    if (ring == NULL) return cf__ring_has_room(executor, *tail, count);
     CFUTURES_TEST_POINT(CF__POINT_RING_GROW);
     cf__lock(&executor->lock);
-    cf__ring_move(executor, ring, capacity);
+    cf__ring_move(executor, ring, capacity, tail);
     cf__unlock(&executor->lock);
     cf__free((void *)old);
     return true;
 }
 
-static void cf__lock_both(cf_executor *executor)
+/* Returns where the ring ends. */
+static uintptr_t cf__lock_both(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
+    const uintptr_t tail = cf__heap_lock(&executor->heap);
     cf__lock(&executor->lock);
+    return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor)
+static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__heap_unlock(&executor->heap, tail);
 }
 
 /* ---- how full it is: under the lock ---- */
@@ -5251,13 +5325,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -5369,7 +5443,7 @@ static bool cf__lacks_worker(cf_executor *executor)
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
     CFUTURES_TEST_POINT(CF__POINT_DOOR);
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     const bool start = cf__lacks_worker(executor);
     if (start) executor->starting = true;
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
@@ -5380,7 +5454,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     }
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     if (start) (void)cf__start_workers(executor);
 }
 
@@ -5524,7 +5598,7 @@ CF__COLD void cf__turn_away(cf_future *future, cf_status status)
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
  * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
  * closes. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
+static cf_status cf__admit(cf_executor *executor, uintptr_t *tail, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
     cf_status status = cf__refusal(executor);
@@ -5538,10 +5612,10 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
             status = CF_QUEUE_FULL;
             break;
         }
-        cf__unlock_both(executor);
+        cf__unlock_both(executor, *tail);
         CFUTURES_TEST_POINT(CF__POINT_ADMIT);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
-        cf__lock_both(executor);
+        *tail = cf__lock_both(executor);
         const cf_status refused = cf__refusal(executor);
         if (refused != CF_OK) status = refused;
     }
@@ -5549,28 +5623,26 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
     return status;
 }
 
-/* Under tail_lock. */
-static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock: they are in the ring with the unlock, which takes the new tail. */
+static cf_status cf__append(cf_executor *executor, uintptr_t *tail, cf_future **futures,
+                            size_t count)
 {
     const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
-    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+    if (!cf__ring_has_room(executor, *tail, count) && !cf__ring_reserve(executor, tail, count))
         return CF_NO_MEMORY;
-    cf__ring_push(executor, futures, count);
-    executor->submitted += count;
+    for (size_t i = 0; i < count; i++, *tail += CF__STEP)
+        *cf__ring_slot(executor->ring, executor->capacity, *tail) = futures[i];
+    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
+    executor->heap.submitted += count;
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
- * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
- * the caller's. */
-static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+/* Something is in the ring. [idle] The store to tail came before the load of hungry. */
+static inline cf_status cf__announce(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
-    const cf_status status = cf__append(executor, futures, count);
-    cf__unlock(&executor->tail_lock);
     CFUTURES_TEST_POINT(CF__POINT_WORK);
-    if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
+    if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK;
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
@@ -5578,18 +5650,29 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
+static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+{
+    uintptr_t tail = cf__heap_lock(&executor->heap);
+    const cf_status status = cf__append(executor, &tail, futures, count);
+    cf__heap_unlock(&executor->heap, tail);
+    return status == CF_OK ? cf__announce(executor) : status;
+}
+
 /* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
 static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
     cf__visit visit;
     bool run_here = false;
-    cf__lock_both(executor);
+    uintptr_t tail = cf__lock_both(executor);
     cf__visit_begin(&visit, executor);
-    cf_status status = cf__admit(executor, &run_here);
+    cf_status status = cf__admit(executor, &tail, &run_here);
     cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-    if (run_here) executor->submitted++;
-    else if (status == CF_OK) status = cf__append(executor, &future, 1);
-    cf__unlock(&executor->tail_lock);
+    if (run_here) executor->heap.submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
+    cf__heap_unlock(&executor->heap, tail);
     if (run_here) {
         cf__run_here(executor, future);
     } else {
@@ -5685,10 +5768,36 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
+/* From outside, small, without a limit: all under one lock. NULL: not here. */
+static cf_future *cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options)
+{
+    cf__heap *const heap = &executor->heap;
+    uintptr_t tail = cf__heap_lock(heap);
+    cf_future *future = NULL;
+    if (cf__load_relaxed(&executor->closing) == 0 && cf__ring_has_room(executor, tail, 1))
+        future = cf__heap_pop_locked(heap);
+    if (future != NULL) {
+        (void)cf__future_call(future, fn, arg, arg_size, options, false);
+        *cf__ring_slot(executor->ring, executor->capacity, tail) = future;
+        tail += CF__STEP;
+        heap->submitted++;
+    }
+    cf__heap_unlock(heap, tail);
+    return future;
+}
+
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
+    const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
+    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
+        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
+        cf__self_worker(executor) == NULL) {
+        *future = cf__submit_fast(executor, fn, arg, arg_size, options);
+        if (*future != NULL) return cf__announce(executor);
+    }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
     return refused != CF_OK ? refused : cf__schedule(executor, *future);
@@ -5843,7 +5952,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
         cf__store_relaxed(&executor->lock, 0);
-        cf__store_relaxed(&executor->heap.lock, 0);
+        cf__store_relaxed(&executor->heap.tail, 0);
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
@@ -5938,7 +6047,7 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     out->workers = executor->alive;
-    out->submitted = executor->submitted - executor->refused;
+    out->submitted = executor->heap.submitted - executor->refused;
     out->finished = cf__load_relaxed(&executor->caller_finished);
     out->failed = cf__load_relaxed(&executor->caller_failed);
     out->cancelled = executor->cancelled;
@@ -5968,10 +6077,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -6451,17 +6560,11 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+/* What an item left behind that is more than a result of full size. */
+CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, int code)
 {
-    char *const into = sweep->results + index * sweep->result_size;
-    cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->data = task->into = into;
-    task->size = 0;
-    const int code = sweep->fn(task, item);
-    if (task->message != NULL) {
-        cf__free(task->message);
-        task->message = NULL;
-    }
+    cf__free(task->message);
+    task->message = NULL;
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
@@ -6469,17 +6572,29 @@ CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, vo
         if (task->mishap == CF_OK) task->mishap = task->refused;
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
-        memset(into + task->size, 0, sweep->result_size - task->size);
+        memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
 static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    const size_t end = cf__unit_begin(sweep, unit + 1);
+    const size_t end = cf__unit_begin(sweep, unit + 1), result_size = sweep->result_size;
+    const size_t item_size = sweep->item_size;
     size_t i = cf__unit_begin(sweep, unit);
     const size_t begin = i;
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-        cf__sweep_item(sweep, task, i, item);
+    cf_task_fn *const fn = sweep->fn;
+    const char *from = cf__item(sweep->items, i, item_size);
+    task->into = sweep->results + i * result_size;
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) {
+        cf__copy(item, from, item_size);
+        from += item_size;
+        task->size = 0;
+        const int code = fn(task, item);
+        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
+            task->size != result_size)
+            cf__sweep_item_end(sweep, task, i, code);
+        task->into = (char *)task->into + result_size;
+    }
     task->ran += i - begin;
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
@@ -6531,6 +6646,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     task->ran = 0;
     task->mishap = copy != NULL ? CF_OK : CF_NO_MEMORY;
     task->mishap_code = 0;
+    task->confined = true;
     (void)cf__fetch_add(&sweep->inside, 1);
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
@@ -6542,7 +6658,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->into = NULL;
+    task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
@@ -7222,7 +7338,8 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
-    task->data = task->local;
+    task->data = task->into = task->local;
+    task->room = CF__INLINE;
     task->big_room = cf__child_room;
 }
 
