@@ -1795,6 +1795,14 @@ static void *cf__futex_address(cf__word *word)
 #endif
 }
 
+/* Where the system refuses futexes, it is a poll. */
+CF__COLD bool cf__park_refused(int64_t deadline)
+{
+    const long nap[2] = {0, 1000000};
+    (void)syscall(SYS_nanosleep, nap, NULL);
+    return !cf__is_past(deadline);
+}
+
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
@@ -1805,7 +1813,8 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
                                 (long)(int32_t)(uint32_t)seen,
                                 deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
-    const bool in_time = result == 0 || errno != ETIMEDOUT;
+    const bool in_time = result == 0 || errno == EAGAIN || errno == EINTR ||
+                         (errno != ETIMEDOUT && cf__park_refused(deadline));
     errno = saved;
     return in_time;
 }
@@ -6390,8 +6399,10 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd =
-        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const unsigned long flags = 1 | 2; /* CLOEXEC, SEALS; 8: NOEXEC_SEAL, which may be required */
+    int made = (int)syscall(SYS_memfd_create, "cfutures", flags | 8);
+    if (made < 0 && errno == EINVAL) made = (int)syscall(SYS_memfd_create, "cfutures", flags);
+    const int fd = cf__fd_high(made);
 #else
     static cf__word count;
     char name[48];
