@@ -1743,6 +1743,11 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
 extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#ifdef SYS_clock_gettime32             /* musl, where longs have 32 bits */
+#define CF__CLOCK_GETTIME SYS_clock_gettime32
+#else
+#define CF__CLOCK_GETTIME SYS_clock_gettime
+#endif
 #endif
 
 #ifndef CFUTURES_ASSERT
@@ -1885,7 +1890,11 @@ enum {
 #endif
 #endif
 
+#if defined(__GNUC__) /* futexes and marked pointers need more than the 2 bytes of m68k */
+typedef atomic_uintptr_t cf__word __attribute__((aligned(sizeof(uintptr_t))));
+#else
 typedef atomic_uintptr_t cf__word;
+#endif
 
 CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
@@ -2036,7 +2045,7 @@ static int64_t cf__now(void)
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
     long now[2] = {0, 0};
-    (void)syscall(SYS_clock_gettime, 1L /* CLOCK_MONOTONIC */, now);
+    (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
     struct timespec now;
@@ -2077,6 +2086,14 @@ static void *cf__futex_address(cf__word *word)
 #endif
 }
 
+/* Where the system refuses futexes, it is a poll. */
+CF__COLD bool cf__park_refused(int64_t deadline)
+{
+    const long nap[2] = {0, 1000000};
+    (void)syscall(SYS_nanosleep, nap, NULL);
+    return !cf__is_past(deadline);
+}
+
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
@@ -2087,7 +2104,8 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
                                 (long)(int32_t)(uint32_t)seen,
                                 deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
-    const bool in_time = result == 0 || errno != ETIMEDOUT;
+    const bool in_time = result == 0 || errno == EAGAIN || errno == EINTR ||
+                         (errno != ETIMEDOUT && cf__park_refused(deadline));
     errno = saved;
     return in_time;
 }
@@ -2102,7 +2120,9 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
 static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
+#ifdef CF__UNIX
 static void cf__parking_forked(void) {}
+#endif
 
 #else /* mutex and condition variable */
 
@@ -2191,11 +2211,13 @@ static void cf__buckets_init(void)
 
 static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
+#ifdef CF__UNIX
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
 {
     if (cf__buckets_ready) cf__buckets_init();
 }
+#endif
 
 static struct cf__bucket *cf__bucket_of(cf__word *word)
 {
@@ -2313,8 +2335,15 @@ typedef cf__thread_result cf__thread_fn(void *arg);
 
 #ifdef CF__PTHREADS
 
+#ifdef _WIN32 /* which interrupts no thread */
+typedef int cf__signal_mask;
+static void cf__signals_block(cf__signal_mask *old) { *old = 0; }
+static void cf__signals_restore(const cf__signal_mask *old) { (void)old; }
+#else
+typedef sigset_t cf__signal_mask;
+
 /* All signals but those that report a fault of the thread itself stay with the host's threads. */
-static void cf__block_signals(sigset_t *old)
+static void cf__signals_block(cf__signal_mask *old)
 {
     sigset_t set;
     (void)sigfillset(&set);
@@ -2323,16 +2352,22 @@ static void cf__block_signals(sigset_t *old)
     (void)pthread_sigmask(SIG_SETMASK, &set, old);
 }
 
+static void cf__signals_restore(const cf__signal_mask *old)
+{
+    (void)pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+#endif
+
 static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, size_t stack_size)
 {
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return false;
     bool done = stack_size == 0 || pthread_attr_setstacksize(&attributes, stack_size) == 0;
     if (done) {
-        sigset_t old;
-        cf__block_signals(&old);
+        cf__signal_mask old;
+        cf__signals_block(&old);
         done = pthread_create(thread, &attributes, fn, arg) == 0;
-        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+        cf__signals_restore(&old);
     }
     (void)pthread_attr_destroy(&attributes);
     return done;
@@ -2340,16 +2375,6 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)pthread_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)pthread_detach(thread); }
-
-/* What a thread of that stack_size gets; 0: unknown. */
-static size_t cf__thread_stack(size_t stack_size)
-{
-    pthread_attr_t attributes;
-    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
-    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
-    (void)pthread_attr_destroy(&attributes);
-    return stack_size;
-}
 
 /* Rounded up to what the system takes; 0 stays 0. False: out of range. */
 static bool cf__thread_stack_fit(size_t *stack_size)
@@ -2373,10 +2398,22 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)thrd_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)thrd_detach(thread); }
-static size_t cf__thread_stack(size_t stack_size) { return stack_size; }
 static bool cf__thread_stack_fit(size_t *stack_size) { return *stack_size == 0; }
 
 #endif
+
+/* What a thread of that stack_size gets; 0: unknown. A C11 thread is a POSIX thread of the default
+ * size wherever both are there. */
+static size_t cf__thread_stack(size_t stack_size)
+{
+#if defined(CF__PTHREADS) || defined(CF__UNIX)
+    pthread_attr_t attributes;
+    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
+    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
+    (void)pthread_attr_destroy(&attributes);
+#endif
+    return stack_size;
+}
 
 /* "<name>_<index>" as the system's tools show it: Linux keeps 15 bytes, so the name is cut. */
 static void cf__thread_name(const char *name, size_t index)
@@ -2407,14 +2444,15 @@ static uintptr_t cf__stack_here(void)
 
 /* ---- fork: an executor belongs to the process that made it ---- */
 
-static cf__word cf__forks;           /* how often this process is the child of a fork */
-static cf__word cf__forks_watched;   /* the handler is registered */
+static cf__word cf__forks; /* how often this process is the child of a fork */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
 static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
+static cf__word cf__forks_watched; /* the handler is registered */
+
 static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
@@ -2567,7 +2605,7 @@ static size_t cf__affinity(void)
     unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    for (long i = 0; i < bytes * 8; i++) count += (size_t)mask[i / 8] >> i % 8 & 1;
     return count > 0 ? count : 1;
 }
 
@@ -3865,6 +3903,15 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     return true;
 }
 
+/* [stats] Counted before anybody can take it and end it. */
+static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+{
+    cf__bump(&worker->submitted);
+    if (cf__deque_push(worker, future)) return true;
+    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
+    return false;
+}
+
 /* Owner, at the bottom: the youngest. */
 static cf_future *cf__deque_pop(cf__worker *worker)
 {
@@ -4183,13 +4230,20 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__task_finish(&task, code, cell);
 }
 
+/* [stats] Each count before the ones that it contains; cf__stats_locked reads the other way. */
+CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
+{
+    cf__store_release(&worker->finished, cf__load_relaxed(&worker->finished) + 1);
+    if (future->cell.status != CF_OK)
+        cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
+}
+
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
 static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf__complete(future);
 }
 
@@ -4269,8 +4323,8 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
     cf__complete(future);
     cf__self = outer;
@@ -5419,8 +5473,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     }
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf_future *next = cf__worker_next(worker);
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) {
@@ -5695,8 +5748,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else if (executor->bounded) {
         status = cf__enqueue_bounded(executor, future);
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
+               cf__deque_submit(worker, future)) {
         CFUTURES_TEST_POINT(CF__POINT_WORK);
         if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
         cf__lock(&executor->lock);
@@ -6048,25 +6100,26 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     out->workers = executor->alive;
     out->submitted = executor->heap.submitted - executor->refused;
-    out->finished = cf__load_relaxed(&executor->caller_finished);
-    out->failed = cf__load_relaxed(&executor->caller_failed);
     out->cancelled = executor->cancelled;
+    /* [stats] What is part of something else is read before it, so it is never more. */
+    out->failed = cf__load_acquire(&executor->caller_failed);
+    out->finished = cf__load_acquire(&executor->caller_finished);
     uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
-        out->failed += cf__load_relaxed(&worker->failed);
+        out->failed += cf__load_acquire(&worker->failed);
+        out->finished += cf__load_acquire(&worker->finished);
         started += cf__load_relaxed(&worker->started);
-        out->submitted += cf__load_relaxed(&worker->submitted);
         if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
     }
+    for (size_t i = 0; i < executor->started; i++)
+        out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
         const size_t pending = cf__pending(executor);
         const size_t missing = pending > out->idle ? pending - out->idle : 0;
         const size_t room = executor->max_workers - executor->alive;
         out->workers += missing < room ? missing : room;
     }
-    if (out->failed > out->finished) out->failed = out->finished; /* read a moment later */
     const uint64_t gone = started + executor->cancelled + executor->withdrawn;
     out->running = started > out->finished ? (size_t)(started - out->finished) : 0;
     out->queued = out->submitted > gone ? (size_t)(out->submitted - gone) : 0;
@@ -6965,13 +7018,15 @@ static cf__desk *cf__desk_at(cf__share *share, size_t index)
 
 static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
 
+#define CF__RECORD_ALIGN ((size_t)16)
+
 /* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
 typedef struct cf__record {
-    int32_t   status, code;
-    uintptr_t size;
+    int32_t  status, code;
+    uint64_t size; /* 64 bits everywhere, so that the bytes start aligned */
 } cf__record;
 
-#define CF__RECORD_ALIGN ((size_t)16)
+_Static_assert(sizeof(cf__record) == CF__RECORD_ALIGN, "no gap between a record and its bytes");
 
 static size_t cf__padded(size_t size)
 {
@@ -7102,8 +7157,10 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd =
-        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const unsigned long flags = 1 | 2; /* CLOEXEC, SEALS; 8: NOEXEC_SEAL, which may be required */
+    int made = (int)syscall(SYS_memfd_create, "cfutures", flags | 8);
+    if (made < 0 && errno == EINVAL) made = (int)syscall(SYS_memfd_create, "cfutures", flags);
+    const int fd = cf__fd_high(made);
 #else
     static cf__word count;
     char name[48];
@@ -7208,7 +7265,7 @@ static struct cf__child {
 } cf__child;
 
 /* The host is gone, or has given this worker up: nobody is left to serve. */
-static void cf__child_vanish(void) { _exit(0); }
+static _Noreturn void cf__child_vanish(void) { _exit(0); }
 
 /* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
@@ -7433,16 +7490,17 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 /* False: not even a status can be said. */
 static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
 {
-    cf__record record = {cell->status, cell->code, 0};
-    record.size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (record.size > SIZE_MAX / 4 ||
-        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(record.size))) {
+    size_t size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
+    cf__record record = {cell->status, cell->code, size};
+    if (size > SIZE_MAX / 4 ||
+        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(size))) {
         record = (cf__record){CF_NO_MEMORY, 0, 0};
+        size = 0;
         if (out->room - out->used < sizeof record) return false;
     }
     memcpy(out->base + out->used, &record, sizeof record);
-    if (record.size > 0) memcpy(out->base + out->used + sizeof record, cell->data, record.size);
-    out->used += cf__padded(sizeof record) + cf__padded(record.size);
+    if (size > 0) memcpy(out->base + out->used + sizeof record, cell->data, size);
+    out->used += sizeof record + cf__padded(size);
     return true;
 }
 
@@ -7557,7 +7615,7 @@ static void cf__child_loop(void)
 }
 
 /* The process becomes worker `index`, and never returns from here. */
-static void cf__child_main(cf__share *share, size_t index, int channel)
+static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
@@ -7689,7 +7747,7 @@ static void cf__zygote_stdio(void)
 }
 
 /* Kills and reaps all, and ends. */
-static void cf__zygote_end(cf__zygote *zygote)
+static _Noreturn void cf__zygote_end(cf__zygote *zygote)
 {
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
@@ -8696,20 +8754,20 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
     size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
-    const size_t head = cf__padded(sizeof(cf__record));
     CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
-    for (size_t i = 0; i < progress && left >= head; i++) {
+    for (size_t i = 0; i < progress && left >= sizeof(cf__record); i++) {
         cf__record record;
         memcpy(&record, at, sizeof record);
-        at += head;
-        left -= head;
+        at += sizeof record;
+        left -= sizeof record;
         if (record.size > left || !cf__status_is_sane(record.status)) return;
+        const size_t size = (size_t)record.size;
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
-        cf__cell_outcome(cell, record.status, record.code, at, record.size);
+        cf__cell_outcome(cell, record.status, record.code, at, size);
         cf__store_relaxed(&chunk->ran, ++chunk->ended);
-        const size_t step = cf__padded(record.size);
+        const size_t step = cf__padded(size);
         at += step;
         left -= step <= left ? step : left;
     }
@@ -9835,7 +9893,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static void cf__zygote_exec(int channel, int memory)
+static _Noreturn void cf__zygote_exec(int channel, int memory)
 {
     char what[] = "--cfutures-zygote", numbers[32];
     char program[] = "cfutures";
