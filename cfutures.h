@@ -1743,6 +1743,11 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
 extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#ifdef SYS_clock_gettime32             /* musl, where longs have 32 bits */
+#define CF__CLOCK_GETTIME SYS_clock_gettime32
+#else
+#define CF__CLOCK_GETTIME SYS_clock_gettime
+#endif
 #endif
 
 #ifndef CFUTURES_ASSERT
@@ -1870,19 +1875,26 @@ enum {
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
 #else
+#define CF__SLOW   static __attribute__((noinline)) /* keeps its callers' fast way short */
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
 #endif
 #endif
 
+#if defined(__GNUC__) /* futexes and marked pointers need more than the 2 bytes of m68k */
+typedef atomic_uintptr_t cf__word __attribute__((aligned(sizeof(uintptr_t))));
+#else
 typedef atomic_uintptr_t cf__word;
+#endif
 
 CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
@@ -1933,6 +1945,15 @@ CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+CF__TINY uintptr_t cf__exchange_seq_cst(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_ATOMIC(word);
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_seq_cst);
     CFUTURES_TEST_ACQUIRE(word);
     return old;
 }
@@ -2024,7 +2045,7 @@ static int64_t cf__now(void)
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
     long now[2] = {0, 0};
-    (void)syscall(SYS_clock_gettime, 1L /* CLOCK_MONOTONIC */, now);
+    (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
     struct timespec now;
@@ -2065,6 +2086,14 @@ static void *cf__futex_address(cf__word *word)
 #endif
 }
 
+/* Where the system refuses futexes, it is a poll. */
+CF__COLD bool cf__park_refused(int64_t deadline)
+{
+    const long nap[2] = {0, 1000000};
+    (void)syscall(SYS_nanosleep, nap, NULL);
+    return !cf__is_past(deadline);
+}
+
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
@@ -2075,7 +2104,8 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
                                 (long)(int32_t)(uint32_t)seen,
                                 deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
-    const bool in_time = result == 0 || errno != ETIMEDOUT;
+    const bool in_time = result == 0 || errno == EAGAIN || errno == EINTR ||
+                         (errno != ETIMEDOUT && cf__park_refused(deadline));
     errno = saved;
     return in_time;
 }
@@ -2090,7 +2120,9 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
 static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
+#ifdef CF__UNIX
 static void cf__parking_forked(void) {}
+#endif
 
 #else /* mutex and condition variable */
 
@@ -2179,11 +2211,13 @@ static void cf__buckets_init(void)
 
 static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
+#ifdef CF__UNIX
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
 {
     if (cf__buckets_ready) cf__buckets_init();
 }
+#endif
 
 static struct cf__bucket *cf__bucket_of(cf__word *word)
 {
@@ -2257,6 +2291,37 @@ static inline void cf__unlock(cf__word *lock)
     if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
 }
 
+/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
+ * unlock. Returns the value. */
+#define CF__HELD    ((uintptr_t)1)
+#define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
+#define CF__PAYLOAD (~(uintptr_t)3)
+
+CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+{
+    for (int i = 0;; i++) {
+        uintptr_t seen = cf__load_relaxed(lock);
+        if ((seen & ~CF__PAYLOAD) == 0) { /* who has slept cannot know whether others do */
+            if (cf__cas(lock, &seen, seen | (i < 30 ? CF__HELD : CF__AWAITED))) return seen;
+        } else if (i < 30) {
+            cf__pause();
+        } else if ((seen & CF__AWAITED) != 0 || cf__cas(lock, &seen, seen | CF__AWAITED)) {
+            (void)cf__park(lock, seen | CF__AWAITED, CF__NEVER);
+        }
+    }
+}
+
+static inline uintptr_t cf__lock_value(cf__word *lock)
+{
+    uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+}
+
+static inline void cf__unlock_value(cf__word *lock, uintptr_t value)
+{
+    if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
+}
+
 /* ---- threads ---- */
 
 #ifdef CF__PTHREADS
@@ -2270,8 +2335,15 @@ typedef cf__thread_result cf__thread_fn(void *arg);
 
 #ifdef CF__PTHREADS
 
+#ifdef _WIN32 /* which interrupts no thread */
+typedef int cf__signal_mask;
+static void cf__signals_block(cf__signal_mask *old) { *old = 0; }
+static void cf__signals_restore(const cf__signal_mask *old) { (void)old; }
+#else
+typedef sigset_t cf__signal_mask;
+
 /* All signals but those that report a fault of the thread itself stay with the host's threads. */
-static void cf__block_signals(sigset_t *old)
+static void cf__signals_block(cf__signal_mask *old)
 {
     sigset_t set;
     (void)sigfillset(&set);
@@ -2280,16 +2352,22 @@ static void cf__block_signals(sigset_t *old)
     (void)pthread_sigmask(SIG_SETMASK, &set, old);
 }
 
+static void cf__signals_restore(const cf__signal_mask *old)
+{
+    (void)pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+#endif
+
 static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, size_t stack_size)
 {
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return false;
     bool done = stack_size == 0 || pthread_attr_setstacksize(&attributes, stack_size) == 0;
     if (done) {
-        sigset_t old;
-        cf__block_signals(&old);
+        cf__signal_mask old;
+        cf__signals_block(&old);
         done = pthread_create(thread, &attributes, fn, arg) == 0;
-        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+        cf__signals_restore(&old);
     }
     (void)pthread_attr_destroy(&attributes);
     return done;
@@ -2297,16 +2375,6 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)pthread_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)pthread_detach(thread); }
-
-/* What a thread of that stack_size gets; 0: unknown. */
-static size_t cf__thread_stack(size_t stack_size)
-{
-    pthread_attr_t attributes;
-    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
-    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
-    (void)pthread_attr_destroy(&attributes);
-    return stack_size;
-}
 
 /* Rounded up to what the system takes; 0 stays 0. False: out of range. */
 static bool cf__thread_stack_fit(size_t *stack_size)
@@ -2330,10 +2398,22 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)thrd_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)thrd_detach(thread); }
-static size_t cf__thread_stack(size_t stack_size) { return stack_size; }
 static bool cf__thread_stack_fit(size_t *stack_size) { return *stack_size == 0; }
 
 #endif
+
+/* What a thread of that stack_size gets; 0: unknown. A C11 thread is a POSIX thread of the default
+ * size wherever both are there. */
+static size_t cf__thread_stack(size_t stack_size)
+{
+#if defined(CF__PTHREADS) || defined(CF__UNIX)
+    pthread_attr_t attributes;
+    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
+    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
+    (void)pthread_attr_destroy(&attributes);
+#endif
+    return stack_size;
+}
 
 /* "<name>_<index>" as the system's tools show it: Linux keeps 15 bytes, so the name is cut. */
 static void cf__thread_name(const char *name, size_t index)
@@ -2342,7 +2422,7 @@ static void cf__thread_name(const char *name, size_t index)
     const int saved = errno;
     char text[48];
     int room = 13;
-    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    for (size_t rest = index; rest > 9; rest /= 10) room--;
     (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
@@ -2364,14 +2444,15 @@ static uintptr_t cf__stack_here(void)
 
 /* ---- fork: an executor belongs to the process that made it ---- */
 
-static cf__word cf__forks;           /* how often this process is the child of a fork */
-static cf__word cf__forks_watched;   /* the handler is registered */
+static cf__word cf__forks; /* how often this process is the child of a fork */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
 static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
+static cf__word cf__forks_watched; /* the handler is registered */
+
 static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
@@ -2524,7 +2605,7 @@ static size_t cf__affinity(void)
     unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    for (long i = 0; i < bytes * 8; i++) count += (size_t)mask[i / 8] >> i % 8 & 1;
     return count > 0 ? count : 1;
 }
 
@@ -2748,11 +2829,14 @@ struct cf__heap {
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
-    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
+                                         CF__STEP. R: anybody. And a lock, which guards: */
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
-    cf__word   handed; /* R: anybody, as a hint */
-    bool       closed; /* nothing is handed out any more */
+    cf__word   handed;    /* R: anybody, as a hint */
+    bool       closed;    /* nothing is handed out any more */
+    uint64_t   submitted; /* to the ring */
+    uintptr_t  head_seen; /* the ring's head, or where it was once */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed; /* odd: closed */
@@ -2781,6 +2865,7 @@ struct cf__runner {
     cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
     cf__awaited kind;
     void       *awaited;
+    cf__word   *word;    /* on which it sleeps; NULL: it joins the stand-in */
     cf__runner *next, *todo;
 };
 
@@ -2797,6 +2882,9 @@ CF__SHARED void cf__blocks_free(cf__block *block)
         cf__free_lines(block);
     }
 }
+
+static uintptr_t cf__heap_lock(cf__heap *heap) { return cf__lock_value(&heap->tail); }
+static void cf__heap_unlock(cf__heap *heap, uintptr_t tail) { cf__unlock_value(&heap->tail, tail); }
 
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
@@ -2815,22 +2903,31 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     return true;
 }
 
+/* Under the lock. NULL: out of memory, or closed. */
+static inline cf_future *cf__heap_pop_locked(cf__heap *heap)
+{
+    if (heap->free == NULL) {
+        if (heap->closed) return NULL;
+        heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
+        if (heap->free == NULL && !cf__heap_grow_locked(heap)) return NULL;
+    }
+    cf_future *const future = heap->free;
+    heap->free = future->cell.data;
+    if (heap->free != NULL) cf__prefetch(heap->free);
+    cf__bump(&heap->handed);
+    return future;
+}
+
 /* Up to count free futures, chained by cell.data. */
 static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
-    cf_future *chain = NULL;
-    cf__lock(&heap->lock);
-    for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
-        if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
-        if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
-        cf_future *const future = heap->free;
-        heap->free = future->cell.data;
+    cf_future *chain = NULL, *future;
+    const uintptr_t tail = cf__heap_lock(heap);
+    for (*taken = 0; *taken < count && (future = cf__heap_pop_locked(heap)) != NULL; (*taken)++) {
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
-    if (heap->free != NULL) cf__prefetch(heap->free);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     return chain;
 }
 
@@ -2854,10 +2951,11 @@ static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)
 /* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     heap->closed = true;
+    heap->free = NULL;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     CFUTURES_TEST_POINT(CF__POINT_CLOSE_HEAP);
     cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
@@ -2889,7 +2987,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         !cf__heap_is_idle(heap, held))
         return false;
     CFUTURES_TEST_POINT(CF__POINT_TRIM);
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
         heap->blocks = NULL;
@@ -2897,7 +2995,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, 0);
     }
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     cf__blocks_free(surplus);
     return surplus != NULL;
 }
@@ -3018,21 +3116,20 @@ static const char *cf__cell_message(const cf__cell *cell)
 #define CF__STATIC_FUTURE(s) \
     {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
-    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
-    CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
-    CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
+    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_INVALID),
+    CF__STATIC_FUTURE(CF_NO_MEMORY), CF__STATIC_FUTURE(CF_FORKED)};
 
 static bool cf__is_static(cf_future *future)
 {
     return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
+/* For one of those statuses. */
 static cf_future *cf__static_future(cf_status status)
 {
-    const size_t count = sizeof cf__static_futures / sizeof *cf__static_futures;
-    for (size_t i = 0; i < count; i++)
-        if (cf__static_futures[i].cell.status == (signed char)status) return &cf__static_futures[i];
-    return &cf__static_futures[count - 3]; /* CF_NO_MEMORY */
+    cf_future *future = cf__static_futures;
+    while (future->cell.status != (signed char)status) future++;
+    return future;
 }
 
 /* ---- state, claim, settle ---- */
@@ -3476,8 +3573,9 @@ struct cf_task {
     size_t       arg_size;
     size_t       worker;
     char        *message;
-    void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
+    void        *into;     /* where results of up to `room` bytes go */
     size_t       room;
+    bool         confined; /* a map_array: a longer one is refused */
     /* NULL, or room for what does not fit a slot: in a worker process */
     void      *(*big_room)(size_t size, cf_free_fn **free_room);
     void        *data;     /* the result so far */
@@ -3501,7 +3599,9 @@ CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *m
     task->arg_size = 0;
     task->worker = worker;
     task->message = NULL;
-    task->into = NULL;
+    task->into = task->local;
+    task->room = CF__INLINE;
+    task->confined = false;
     task->big_room = NULL;
     task->data = task->local;
     task->size = 0;
@@ -3522,12 +3622,11 @@ static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_fre
 static inline void *cf__task_room(cf_task *task, size_t size)
 {
     cf_free_fn *free_room = NULL;
-    void *room = task->local;
+    void *room = task->into;
     task->refused = CF_OK;
-    if (task->into != NULL) {
-        room = task->into;
-        if (size > task->room) task->refused = CF_INVALID;
-    } else if (size > CF__INLINE) {
+    if (size > task->room && task->confined) {
+        task->refused = CF_INVALID;
+    } else if (size > task->room) {
         const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
         free_room = cf__free;
         room = big ? task->big_room(size, &free_room) : cf__alloc(size);
@@ -3538,10 +3637,8 @@ static inline void *cf__task_room(cf_task *task, size_t size)
     return room;
 }
 
-CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+CF__SLOW int cf__task_return_long(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
-    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
     task->free_data = NULL;
@@ -3549,6 +3646,19 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
     if (room != NULL) cf__copy(room, data, size);
     if (free_old != NULL) free_old(old);
     return room == NULL;
+}
+
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+{
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
+    if (size > task->room || task->free_data != NULL) return cf__task_return_long(task, data, size);
+    void *const into = task->into;
+    task->data = into;
+    task->size = size;
+    task->refused = CF_OK;
+    cf__copy(into, data, size);
+    return 0;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
@@ -3560,7 +3670,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
-    if (task->into != NULL || data == NULL) {
+    if (task->confined || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
@@ -3702,7 +3812,7 @@ typedef struct cf__worker {
 /* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
     cf__worker *asleep;
     unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
@@ -3721,6 +3831,8 @@ struct cf_executor {
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+    cf_future **ring;     /* W: both locks. R: either */
+    size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
@@ -3738,12 +3850,6 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
-
-    _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
-    cf__word    tail;      /* where the next task goes. R: anybody */
-    uint64_t    submitted;
-    cf_future **ring;      /* W: both locks. R: either */
-    size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -3797,6 +3903,15 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     return true;
 }
 
+/* [stats] Counted before anybody can take it and end it. */
+static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+{
+    cf__bump(&worker->submitted);
+    if (cf__deque_push(worker, future)) return true;
+    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
+    return false;
+}
+
 /* Owner, at the bottom: the youngest. */
 static cf_future *cf__deque_pop(cf__worker *worker)
 {
@@ -3835,40 +3950,41 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring ---- */
+/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
 
-/* A hint, unless under a lock: then tail_lock makes it an upper bound, and lock a lower one. */
+#define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
+
+/* A hint, unless under a lock: then the tail's makes it an upper bound, and lock a lower one. */
 static size_t cf__ring_length(cf_executor *executor)
 {
     const uintptr_t head = cf__load_acquire(&executor->head);
-    const intptr_t length = (intptr_t)(cf__load_seq_cst(&executor->tail) - head);
-    return length > 0 ? (size_t)length : 0;
+    const uintptr_t tail = cf__load_seq_cst(&executor->heap.tail) & CF__PAYLOAD;
+    const intptr_t length = (intptr_t)(tail - head);
+    return length > 0 ? (size_t)length / CF__STEP : 0;
 }
 
-/* Under tail_lock. */
-static bool cf__ring_has_room(cf_executor *executor, size_t count)
+static cf_future **cf__ring_slot(cf_future **ring, size_t capacity, uintptr_t position)
 {
-    return executor->capacity - cf__ring_length(executor) >= count;
+    return &ring[position / CF__STEP & (capacity - 1)];
 }
 
-/* Under tail_lock, with room. [idle] The store to tail comes before the caller's load of hungry. */
-static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock. What a worker read before it moved the head [head] may be overwritten. */
+static inline bool cf__ring_has_room(cf_executor *executor, uintptr_t tail, size_t count)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
-    for (size_t i = 0; i < count; i++)
-        executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
-    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
-    cf__store_seq_cst(&executor->tail, tail + count);
+    cf__heap *const heap = &executor->heap;
+    if ((tail - heap->head_seen) / CF__STEP + count <= executor->capacity) return true;
+    heap->head_seen = cf__load_acquire(&executor->head);
+    return (tail - heap->head_seen) / CF__STEP + count <= executor->capacity;
 }
 
 /* Under lock. */
 static cf_future *cf__ring_pop(cf_executor *executor)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    if (head == cf__load_acquire(&executor->tail)) return NULL;
-    cf_future *const future = executor->ring[head & (executor->capacity - 1)];
+    if (head == (cf__load_acquire(&executor->heap.tail) & CF__PAYLOAD)) return NULL;
+    cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, head);
     CFUTURES_TEST_POINT(CF__POINT_RING_POP);
-    cf__store_release(&executor->head, head + 1);
+    cf__store_release(&executor->head, head + CF__STEP); /* [head] */
     return future;
 }
 
@@ -3881,58 +3997,63 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 /* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
  * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
  * code. */
-static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
+static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
     const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
-    uintptr_t count = 0;
-    for (uintptr_t i = head; i != tail; i++) {
-        cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
+    uintptr_t end = head;
+    for (uintptr_t i = head; i != *tail; i += CF__STEP) {
+        cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED) {
             cf__drop_tombstone(executor, future);
-        else
-            ring[(head + count++) & (capacity - 1)] = future;
+        } else {
+            *cf__ring_slot(ring, capacity, end) = future;
+            end += CF__STEP;
+        }
     }
     executor->ring = ring;
     executor->capacity = capacity;
-    cf__store_seq_cst(&executor->tail, head + count);
+    if (end == *tail) return;
+    *tail = end;
+    cf__store_seq_cst(&executor->heap.tail, end | CF__AWAITED); /* held still; who waits sleeps */
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
- * the cancelled tasks. False: out of memory. */
-CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under the tail's lock. Room for `count` more, in a bigger ring if this one is rather full even
+ * without the cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
     if (cf__load_relaxed(&executor->dead) > 0) {
         cf__lock(&executor->lock);
-        cf__ring_move(executor, old, executor->capacity);
+        cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
     }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
-    if (ring == NULL) return cf__ring_has_room(executor, count);
+    if (ring == NULL) return cf__ring_has_room(executor, *tail, count);
     CFUTURES_TEST_POINT(CF__POINT_RING_GROW);
     cf__lock(&executor->lock);
-    cf__ring_move(executor, ring, capacity);
+    cf__ring_move(executor, ring, capacity, tail);
     cf__unlock(&executor->lock);
     cf__free((void *)old);
     return true;
 }
 
-static void cf__lock_both(cf_executor *executor)
+/* Returns where the ring ends. */
+static uintptr_t cf__lock_both(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
+    const uintptr_t tail = cf__heap_lock(&executor->heap);
     cf__lock(&executor->lock);
+    return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor)
+static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__heap_unlock(&executor->heap, tail);
 }
 
 /* ---- how full it is: under the lock ---- */
@@ -4109,13 +4230,20 @@ static void cf__execute(cf__runner *self, cf_future *future)
     cf__task_finish(&task, code, cell);
 }
 
+/* [stats] Each count before the ones that it contains; cf__stats_locked reads the other way. */
+CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
+{
+    cf__store_release(&worker->finished, cf__load_relaxed(&worker->finished) + 1);
+    if (future->cell.status != CF_OK)
+        cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
+}
+
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
 static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf__complete(future);
 }
 
@@ -4195,8 +4323,8 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
     cf__complete(future);
     cf__self = outer;
@@ -4345,18 +4473,23 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     return stuck;
 }
 
-/* A runner is compared, never read, until it is found to wait: it may be gone. */
+/* The runner, if it waits. It is compared, never read, until it is found: it may be gone. */
+static cf__runner *cf__find_waiting(uintptr_t wanted)
+{
+    cf__runner *runner = cf__waiting;
+    while (runner != NULL && (uintptr_t)runner != wanted) runner = runner->next;
+    return runner;
+}
+
 static bool cf__reach_future(cf_future *future, cf__runner **todo)
 {
     const uintptr_t state = cf__state(future);
-    if (future->home == NULL || cf__is_foreign(future)) return false;
+    if (future->home == NULL) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
     if (cf__processes_of(cf__executor_of(future)) != NULL)
         return cf__reach_pool(cf__executor_of(future), todo);
-    const uintptr_t runner = cf__load_relaxed(&future->runner);
-    cf__runner *waiting = cf__waiting;
-    while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
+    cf__runner *const waiting = cf__find_waiting(cf__load_relaxed(&future->runner));
     return waiting != NULL && cf__state(future) == CF__RUNNING && cf__reach(waiting, todo);
 }
 
@@ -4402,7 +4535,7 @@ static void cf__wait_end(void)
 }
 
 /* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
@@ -4411,6 +4544,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     self->finite = deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
+    self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
@@ -4420,17 +4554,19 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
- * To be repeated until the future is done, since the waiter may be just about to park. */
+/* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
+ * to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
-    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
-        if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+    cf__runner *runner = cf__find_waiting(cf__load_relaxed(&future->runner));
+    while (runner != NULL && runner->word == NULL)
+        runner = cf__find_waiting((uintptr_t)runner->awaited);
+    if (runner != NULL) {
         CFUTURES_TEST_POINT(CF__POINT_DENY);
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
-        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
+        cf__unpark_all(runner->word);
     }
     cf__unlock(&cf__graph_lock);
 }
@@ -4480,7 +4616,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, deadline))
+    if (!cf__wait_begin(kind, awaited, word, deadline))
         return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
     const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
     cf__wait_end();
@@ -4494,10 +4630,12 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
-    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    cf__runner *const self = cf__self;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
     const bool in_time = cf__park(word, seen, deadline);
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
-    return in_time ? CF_OK : CF_TIMEOUT;
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
 }
 
 /* ---- one future ---- */
@@ -4561,7 +4699,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
@@ -4709,7 +4847,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
     cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
-        if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
+        if (cf__state(future) != CF__PENDING) continue;
         status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) break;
     }
@@ -5259,13 +5397,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -5353,8 +5491,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     }
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf_future *next = cf__worker_next(worker);
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) {
@@ -5377,7 +5514,7 @@ static bool cf__lacks_worker(cf_executor *executor)
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
     CFUTURES_TEST_POINT(CF__POINT_DOOR);
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     const bool start = cf__lacks_worker(executor);
     if (start) executor->starting = true;
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
@@ -5388,7 +5525,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     }
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     if (start) (void)cf__start_workers(executor);
 }
 
@@ -5532,7 +5669,7 @@ CF__COLD void cf__turn_away(cf_future *future, cf_status status)
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
  * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
  * closes. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
+static cf_status cf__admit(cf_executor *executor, uintptr_t *tail, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
     cf_status status = cf__refusal(executor);
@@ -5546,10 +5683,10 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
             status = CF_QUEUE_FULL;
             break;
         }
-        cf__unlock_both(executor);
+        cf__unlock_both(executor, *tail);
         CFUTURES_TEST_POINT(CF__POINT_ADMIT);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
-        cf__lock_both(executor);
+        *tail = cf__lock_both(executor);
         const cf_status refused = cf__refusal(executor);
         if (refused != CF_OK) status = refused;
     }
@@ -5557,28 +5694,26 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
     return status;
 }
 
-/* Under tail_lock. */
-static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock: they are in the ring with the unlock, which takes the new tail. */
+static cf_status cf__append(cf_executor *executor, uintptr_t *tail, cf_future **futures,
+                            size_t count)
 {
     const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
-    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+    if (!cf__ring_has_room(executor, *tail, count) && !cf__ring_reserve(executor, tail, count))
         return CF_NO_MEMORY;
-    cf__ring_push(executor, futures, count);
-    executor->submitted += count;
+    for (size_t i = 0; i < count; i++, *tail += CF__STEP)
+        *cf__ring_slot(executor->ring, executor->capacity, *tail) = futures[i];
+    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
+    executor->heap.submitted += count;
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
- * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
- * the caller's. */
-static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+/* Something is in the ring. [idle] The store to tail came before the load of hungry. */
+static inline cf_status cf__announce(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
-    const cf_status status = cf__append(executor, futures, count);
-    cf__unlock(&executor->tail_lock);
     CFUTURES_TEST_POINT(CF__POINT_WORK);
-    if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
+    if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK;
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
@@ -5586,18 +5721,29 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
+static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+{
+    uintptr_t tail = cf__heap_lock(&executor->heap);
+    const cf_status status = cf__append(executor, &tail, futures, count);
+    cf__heap_unlock(&executor->heap, tail);
+    return status == CF_OK ? cf__announce(executor) : status;
+}
+
 /* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
 static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
     cf__visit visit;
     bool run_here = false;
-    cf__lock_both(executor);
+    uintptr_t tail = cf__lock_both(executor);
     cf__visit_begin(&visit, executor);
-    cf_status status = cf__admit(executor, &run_here);
+    cf_status status = cf__admit(executor, &tail, &run_here);
     cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-    if (run_here) executor->submitted++;
-    else if (status == CF_OK) status = cf__append(executor, &future, 1);
-    cf__unlock(&executor->tail_lock);
+    if (run_here) executor->heap.submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
+    cf__heap_unlock(&executor->heap, tail);
     if (run_here) {
         cf__run_here(executor, future);
     } else {
@@ -5620,8 +5766,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else if (executor->bounded) {
         status = cf__enqueue_bounded(executor, future);
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
+               cf__deque_submit(worker, future)) {
         CFUTURES_TEST_POINT(CF__POINT_WORK);
         if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
         cf__lock(&executor->lock);
@@ -5693,10 +5838,36 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
+/* From outside, small, without a limit or an observer: all under one lock. NULL: not here. */
+static cf_future *cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options)
+{
+    cf__heap *const heap = &executor->heap;
+    uintptr_t tail = cf__heap_lock(heap);
+    cf_future *future = NULL;
+    if (cf__load_relaxed(&executor->closing) == 0 && cf__ring_has_room(executor, tail, 1))
+        future = cf__heap_pop_locked(heap);
+    if (future != NULL) {
+        (void)cf__future_call(future, fn, arg, arg_size, options, false);
+        *cf__ring_slot(executor->ring, executor->capacity, tail) = future;
+        tail += CF__STEP;
+        heap->submitted++;
+    }
+    cf__heap_unlock(heap, tail);
+    return future;
+}
+
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
+    const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
+    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
+        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
+        cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
+        *future = cf__submit_fast(executor, fn, arg, arg_size, options);
+        if (*future != NULL) return cf__announce(executor);
+    }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
     return refused != CF_OK ? refused : cf__schedule(executor, *future);
@@ -5807,8 +5978,11 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__join_workers(executor, last);
     CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
-    for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    cf__lock(&executor->lock); /* who submitted the task that closed it may still look for workers */
+    const size_t started = executor->started;
     executor->started = 0;
+    cf__unlock(&executor->lock);
+    for (size_t i = 0; i < started; i++) cf__free_lines(executor->workers[i]);
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
     cf__heap_close(&executor->heap);
@@ -5847,7 +6021,8 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     if (status == CF_FORKED) { /* the parent's threads are not here, nor is their state sound */
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
-        cf__store_relaxed(&executor->heap.lock, 0);
+        cf__store_relaxed(&executor->lock, 0);
+        cf__store_relaxed(&executor->heap.tail, 0);
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
@@ -5942,19 +6117,21 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     out->workers = executor->alive;
-    out->submitted = executor->submitted - executor->refused;
-    out->finished = cf__load_relaxed(&executor->caller_finished);
-    out->failed = cf__load_relaxed(&executor->caller_failed);
+    out->submitted = executor->heap.submitted - executor->refused;
     out->cancelled = executor->cancelled;
+    /* [stats] What is part of something else is read before it, so it is never more. */
+    out->failed = cf__load_acquire(&executor->caller_failed);
+    out->finished = cf__load_acquire(&executor->caller_finished);
     uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
-        out->failed += cf__load_relaxed(&worker->failed);
+        out->failed += cf__load_acquire(&worker->failed);
+        out->finished += cf__load_acquire(&worker->finished);
         started += cf__load_relaxed(&worker->started);
-        out->submitted += cf__load_relaxed(&worker->submitted);
         if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
     }
+    for (size_t i = 0; i < executor->started; i++)
+        out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
         const size_t pending = cf__pending(executor);
         const size_t missing = pending > out->idle ? pending - out->idle : 0;
@@ -5971,10 +6148,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -6050,7 +6227,7 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 /* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
-    const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
+    const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
@@ -6454,17 +6631,11 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+/* What an item left behind that is more than a result of full size. */
+CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, int code)
 {
-    char *const into = sweep->results + index * sweep->result_size;
-    cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->data = task->into = into;
-    task->size = 0;
-    const int code = sweep->fn(task, item);
-    if (task->message != NULL) {
-        cf__free(task->message);
-        task->message = NULL;
-    }
+    cf__free(task->message);
+    task->message = NULL;
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
@@ -6472,17 +6643,29 @@ CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, vo
         if (task->mishap == CF_OK) task->mishap = task->refused;
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
-        memset(into + task->size, 0, sweep->result_size - task->size);
+        memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
 static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    const size_t end = cf__unit_begin(sweep, unit + 1);
+    const size_t end = cf__unit_begin(sweep, unit + 1), result_size = sweep->result_size;
+    const size_t item_size = sweep->item_size;
     size_t i = cf__unit_begin(sweep, unit);
     const size_t begin = i;
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-        cf__sweep_item(sweep, task, i, item);
+    cf_task_fn *const fn = sweep->fn;
+    const char *from = cf__item(sweep->items, i, item_size);
+    task->into = sweep->results + i * result_size;
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) {
+        cf__copy(item, from, item_size);
+        from += item_size;
+        task->size = 0;
+        const int code = fn(task, item);
+        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
+            task->size != result_size)
+            cf__sweep_item_end(sweep, task, i, code);
+        task->into = (char *)task->into + result_size;
+    }
     task->ran += i - begin;
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
@@ -6500,8 +6683,9 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     return false;
 }
 
-/* Half of another's, into the own empty range. */
-static bool cf__part_steal(cf__sweep *sweep, size_t own)
+/* A unit from the middle of another's, and what is behind it into the own empty range. Were the unit
+ * not run at once, thieves could pass it round for ever. */
+static bool cf__part_steal(cf__sweep *sweep, size_t own, uintptr_t *unit)
 {
     for (size_t i = 1; i < sweep->part_count; i++) {
         cf__word *const victim = &sweep->parts[(own + i) % sweep->part_count].ends;
@@ -6511,7 +6695,8 @@ static bool cf__part_steal(cf__sweep *sweep, size_t own)
             const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
             CFUTURES_TEST_POINT(CF__POINT_HALF);
-            cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
+            cf__store_release(&sweep->parts[own].ends, cf__ends(middle + 1, high));
+            *unit = middle;
             return true;
         }
     }
@@ -6532,18 +6717,19 @@ static int cf__sweep_main(cf_task *task, void *arg)
     task->ran = 0;
     task->mishap = copy != NULL ? CF_OK : CF_NO_MEMORY;
     task->mishap_code = 0;
+    task->confined = true;
     (void)cf__fetch_add(&sweep->inside, 1);
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
         uintptr_t unit;
-        if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
-        else if (!cf__part_steal(sweep, own)) break;
+        if (!cf__part_take(&sweep->parts[own], &unit) && !cf__part_steal(sweep, own, &unit)) break;
+        cf__sweep_unit(sweep, task, unit, item);
     }
     CFUTURES_TEST_POINT(CF__POINT_SWEPT);
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->into = NULL;
+    task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
@@ -6630,8 +6816,11 @@ static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
         if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
         cf_future_release(sweep->parts[i].future);
     }
-    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    const bool failed = sweep->status != CF_OK;
+    if (sweep->skipped == sweep->count || (failed && sweep->stop_on_error) ||
+        (failed && sweep->failed < sweep->skipped))
+        return;
+    sweep->failed = sweep->skipped;
     sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
@@ -6847,13 +7036,15 @@ static cf__desk *cf__desk_at(cf__share *share, size_t index)
 
 static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
 
+#define CF__RECORD_ALIGN ((size_t)16)
+
 /* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
 typedef struct cf__record {
-    int32_t   status, code;
-    uintptr_t size;
+    int32_t  status, code;
+    uint64_t size; /* 64 bits everywhere, so that the bytes start aligned */
 } cf__record;
 
-#define CF__RECORD_ALIGN ((size_t)16)
+_Static_assert(sizeof(cf__record) == CF__RECORD_ALIGN, "no gap between a record and its bytes");
 
 static size_t cf__padded(size_t size)
 {
@@ -6984,8 +7175,10 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd =
-        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const unsigned long flags = 1 | 2; /* CLOEXEC, SEALS; 8: NOEXEC_SEAL, which may be required */
+    int made = (int)syscall(SYS_memfd_create, "cfutures", flags | 8);
+    if (made < 0 && errno == EINVAL) made = (int)syscall(SYS_memfd_create, "cfutures", flags);
+    const int fd = cf__fd_high(made);
 #else
     static cf__word count;
     char name[48];
@@ -7090,7 +7283,7 @@ static struct cf__child {
 } cf__child;
 
 /* The host is gone, or has given this worker up: nobody is left to serve. */
-static void cf__child_vanish(void) { _exit(0); }
+static _Noreturn void cf__child_vanish(void) { _exit(0); }
 
 /* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
@@ -7220,7 +7413,8 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
-    task->data = task->local;
+    task->data = task->into = task->local;
+    task->room = CF__INLINE;
     task->big_room = cf__child_room;
 }
 
@@ -7314,16 +7508,17 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 /* False: not even a status can be said. */
 static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
 {
-    cf__record record = {cell->status, cell->code, 0};
-    record.size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (record.size > SIZE_MAX / 4 ||
-        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(record.size))) {
+    size_t size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
+    cf__record record = {cell->status, cell->code, size};
+    if (size > SIZE_MAX / 4 ||
+        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(size))) {
         record = (cf__record){CF_NO_MEMORY, 0, 0};
+        size = 0;
         if (out->room - out->used < sizeof record) return false;
     }
     memcpy(out->base + out->used, &record, sizeof record);
-    if (record.size > 0) memcpy(out->base + out->used + sizeof record, cell->data, record.size);
-    out->used += cf__padded(sizeof record) + cf__padded(record.size);
+    if (size > 0) memcpy(out->base + out->used + sizeof record, cell->data, size);
+    out->used += sizeof record + cf__padded(size);
     return true;
 }
 
@@ -7438,7 +7633,7 @@ static void cf__child_loop(void)
 }
 
 /* The process becomes worker `index`, and never returns from here. */
-static void cf__child_main(cf__share *share, size_t index, int channel)
+static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
@@ -7570,7 +7765,7 @@ static void cf__zygote_stdio(void)
 }
 
 /* Kills and reaps all, and ends. */
-static void cf__zygote_end(cf__zygote *zygote)
+static _Noreturn void cf__zygote_end(cf__zygote *zygote)
 {
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
@@ -8577,20 +8772,20 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
     size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
-    const size_t head = cf__padded(sizeof(cf__record));
     CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
-    for (size_t i = 0; i < progress && left >= head; i++) {
+    for (size_t i = 0; i < progress && left >= sizeof(cf__record); i++) {
         cf__record record;
         memcpy(&record, at, sizeof record);
-        at += head;
-        left -= head;
+        at += sizeof record;
+        left -= sizeof record;
         if (record.size > left || !cf__status_is_sane(record.status)) return;
+        const size_t size = (size_t)record.size;
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
-        cf__cell_outcome(cell, record.status, record.code, at, record.size);
+        cf__cell_outcome(cell, record.status, record.code, at, size);
         cf__store_relaxed(&chunk->ran, ++chunk->ended);
-        const size_t step = cf__padded(record.size);
+        const size_t step = cf__padded(size);
         at += step;
         left -= step <= left ? step : left;
     }
@@ -9717,7 +9912,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static void cf__zygote_exec(int channel, int memory)
+static _Noreturn void cf__zygote_exec(int channel, int memory)
 {
     char what[] = "--cfutures-zygote", numbers[32];
     char program[] = "cfutures";

@@ -1,9 +1,9 @@
 /* cc -std=c11 -O2 -I. examples/eventloop_glib.c -o eventloop_glib `pkg-config --cflags --libs glib-2.0` -pthread */
 
 /*
- * GLib's main loop, which is also GTK's: the descriptor of the results is one more source beside
- * standard input and a timeout, and nothing blocks but the loop itself. eventloop_poll.c and
- * eventloop_libuv.c are the same program (begin reading at run). In Python:
+ * GLib's main loop, which is also GTK's (Debian: libglib2.0-dev): the descriptor of the results is
+ * one more source beside standard input and a timeout, and nothing blocks but the loop itself. The
+ * same program as eventloop_poll.c and eventloop_libuv.c (begin reading at run). In Python:
  *
  *     line = await loop.run_in_executor(pool, factorize, word)
  */

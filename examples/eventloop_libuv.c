@@ -1,8 +1,8 @@
 /* cc -std=c11 -O2 -I. examples/eventloop_libuv.c -o eventloop_libuv `pkg-config --cflags --libs libuv` -pthread */
 
 /*
- * libuv's loop: the results are one more handle beside standard input and a timer. The same program
- * as eventloop_poll.c and eventloop_glib.c (begin reading at run). In Python:
+ * libuv's loop (Debian: libuv1-dev): results are one more handle beside standard input and a timer.
+ * The same program as eventloop_poll.c and eventloop_glib.c (begin reading at run). In Python:
  *
  *     line = await loop.run_in_executor(pool, factorize, word)
  */

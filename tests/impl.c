@@ -78,7 +78,7 @@ static void hold_up(unsigned how, unsigned long amount) {
         thrd_yield();
 #endif
     } else if (how < 7) {
-        for (unsigned long i = 0; i < amount % 4096; i++) {
+        for (unsigned long i = 0; i < amount % 256; i++) {
             cf__pause();
         }
     } else {
@@ -97,7 +97,7 @@ static void perturb(unsigned seed, int id) {
     }
     const uint64_t plan = mix(((uint64_t)seed << 32) + (uint64_t)id);
     const unsigned how = plan >> 8 & 7;
-    const uint64_t one_of = (uint64_t)1 << (how == 7 ? 4 + plan % 4 : plan % 8);
+    const uint64_t one_of = (uint64_t)1 << (how == 7 ? 6 + plan % 4 : plan % 8);
     random = mix(random + 0x9e3779b97f4a7c15U);
     if ((plan >> 16) % 3 != 0 && random % one_of == 0) {
         hold_up(how, (unsigned long)(random >> 32));
@@ -116,17 +116,16 @@ static void wrap_worker(void) {
 }
 
 void test_wrap(struct cf_executor *executor) {
-    const uintptr_t start = 0 - (uintptr_t)100;
-    cf__lock_both(executor);
-    cf__store_relaxed(&executor->head, start);
-    cf__store_relaxed(&executor->tail, start);
+    const uintptr_t start = 0 - (uintptr_t)100, place = start * CF__STEP;
+    (void)cf__lock_both(executor);
+    cf__store_relaxed(&executor->head, place);
+    executor->heap.head_seen = place;
     cf__store_relaxed(&executor->left, 0 - (uintptr_t)1);
     cf__store_relaxed(&executor->space, 0 - (uintptr_t)3);
-    cf__unlock_both(executor);
-    cf__lock(&executor->heap.lock); /* as if so many had been handed out, and were all back */
+    /* as if so many had been handed out, and were all back */
     cf__store_relaxed(&executor->heap.handed, start / 2 + 1);
     cf__store_relaxed(&executor->heap.freed, start / 2 * 2);
-    cf__unlock(&executor->heap.lock);
+    cf__unlock_both(executor, place);
     atomic_store(&wraps, true);
 }
 

@@ -1728,6 +1728,34 @@ TEST(map_array_allocates_nothing_per_item) {
     cf_executor_close(executor);
 }
 
+static atomic_int steals;
+
+/* Whoever is about to take a unit lets the others go first. */
+static void yield_at_units(int id) {
+    enum { BEFORE_A_UNIT = 61, STOLEN = 62 };
+    if (id == BEFORE_A_UNIT) {
+        sched_yield();
+    }
+    atomic_fetch_add(&steals, id == STOLEN);
+}
+
+/* Else workers could pass the last unit round without ever running it. */
+TEST(what_a_worker_of_map_array_steals_it_runs) {
+    enum { COUNT = 64, ROUNDS = 50 };
+    int items[COUNT], results[COUNT];
+    cf_executor *executor = pool(4);
+    fill_ints(items, COUNT);
+    test_point_hook(yield_at_units);
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK_STATUS(cf_executor_map_array(executor, task_square, items, sizeof items[0], results,
+                                           sizeof results[0], COUNT, NULL, NULL),
+                     CF_OK);
+    }
+    test_point_hook(NULL);
+    CHECK(atomic_load(&steals) <= ROUNDS * COUNT);
+    cf_executor_close(executor);
+}
+
 TEST_MAIN(
     RUN(results_come_in_the_order_of_the_items)
     RUN(a_generator_gives_the_same_as_an_array)
@@ -1803,4 +1831,5 @@ TEST_MAIN(
     RUN(map_array_refuses_bad_arguments)
     RUN(map_array_after_a_shutdown_says_so)
     RUN(map_array_allocates_nothing_per_item)
+    RUN(what_a_worker_of_map_array_steals_it_runs)
 )

@@ -347,8 +347,10 @@ static void note_call(cf_future *future, void *user) {
 }
 
 /* What a callback does to the library. */
+typedef enum act_kind { SUBMIT, WAIT, LET_GO, ADD, CANCEL_IT, DEEDS } act_kind;
+
 typedef struct deed {
-    enum { SUBMIT, WAIT, LET_GO, ADD, CANCEL_IT, DEEDS } what;
+    act_kind what;
     place *place; /* where its children run */
     cf_future *other;
     int n;
@@ -815,7 +817,7 @@ static void op_deed(actor *a) {
     }
     deed *what = malloc(sizeof *what);
     CHECK(what != NULL);
-    what->what = pick(a, DEEDS);
+    what->what = (act_kind)pick(a, DEEDS);
     what->place = any_place(a);
     what->other = other->future != NULL ? cf_future_retain(other->future) : NULL;
     what->n = (int)pick(a, 1000);
@@ -972,7 +974,9 @@ static void shut_down(actor *a, place *where) {
     if (status == CF_OK && where->sort != INLINE) {
         CHECK_EQ(atomic_load(&where->active), 0);
         const cf_stats stats = stats_of(where->executor);
-        CHECK_EQ(stats.workers + stats.idle + stats.queued + stats.running, 0);
+        CHECK_EQ(stats.workers + stats.idle, 0);
+        CHECK_EQ(stats.queued, 0);
+        CHECK_EQ(stats.running, 0);
     }
 }
 
