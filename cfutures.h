@@ -5785,6 +5785,7 @@ static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, 
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
+    CF__TEST_FUTURE(future, true);
     cf__future_init(future, 2);
     cell->call.fn = fn;
     cell->size = arg_size;
@@ -5834,7 +5835,6 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
         *future = cf__static_future(status);
         return status;
     }
-    CF__TEST_FUTURE(*future, true);
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
