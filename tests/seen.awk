@@ -137,6 +137,7 @@ function arguments_of(name, n, i, parts, p, type, list) {
         sub(/.*[ *]/, "", p)
         list = list (i > 1 ? ", " : "") p
         if (is_options(type)) noted = noted "    note_" type "(" p ");\n"
+        if (values[type] != "" && type != "cf_status") passed[type] = 1
         if (values[type] != "" && type != "cf_status") noted = noted "    note_" type "(" p ");\n"
     }
     return list
@@ -260,7 +261,8 @@ function expect(note) {
     delete excused[note]
 }
 
-function check_all(i, k, n, t, list, name, note, s) {
+function check_all(i, k, n, t, list, name, note) {
+    passed["cf_state"] = passed["cf_on_full"] = passed["cf_start_method"] = 1 # returned; options
     n = split(values["cf_status"], list, " ")
     for (i = 1; i <= function_count; i++) {
         name = asked = functions[i]
@@ -275,7 +277,7 @@ function check_all(i, k, n, t, list, name, note, s) {
         }
     }
     for (t = 1; t <= type_count; t++) {
-        if (!is_options(types[t]) && (values[types[t]] == "" || types[t] == "cf_status")) continue
+        if (!is_options(types[t]) && !(types[t] in passed)) continue
         n = split(fields[types[t]] values[types[t]], list, " ")
         for (k = 1; k <= n; k++) expect("use " types[t] " " list[k])
     }
