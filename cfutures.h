@@ -9066,7 +9066,7 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
     while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
-    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
     return count;
 }
 
@@ -9342,8 +9342,8 @@ static bool cf__manager_tick(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
         if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
-            if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
-            if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
+            if (lane->head != lane->tail) lane->verdict = CF_BROKEN;
+            cf__lane_kill(hub, lane, SIGKILL);
         }
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
@@ -9883,7 +9883,6 @@ static bool cf__hub_alloc(cf__hub *hub)
 {
     const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
     const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
-    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
     hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
