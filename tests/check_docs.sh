@@ -51,14 +51,16 @@ $AWK '
     { flush() }
     END { flush() }' out="$out" cfutures.h
 
+# Functions in the block stand before the one around the rest.
 inside_function() {
     printf '#define CFUTURES_POSIX\n#include "cfutures.h"\n#include <poll.h>\n'
     printf '#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
     printf 'int square(cf_task *task, void *arg);\n'
+    $AWK '/^static .*\)$/ { within = 1 } within { print } /^}/ { within = 0 }' "$1"
     parameters='cf_executor *pool, cf_future *future, cf_future **futures, size_t count'
     printf 'void body(%s);\nvoid body(%s) {\n' "$parameters" "$parameters"
     printf '(void)pool, (void)future, (void)futures, (void)count;\n{\n'
-    cat "$1"
+    $AWK '/^static .*\)$/ { within = 1 } !within { print } /^}/ { within = 0 }' "$1"
     printf '}\n}\n'
 }
 
