@@ -102,7 +102,8 @@
  *     executor.map(f, xs)            cf_executor_map,             yours: cf_map_close. A result
  *                                    cf_map_next                  lives until the next call; an
  *                                                                 error ends its item alone
- *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
+ *     list(executor.map(f, xs))      cf_executor_map_array        two arrays of yours, and nothing
+ *                                                                 to free
  *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
  *       cancel_futures=True)                                      nothing
  *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
