@@ -256,6 +256,10 @@
  * Deadlines: a task that runs for longer than its `timeout` is killed, by SIGTERM and after
  * `kill_grace` by SIGKILL. Its future ends with CF_TASK_TIMEOUT when the worker is dead. A complete
  * result wins over the death or the deadline that follows it. cf_executor_kill_workers ends all.
+ * What a task has started itself is not killed with its worker. Two ways: it asks for that
+ * (on Linux prctl(PR_SET_PDEATHSIG, SIGKILL) between its fork and exec), which goes no further than
+ * to the child; or the task begins with setpgid(0, 0), writes its process group into shared memory,
+ * and whoever finds the future done kills the group, as examples/ptest.c does.
  *
  * In a worker signals have their default actions and are not blocked; SIGINT is ignored, so that
  * Ctrl-C is the program's own business. Standard input is the null device. stdout and stderr are
@@ -273,10 +277,23 @@
  * EVENT LOOPS
  *
  * cf_as_completed_fd gives a descriptor that is readable whenever cf_as_completed_next would not
- * block. Watch it with poll, epoll, libuv or GLib; each time it is readable, one call of
- * cf_as_completed_next takes a future, or says that time is up or nothing is left.
- * cf_as_completed_add puts more futures in. Where there are no descriptors, callbacks tell:
- * cf_future_add_done_callback.
+ * block: a future has ended, time is up, or nothing is left. Watch it with poll, epoll, libuv or
+ * GLib, and take what is ready each time:
+ *
+ *     size_t index;
+ *     cf_as_completed_iter *iter =
+ *         cf_as_completed(futures, count, CF_FOREVER);
+ *     struct pollfd event = {cf_as_completed_fd(iter), POLLIN, 0};
+ *     while (cf_as_completed_remaining(iter) > 0 && poll(&event, 1, -1) > 0)
+ *         while (cf_as_completed_try_next(iter, &index, NULL) != NULL)
+ *             printf("%zu is done\n", index);
+ *     cf_as_completed_close(iter);
+ *
+ * A loop that lives on puts more futures in by cf_as_completed_add. Between the last one and the
+ * next it must not watch the descriptor, which is readable at the end too: watch it only while
+ * cf_as_completed_remaining is not 0 (to poll, give -1 instead), or put in a promise that nobody
+ * keeps, so that there is no end. Where there are no descriptors, call cf_as_completed_try_next
+ * whenever it suits, or let callbacks tell: cf_future_add_done_callback.
  *
  * OBSERVERS
  *
@@ -293,7 +310,7 @@
  *     cf_observer observer = {.started = on_event, .finished = on_event,
  *                             .user = stderr};
  *     cf_pool_options options = {.observer = &observer};
- *     cf_executor *watched = cf_thread_pool_new(&options, NULL);
+ *     pool = cf_thread_pool_new(&options, NULL);
  *
  * Each task is told as submitted once, as started at most once, and as finished once, in this order
  * whatever the threads do: each hook has returned before the next of the same task is called, and
@@ -701,7 +718,7 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * name: worker n is shown as "<name>_<n>" by ps, top and debuggers. Copied; cut to fit 15 bytes
  *   with the number. NULL: "cf". Linux only; ignored elsewhere.
  * initializer: called with worker_arg in every worker before its first task; non-zero breaks the
- *   pool (CF_BROKEN). NULL: none.
+ *   pool (CF_BROKEN). NULL: none. It is not told the number of its worker: see cf_task_worker.
  * finalizer: called with worker_arg when a worker ends whose initializer went well; not in a
  *   process that is killed or crashes. NULL: none.
  * worker_arg: passed to both. Borrowed until the executor is closed; processes get the pointer.
@@ -1073,6 +1090,9 @@ CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
 
 /* cf_task_worker -- the number of the worker, to index state that each worker has of its own.
+ * That state is an array, where the first task that finds its element empty fills it, as in
+ * examples/fetch.c; or a _Thread_local variable (in processes any static one), which an initializer
+ * can fill and a finalizer empty, neither of which is told the number.
  * Python: none; threading.local
  * task: not NULL.
  * Returns 0 to max_workers - 1. max_workers: a caller runs the task itself (CF_FULL_CALLER_RUNS).
@@ -1367,6 +1387,23 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
 
+/* cf_as_completed_try_next -- take the next future that has ended already, if there is one.
+ * It is what cf_as_completed_next would do with its deadline at this moment: for a loop that has
+ * other things to do, and for taking all that is ready when the descriptor says that some is.
+ * Python: none.
+ * iter: NULL: CF_INVALID.
+ * index: filled as by cf_as_completed_next; may be NULL.
+ * status: filled; CF_OK with a future; may be NULL.
+ * Returns the future, lent: it is done, and may be released from now on. NULL with *status
+ *   CF_TIMEOUT: none has ended that was not delivered.
+ *   CF_END: all have been delivered.
+ *   CF_FORKED: what is left belongs to executors of the parent process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: never; in a task it runs no other.
+ * Note: CF_TIMEOUT says nothing about the deadline of the iterator. */
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status);
+
 /* cf_as_completed_add -- put one more future into an iterator.
  * Python: none.
  * iter: NULL: CF_INVALID.
@@ -1404,7 +1441,8 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
  * iter: NULL: -1.
  * Returns the descriptor, the same each time, owned by the iterator; -1: the system refused.
  * Threads: one at a time for each iterator. Blocks: never.
- * Note: only watch it, and never read it or close it. With timeout 0 it is always readable: make
+ * Note: only watch it, and never read it or close it; and only while cf_as_completed_remaining is
+ *   not 0, or it keeps a loop busy with telling the end. With timeout 0 it is always readable: make
  *   the iterator with CF_FOREVER or a real deadline. Outside Linux the deadline does not make it
  *   readable. */
 CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
@@ -1705,6 +1743,11 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
 extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#ifdef SYS_clock_gettime32             /* musl, where longs have 32 bits */
+#define CF__CLOCK_GETTIME SYS_clock_gettime32
+#else
+#define CF__CLOCK_GETTIME SYS_clock_gettime
+#endif
 #endif
 
 #ifndef CFUTURES_ASSERT
@@ -1713,6 +1756,99 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #ifndef CFUTURES_TEST_POINT /* tests: where threads may be made to yield */
 #define CFUTURES_TEST_POINT(id) ((void)0)
 #endif
+/* Where a race could open; the numbers stay. What has just been done / what comes next. */
+enum {
+    /* future */
+    CF__POINT_PARK = 1,       /* the word says that somebody sleeps / asleep */
+    CF__POINT_DETACH = 2,     /* the list of waiters is locked / a node is taken out */
+    CF__POINT_MOVE = 8,       /* the word was read / claimed, cancelled or started */
+    CF__POINT_ATTACH = 9,     /* the word was read / a node joins the list */
+    CF__POINT_SETTLE = 10,    /* the cell is whole / published */
+    CF__POINT_SETTLED = 11,   /* published / sleepers and waiters are told */
+    CF__POINT_DELIVER = 12,   /* a group was looked at / the node is pushed */
+    CF__POINT_SIGNAL = 13,    /* the node was pushed / the descriptor becomes readable */
+    CF__POINT_CALLBACK = 14,  /* done / the next callback is called */
+    CF__POINT_RELEASE = 15,   /* the count was read / a reference goes */
+    CF__POINT_LAST = 16,      /* the last reference went / the future is recycled */
+    CF__POINT_LAST_LOOK = 17, /* the count is one again / the user is told */
+    CF__POINT_GIVE = 18,      /* a chain of free futures / it goes back to the heap */
+    CF__POINT_CLOSE_HEAP = 19, /* nothing is handed out / what is out is counted */
+    CF__POINT_TRIM = 20,      /* all seems to be back / locked, looked at again */
+    /* queue */
+    CF__POINT_POP = 3,        /* bottom is announced / top is read */
+    CF__POINT_STEAL = 4,      /* top was read / bottom is read */
+    CF__POINT_STOLEN = 21,    /* the entry was read / top moves */
+    CF__POINT_PUSH = 22,      /* the entry is in its slot / bottom moves */
+    CF__POINT_RING_PUSH = 23, /* entries are in the ring / tail moves */
+    CF__POINT_RING_POP = 24,  /* the entry was read / head moves */
+    CF__POINT_RING_GROW = 25, /* a bigger ring is there / locked, filled */
+    /* run */
+    CF__POINT_RUN = 26,       /* claimed / the function is called */
+    CF__POINT_RAN = 27,       /* the function returned / its argument goes */
+    CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
+    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
+    CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
+    /* wait */
+    CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
+    CF__POINT_WAITED = 32,    /* awake / out from among those that wait */
+    CF__POINT_DENY = 33,      /* the waiter was found / denied, woken */
+    CF__POINT_HELP = 34,      /* still pending / claimed by the waiter */
+    CF__POINT_STAND_IN = 35,  /* the stand-in runs / it claims the task */
+    CF__POINT_SET_ADD = 36,   /* linked into the set / attached to the future */
+    CF__POINT_SET_TAKE = 37,  /* arrivals were seen / taken */
+    CF__POINT_SET_CLOSE = 38, /* detached what could be / waits for nodes on their way */
+    CF__POINT_COUNT = 39,     /* each future was looked at / duplicates that ended meanwhile */
+    CF__POINT_FD = 40,        /* the descriptor is open / arrivals are to signal it */
+    /* pool */
+    CF__POINT_WORK = 5,       /* a task is queued / somebody hungry is looked for */
+    CF__POINT_SLEEP = 6,      /* listed as asleep, unlocked / parked */
+    CF__POINT_WOKEN = 41,     /* woken / arrived */
+    CF__POINT_SEARCH = 42,    /* something was seen / locked, taken */
+    CF__POINT_SPUN = 43,      /* the spin is over / no spinner is announced */
+    CF__POINT_REST = 44,      /* found nothing / announced as asleep, looks again */
+    CF__POINT_FREE = 45,      /* announced as free / the result can be seen */
+    CF__POINT_NUDGE = 46,     /* unlocked / the one that was chosen is woken */
+    CF__POINT_BEGIN = 47,     /* a worker's thread runs / its initializer */
+    CF__POINT_END = 48,       /* the worker has done all / it leaves */
+    CF__POINT_START = 49,     /* a worker is counted / its thread is started */
+    CF__POINT_STARTED = 50,   /* the thread runs, or was refused / that is made known */
+    CF__POINT_DOOR = 51,      /* about to close or break / both locks */
+    CF__POINT_WITHDRAW = 52,  /* out of the queue / claimed, ended */
+    CF__POINT_ADMIT = 53,     /* full, unlocked / waits for space */
+    CF__POINT_JOIN = 54,      /* all have left / joined */
+    CF__POINT_ORPHAN = 55,    /* closed from inside / the last one out frees it */
+    CF__POINT_FREE_ALL = 56,  /* joined / freed */
+    /* map */
+    CF__POINT_CHUNK = 57,     /* a chunk is whole / submitted */
+    CF__POINT_CHUNK_LINK = 58, /* submitted / in the iterator's set */
+    CF__POINT_CHUNK_GO = 59,  /* one of two owners is done / counted */
+    CF__POINT_MAP_CLOSE = 60, /* all is cancelled / chunks are let go */
+    CF__POINT_UNIT = 61,      /* a range was read / a unit is taken */
+    CF__POINT_HALF = 62,      /* half a range was taken / it becomes one's own */
+    CF__POINT_SWEPT = 63,     /* no unit is left / out */
+    CF__POINT_SWEEP = 64,     /* the work seems done / the stragglers are waited for */
+    /* process: host */
+    CF__POINT_NAP = 7,        /* nothing to do / the manager says that it sleeps */
+    CF__POINT_POLL = 65,      /* it said so and looked, unlocked / poll */
+    CF__POINT_DESK = 66,      /* a slot is filled / READY */
+    CF__POINT_READY = 67,     /* READY / is the worker asleep? */
+    CF__POINT_TAKE_BACK = 68, /* pending / READY becomes FREE */
+    CF__POINT_LOAD = 69,      /* unlocked / a big argument is copied */
+    CF__POINT_OUTCOME = 70,   /* unlocked with outcomes in hand / futures end */
+    CF__POINT_CALLS = 71,     /* settled / its callbacks go to the manager */
+    CF__POINT_KILL = 72,      /* what has not begun is back / the order to kill */
+    CF__POINT_BURY = 73,      /* a worker is dead / its tasks are looked at */
+    CF__POINT_LOSE = 74,      /* the task that ran is lost, unlocked / its future ends */
+    CF__POINT_PUMP = 75,      /* counted among those that look / looks */
+    CF__POINT_PUMPED = 76,    /* looked for the last time / no longer counted */
+    /* process: zygote and worker */
+    CF__POINT_FORK = 77,      /* an order was read / fork */
+    CF__POINT_UP = 78,        /* the initializer ran / the worker says so */
+    CF__POINT_TAKE = 79,      /* about to / READY becomes TAKEN */
+    CF__POINT_ANSWER = 80,    /* the outcome is in the slot / ENDED */
+    CF__POINT_ENDED = 81,     /* ENDED / does anybody look? */
+    CF__POINT_ASLEEP = 82     /* the worker says that it sleeps / looks, sleeps */
+};
 #ifndef CFUTURES_TEST_RECEIVED
 #define CFUTURES_TEST_RECEIVED(data, size) ((void)0) /* another process has written to it */
 #endif
@@ -1721,6 +1857,9 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #define CFUTURES_TEST_ATOMIC(word) ((void)0)
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
+#endif
+#ifndef CF__TEST_FUTURE /* tests: from here on the future is in somebody's hands, or free */
+#define CF__TEST_FUTURE(future, in_use) ((void)0)
 #endif
 #ifndef CFUTURES_MALLOC
 #define CFUTURES_MALLOC(size) malloc(size)
@@ -1736,19 +1875,26 @@ extern long syscall(long number, ...); /* hidden by -std=c11 when another header
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
 #else
+#define CF__SLOW   static __attribute__((noinline)) /* keeps its callers' fast way short */
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
 #endif
 #endif
 
+#if defined(__GNUC__) /* futexes and marked pointers need more than the 2 bytes of m68k */
+typedef atomic_uintptr_t cf__word __attribute__((aligned(sizeof(uintptr_t))));
+#else
 typedef atomic_uintptr_t cf__word;
+#endif
 
 CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
@@ -1799,6 +1945,15 @@ CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+CF__TINY uintptr_t cf__exchange_seq_cst(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_ATOMIC(word);
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_seq_cst);
     CFUTURES_TEST_ACQUIRE(word);
     return old;
 }
@@ -1890,7 +2045,7 @@ static int64_t cf__now(void)
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
     long now[2] = {0, 0};
-    (void)syscall(SYS_clock_gettime, 1L /* CLOCK_MONOTONIC */, now);
+    (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
     struct timespec now;
@@ -1931,6 +2086,14 @@ static void *cf__futex_address(cf__word *word)
 #endif
 }
 
+/* Where the system refuses futexes, it is a poll. */
+CF__COLD bool cf__park_refused(int64_t deadline)
+{
+    const long nap[2] = {0, 1000000};
+    (void)syscall(SYS_nanosleep, nap, NULL);
+    return !cf__is_past(deadline);
+}
+
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
@@ -1941,7 +2104,8 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
                                 (long)(int32_t)(uint32_t)seen,
                                 deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
-    const bool in_time = result == 0 || errno != ETIMEDOUT;
+    const bool in_time = result == 0 || errno == EAGAIN || errno == EINTR ||
+                         (errno != ETIMEDOUT && cf__park_refused(deadline));
     errno = saved;
     return in_time;
 }
@@ -1956,7 +2120,9 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
 static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
+#ifdef CF__UNIX
 static void cf__parking_forked(void) {}
+#endif
 
 #else /* mutex and condition variable */
 
@@ -2045,11 +2211,13 @@ static void cf__buckets_init(void)
 
 static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
+#ifdef CF__UNIX
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
 {
     if (cf__buckets_ready) cf__buckets_init();
 }
+#endif
 
 static struct cf__bucket *cf__bucket_of(cf__word *word)
 {
@@ -2123,6 +2291,37 @@ static inline void cf__unlock(cf__word *lock)
     if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
 }
 
+/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
+ * unlock. Returns the value. */
+#define CF__HELD    ((uintptr_t)1)
+#define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
+#define CF__PAYLOAD (~(uintptr_t)3)
+
+CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+{
+    for (int i = 0;; i++) {
+        uintptr_t seen = cf__load_relaxed(lock);
+        if ((seen & ~CF__PAYLOAD) == 0) { /* who has slept cannot know whether others do */
+            if (cf__cas(lock, &seen, seen | (i < 30 ? CF__HELD : CF__AWAITED))) return seen;
+        } else if (i < 30) {
+            cf__pause();
+        } else if ((seen & CF__AWAITED) != 0 || cf__cas(lock, &seen, seen | CF__AWAITED)) {
+            (void)cf__park(lock, seen | CF__AWAITED, CF__NEVER);
+        }
+    }
+}
+
+static inline uintptr_t cf__lock_value(cf__word *lock)
+{
+    uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+}
+
+static inline void cf__unlock_value(cf__word *lock, uintptr_t value)
+{
+    if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
+}
+
 /* ---- threads ---- */
 
 #ifdef CF__PTHREADS
@@ -2136,8 +2335,15 @@ typedef cf__thread_result cf__thread_fn(void *arg);
 
 #ifdef CF__PTHREADS
 
+#ifdef _WIN32 /* which interrupts no thread */
+typedef int cf__signal_mask;
+static void cf__signals_block(cf__signal_mask *old) { *old = 0; }
+static void cf__signals_restore(const cf__signal_mask *old) { (void)old; }
+#else
+typedef sigset_t cf__signal_mask;
+
 /* All signals but those that report a fault of the thread itself stay with the host's threads. */
-static void cf__block_signals(sigset_t *old)
+static void cf__signals_block(cf__signal_mask *old)
 {
     sigset_t set;
     (void)sigfillset(&set);
@@ -2146,16 +2352,22 @@ static void cf__block_signals(sigset_t *old)
     (void)pthread_sigmask(SIG_SETMASK, &set, old);
 }
 
+static void cf__signals_restore(const cf__signal_mask *old)
+{
+    (void)pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+#endif
+
 static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, size_t stack_size)
 {
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return false;
     bool done = stack_size == 0 || pthread_attr_setstacksize(&attributes, stack_size) == 0;
     if (done) {
-        sigset_t old;
-        cf__block_signals(&old);
+        cf__signal_mask old;
+        cf__signals_block(&old);
         done = pthread_create(thread, &attributes, fn, arg) == 0;
-        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+        cf__signals_restore(&old);
     }
     (void)pthread_attr_destroy(&attributes);
     return done;
@@ -2163,16 +2375,6 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)pthread_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)pthread_detach(thread); }
-
-/* What a thread of that stack_size gets; 0: unknown. */
-static size_t cf__thread_stack(size_t stack_size)
-{
-    pthread_attr_t attributes;
-    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
-    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
-    (void)pthread_attr_destroy(&attributes);
-    return stack_size;
-}
 
 /* Rounded up to what the system takes; 0 stays 0. False: out of range. */
 static bool cf__thread_stack_fit(size_t *stack_size)
@@ -2196,10 +2398,22 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)thrd_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)thrd_detach(thread); }
-static size_t cf__thread_stack(size_t stack_size) { return stack_size; }
 static bool cf__thread_stack_fit(size_t *stack_size) { return *stack_size == 0; }
 
 #endif
+
+/* What a thread of that stack_size gets; 0: unknown. A C11 thread is a POSIX thread of the default
+ * size wherever both are there. */
+static size_t cf__thread_stack(size_t stack_size)
+{
+#if defined(CF__PTHREADS) || defined(CF__UNIX)
+    pthread_attr_t attributes;
+    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
+    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
+    (void)pthread_attr_destroy(&attributes);
+#endif
+    return stack_size;
+}
 
 /* "<name>_<index>" as the system's tools show it: Linux keeps 15 bytes, so the name is cut. */
 static void cf__thread_name(const char *name, size_t index)
@@ -2208,7 +2422,7 @@ static void cf__thread_name(const char *name, size_t index)
     const int saved = errno;
     char text[48];
     int room = 13;
-    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    for (size_t rest = index; rest > 9; rest /= 10) room--;
     (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
@@ -2230,14 +2444,15 @@ static uintptr_t cf__stack_here(void)
 
 /* ---- fork: an executor belongs to the process that made it ---- */
 
-static cf__word cf__forks;           /* how often this process is the child of a fork */
-static cf__word cf__forks_watched;   /* the handler is registered */
+static cf__word cf__forks; /* how often this process is the child of a fork */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
 static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
+static cf__word cf__forks_watched; /* the handler is registered */
+
 static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
@@ -2390,7 +2605,7 @@ static size_t cf__affinity(void)
     unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    for (long i = 0; i < bytes * 8; i++) count += (size_t)mask[i / 8] >> i % 8 & 1;
     return count > 0 ? count : 1;
 }
 
@@ -2614,11 +2829,14 @@ struct cf__heap {
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
-    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
+                                         CF__STEP. R: anybody. And a lock, which guards: */
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
-    cf__word   handed; /* R: anybody, as a hint */
-    bool       closed; /* nothing is handed out any more */
+    cf__word   handed;    /* R: anybody, as a hint */
+    bool       closed;    /* nothing is handed out any more */
+    uint64_t   submitted; /* to the ring */
+    uintptr_t  head_seen; /* the ring's head, or where it was once */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed; /* odd: closed */
@@ -2647,6 +2865,7 @@ struct cf__runner {
     cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
     cf__awaited kind;
     void       *awaited;
+    cf__word   *word;    /* on which it sleeps; NULL: it joins the stand-in */
     cf__runner *next, *todo;
 };
 
@@ -2663,6 +2882,9 @@ CF__SHARED void cf__blocks_free(cf__block *block)
         cf__free_lines(block);
     }
 }
+
+static uintptr_t cf__heap_lock(cf__heap *heap) { return cf__lock_value(&heap->tail); }
+static void cf__heap_unlock(cf__heap *heap, uintptr_t tail) { cf__unlock_value(&heap->tail, tail); }
 
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
@@ -2681,22 +2903,31 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     return true;
 }
 
+/* Under the lock. NULL: out of memory, or closed. */
+static inline cf_future *cf__heap_pop_locked(cf__heap *heap)
+{
+    if (heap->free == NULL) {
+        if (heap->closed) return NULL;
+        heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
+        if (heap->free == NULL && !cf__heap_grow_locked(heap)) return NULL;
+    }
+    cf_future *const future = heap->free;
+    heap->free = future->cell.data;
+    if (heap->free != NULL) cf__prefetch(heap->free);
+    cf__bump(&heap->handed);
+    return future;
+}
+
 /* Up to count free futures, chained by cell.data. */
 static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
-    cf_future *chain = NULL;
-    cf__lock(&heap->lock);
-    for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
-        if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
-        if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
-        cf_future *const future = heap->free;
-        heap->free = future->cell.data;
+    cf_future *chain = NULL, *future;
+    const uintptr_t tail = cf__heap_lock(heap);
+    for (*taken = 0; *taken < count && (future = cf__heap_pop_locked(heap)) != NULL; (*taken)++) {
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
-    if (heap->free != NULL) cf__prefetch(heap->free);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     return chain;
 }
 
@@ -2720,10 +2951,12 @@ static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)
 /* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     heap->closed = true;
+    heap->free = NULL;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
+    CFUTURES_TEST_POINT(CF__POINT_CLOSE_HEAP);
     cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
 
@@ -2731,6 +2964,7 @@ static void cf__heap_close(cf__heap *heap)
 CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last, uintptr_t count)
 {
     uintptr_t top = cf__load_relaxed(&heap->returned);
+    CFUTURES_TEST_POINT(CF__POINT_GIVE);
     do last->cell.data = (void *)top;
     while (!cf__cas(&heap->returned, &top, (uintptr_t)first));
     cf__heap_count_back(heap, count);
@@ -2752,7 +2986,8 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
     if (heap->forks != cf__load_relaxed(&cf__forks) || /* its lock may be held for ever */
         !cf__heap_is_idle(heap, held))
         return false;
-    cf__lock(&heap->lock);
+    CFUTURES_TEST_POINT(CF__POINT_TRIM);
+    const uintptr_t tail = cf__heap_lock(heap);
     if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
         heap->blocks = NULL;
@@ -2760,7 +2995,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, 0);
     }
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     cf__blocks_free(surplus);
     return surplus != NULL;
 }
@@ -2796,6 +3031,7 @@ static void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
+    CF__TEST_FUTURE(future, false);
     if (heap == NULL) {
         cf__free(future);
     } else if (self != NULL && self->heap == heap) {
@@ -2843,11 +3079,11 @@ static void cf__cell_drop_arg(cf__cell *cell)
     cell->call.free_result = NULL;
 }
 
-/* An end without a result. */
+/* An end without a result. The argument may be a chunk, which asks how it ended. */
 static void cf__cell_fail(cf__cell *cell, cf_status status)
 {
-    cf__cell_drop_arg(cell);
     cell->status = (signed char)status;
+    cf__cell_drop_arg(cell);
 }
 
 /* Frees result or message of an ended cell. */
@@ -2880,21 +3116,20 @@ static const char *cf__cell_message(const cf__cell *cell)
 #define CF__STATIC_FUTURE(s) \
     {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
-    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
-    CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
-    CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
+    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_INVALID),
+    CF__STATIC_FUTURE(CF_NO_MEMORY), CF__STATIC_FUTURE(CF_FORKED)};
 
 static bool cf__is_static(cf_future *future)
 {
     return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
+/* For one of those statuses. */
 static cf_future *cf__static_future(cf_status status)
 {
-    const size_t count = sizeof cf__static_futures / sizeof *cf__static_futures;
-    for (size_t i = 0; i < count; i++)
-        if (cf__static_futures[i].cell.status == (signed char)status) return &cf__static_futures[i];
-    return &cf__static_futures[count - 3]; /* CF_NO_MEMORY */
+    cf_future *future = cf__static_futures;
+    while (future->cell.status != (signed char)status) future++;
+    return future;
 }
 
 /* ---- state, claim, settle ---- */
@@ -2910,6 +3145,7 @@ static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DON
 static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
 {
     uintptr_t seen = cf__load_relaxed(&future->word);
+    CFUTURES_TEST_POINT(CF__POINT_MOVE);
     while ((seen & CF__STATE) == from)
         if (cf__cas(&future->word, &seen, (seen & ~CF__STATE) | to)) return true;
     return false;
@@ -2921,7 +3157,7 @@ static bool cf__park_on(cf__word *word, uintptr_t seen, int64_t deadline)
 {
     const uintptr_t parked = seen | CF__PARKED;
     if (seen != parked && !cf__cas(word, &seen, parked)) return true;
-    CFUTURES_TEST_POINT(1);
+    CFUTURES_TEST_POINT(CF__POINT_PARK);
     return cf__park(word, parked, deadline);
 }
 
@@ -2964,6 +3200,7 @@ static void cf__group_deliver(cf__waiter *node)
     for (;;) {
         if ((seen & CF__GROUP_SIGNAL) != 0) break;
         node->next = (cf__waiter *)(seen & CF__NODE);
+        CFUTURES_TEST_POINT(CF__POINT_DELIVER);
         if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
             if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
             return;
@@ -2975,6 +3212,7 @@ static void cf__group_deliver(cf__waiter *node)
     do node->next = (cf__waiter *)(seen & CF__NODE);
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
+    CFUTURES_TEST_POINT(CF__POINT_SIGNAL);
     cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
@@ -2983,8 +3221,10 @@ static void cf__group_deliver(cf__waiter *node)
 static cf__waiter *cf__settle(cf_future *future)
 {
     uintptr_t seen;
+    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
     do seen = cf__load_unlocked(future);
     while (!cf__cas(&future->word, &seen, CF__DONE));
+    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -3014,6 +3254,7 @@ static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 {
     for (cf__waiter *next; callbacks != NULL; callbacks = next) {
         next = callbacks->next;
+        CFUTURES_TEST_POINT(CF__POINT_CALLBACK);
         callbacks->callback(future, callbacks->user);
         cf__free_node(callbacks);
     }
@@ -3027,6 +3268,7 @@ static bool cf__attach(cf_future *future, cf__waiter *node)
         seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
         node->next = (cf__waiter *)(seen & CF__NODE);
+        CFUTURES_TEST_POINT(CF__POINT_ATTACH);
     } while (!cf__cas(&future->word, &seen, (uintptr_t)node | (seen & ~CF__NODE)));
     return true;
 }
@@ -3039,7 +3281,7 @@ CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
         seen = cf__load_unlocked(future);
         if ((seen & CF__STATE) == CF__DONE) return false;
     } while (!cf__cas(&future->word, &seen, seen | CF__LOCKED));
-    CFUTURES_TEST_POINT(2);
+    CFUTURES_TEST_POINT(CF__POINT_DETACH);
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
     *link = node->next;
@@ -3079,6 +3321,7 @@ CFUTURES_API cf_future *cf_future_retain(cf_future *future)
 static bool cf__last_look(cf_future *future)
 {
     cf__store_relaxed(&future->refs, CF__REF | (cf__load_relaxed(&future->refs) & CF__READ));
+    CFUTURES_TEST_POINT(CF__POINT_LAST_LOOK);
     if (!cf__is_done(future)) { /* a promise that was dropped */
         (void)cf__promise_claim(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
@@ -3107,9 +3350,11 @@ CFUTURES_API void cf_future_release(cf_future *future)
     const uintptr_t refs = cf__load_acquire(&future->refs);
     if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
+    CFUTURES_TEST_POINT(CF__POINT_RELEASE);
     /* The only holder needs no read-modify-write: nobody is left who could retain. */
     if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
+    CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
@@ -3328,8 +3573,9 @@ struct cf_task {
     size_t       arg_size;
     size_t       worker;
     char        *message;
-    void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
+    void        *into;     /* where results of up to `room` bytes go */
     size_t       room;
+    bool         confined; /* a map_array: a longer one is refused */
     /* NULL, or room for what does not fit a slot: in a worker process */
     void      *(*big_room)(size_t size, cf_free_fn **free_room);
     void        *data;     /* the result so far */
@@ -3353,7 +3599,9 @@ CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *m
     task->arg_size = 0;
     task->worker = worker;
     task->message = NULL;
-    task->into = NULL;
+    task->into = task->local;
+    task->room = CF__INLINE;
+    task->confined = false;
     task->big_room = NULL;
     task->data = task->local;
     task->size = 0;
@@ -3374,12 +3622,11 @@ static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_fre
 static inline void *cf__task_room(cf_task *task, size_t size)
 {
     cf_free_fn *free_room = NULL;
-    void *room = task->local;
+    void *room = task->into;
     task->refused = CF_OK;
-    if (task->into != NULL) {
-        room = task->into;
-        if (size > task->room) task->refused = CF_INVALID;
-    } else if (size > CF__INLINE) {
+    if (size > task->room && task->confined) {
+        task->refused = CF_INVALID;
+    } else if (size > task->room) {
         const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
         free_room = cf__free;
         room = big ? task->big_room(size, &free_room) : cf__alloc(size);
@@ -3390,10 +3637,8 @@ static inline void *cf__task_room(cf_task *task, size_t size)
     return room;
 }
 
-CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+CF__SLOW int cf__task_return_long(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
-    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
     task->free_data = NULL;
@@ -3401,6 +3646,19 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
     if (room != NULL) cf__copy(room, data, size);
     if (free_old != NULL) free_old(old);
     return room == NULL;
+}
+
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+{
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
+    if (size > task->room || task->free_data != NULL) return cf__task_return_long(task, data, size);
+    void *const into = task->into;
+    task->data = into;
+    task->size = size;
+    task->refused = CF_OK;
+    cf__copy(into, data, size);
+    return 0;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
@@ -3412,7 +3670,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
-    if (task->into != NULL || data == NULL) {
+    if (task->confined || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
@@ -3554,7 +3812,7 @@ typedef struct cf__worker {
 /* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
+    cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
     cf__worker *asleep;
     unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
@@ -3573,6 +3831,8 @@ struct cf_executor {
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+    cf_future **ring;     /* W: both locks. R: either */
+    size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues */
@@ -3590,12 +3850,6 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
-
-    _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
-    cf__word    tail;      /* where the next task goes. R: anybody */
-    uint64_t    submitted;
-    cf_future **ring;      /* W: both locks. R: either */
-    size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -3644,8 +3898,18 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     if (bottom - cf__load_acquire(&worker->top) >= CF__DEQUE) return false;
     cf__store_relaxed(cf__deque_slot(worker, bottom), (uintptr_t)future);
+    CFUTURES_TEST_POINT(CF__POINT_PUSH);
     cf__store_seq_cst(&worker->bottom, bottom + 1);
     return true;
+}
+
+/* [stats] Counted before anybody can take it and end it. */
+static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+{
+    cf__bump(&worker->submitted);
+    if (cf__deque_push(worker, future)) return true;
+    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
+    return false;
 }
 
 /* Owner, at the bottom: the youngest. */
@@ -3653,7 +3917,7 @@ static cf_future *cf__deque_pop(cf__worker *worker)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom) - 1;
     cf__store_seq_cst(&worker->bottom, bottom);
-    CFUTURES_TEST_POINT(3);
+    CFUTURES_TEST_POINT(CF__POINT_POP);
     uintptr_t top = cf__load_seq_cst(&worker->top);
     const intptr_t left = (intptr_t)(bottom - top);
     cf_future *future = (cf_future *)cf__load_relaxed(cf__deque_slot(worker, bottom));
@@ -3667,9 +3931,10 @@ static cf_future *cf__deque_pop(cf__worker *worker)
 static cf_future *cf__deque_steal(cf__worker *worker)
 {
     uintptr_t top = cf__load_seq_cst(&worker->top);
-    CFUTURES_TEST_POINT(4);
+    CFUTURES_TEST_POINT(CF__POINT_STEAL);
     if ((intptr_t)(cf__load_seq_cst(&worker->bottom) - top) <= 0) return NULL;
     cf_future *const future = (cf_future *)cf__load_relaxed(cf__deque_slot(worker, top));
+    CFUTURES_TEST_POINT(CF__POINT_STOLEN);
     return cf__cas_seq_cst(&worker->top, &top, top + 1) ? future : NULL;
 }
 
@@ -3685,38 +3950,41 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring ---- */
+/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
 
-/* A hint, unless under a lock: then tail_lock makes it an upper bound, and lock a lower one. */
+#define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
+
+/* A hint, unless under a lock: then the tail's makes it an upper bound, and lock a lower one. */
 static size_t cf__ring_length(cf_executor *executor)
 {
     const uintptr_t head = cf__load_acquire(&executor->head);
-    const intptr_t length = (intptr_t)(cf__load_seq_cst(&executor->tail) - head);
-    return length > 0 ? (size_t)length : 0;
+    const uintptr_t tail = cf__load_seq_cst(&executor->heap.tail) & CF__PAYLOAD;
+    const intptr_t length = (intptr_t)(tail - head);
+    return length > 0 ? (size_t)length / CF__STEP : 0;
 }
 
-/* Under tail_lock. */
-static bool cf__ring_has_room(cf_executor *executor, size_t count)
+static cf_future **cf__ring_slot(cf_future **ring, size_t capacity, uintptr_t position)
 {
-    return executor->capacity - cf__ring_length(executor) >= count;
+    return &ring[position / CF__STEP & (capacity - 1)];
 }
 
-/* Under tail_lock, with room. [idle] The store to tail comes before the caller's load of hungry. */
-static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock. What a worker read before it moved the head [head] may be overwritten. */
+static inline bool cf__ring_has_room(cf_executor *executor, uintptr_t tail, size_t count)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
-    for (size_t i = 0; i < count; i++)
-        executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
-    cf__store_seq_cst(&executor->tail, tail + count);
+    cf__heap *const heap = &executor->heap;
+    if ((tail - heap->head_seen) / CF__STEP + count <= executor->capacity) return true;
+    heap->head_seen = cf__load_acquire(&executor->head);
+    return (tail - heap->head_seen) / CF__STEP + count <= executor->capacity;
 }
 
 /* Under lock. */
 static cf_future *cf__ring_pop(cf_executor *executor)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    if (head == cf__load_acquire(&executor->tail)) return NULL;
-    cf_future *const future = executor->ring[head & (executor->capacity - 1)];
-    cf__store_release(&executor->head, head + 1);
+    if (head == (cf__load_acquire(&executor->heap.tail) & CF__PAYLOAD)) return NULL;
+    cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, head);
+    CFUTURES_TEST_POINT(CF__POINT_RING_POP);
+    cf__store_release(&executor->head, head + CF__STEP); /* [head] */
     return future;
 }
 
@@ -3729,57 +3997,63 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 /* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
  * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
  * code. */
-static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
+static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
     const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
-    uintptr_t count = 0;
-    for (uintptr_t i = head; i != tail; i++) {
-        cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
+    uintptr_t end = head;
+    for (uintptr_t i = head; i != *tail; i += CF__STEP) {
+        cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED) {
             cf__drop_tombstone(executor, future);
-        else
-            ring[(head + count++) & (capacity - 1)] = future;
+        } else {
+            *cf__ring_slot(ring, capacity, end) = future;
+            end += CF__STEP;
+        }
     }
     executor->ring = ring;
     executor->capacity = capacity;
-    cf__store_seq_cst(&executor->tail, head + count);
+    if (end == *tail) return;
+    *tail = end;
+    cf__store_seq_cst(&executor->heap.tail, end | CF__AWAITED); /* held still; who waits sleeps */
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
- * the cancelled tasks. False: out of memory. */
-CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under the tail's lock. Room for `count` more, in a bigger ring if this one is rather full even
+ * without the cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
     if (cf__load_relaxed(&executor->dead) > 0) {
         cf__lock(&executor->lock);
-        cf__ring_move(executor, old, executor->capacity);
+        cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
     }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
-    if (ring == NULL) return cf__ring_has_room(executor, count);
+    if (ring == NULL) return cf__ring_has_room(executor, *tail, count);
+    CFUTURES_TEST_POINT(CF__POINT_RING_GROW);
     cf__lock(&executor->lock);
-    cf__ring_move(executor, ring, capacity);
+    cf__ring_move(executor, ring, capacity, tail);
     cf__unlock(&executor->lock);
     cf__free((void *)old);
     return true;
 }
 
-static void cf__lock_both(cf_executor *executor)
+/* Returns where the ring ends. */
+static uintptr_t cf__lock_both(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
+    const uintptr_t tail = cf__heap_lock(&executor->heap);
     cf__lock(&executor->lock);
+    return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor)
+static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__heap_unlock(&executor->heap, tail);
 }
 
 /* ---- how full it is: under the lock ---- */
@@ -3915,7 +4189,9 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
     event.worker = self->index;
     cf__tell(&event);
     self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
     const int code = cell->call.fn(task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
     self->depth--;
     event.kind = CF_EVENT_FINISHED;
     event.time = cf__now();
@@ -3946,10 +4222,20 @@ static void cf__execute(cf__runner *self, cf_future *future)
         return;
     }
     self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
     const int code = cell->call.fn(&task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
     self->depth--;
     cf__cell_drop_arg(cell);
     cf__task_finish(&task, code, cell);
+}
+
+/* [stats] Each count before the ones that it contains; cf__stats_locked reads the other way. */
+CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
+{
+    cf__store_release(&worker->finished, cf__load_relaxed(&worker->finished) + 1);
+    if (future->cell.status != CF_OK)
+        cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
 }
 
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
@@ -3957,8 +4243,7 @@ static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *futu
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf__complete(future);
 }
 
@@ -3990,6 +4275,7 @@ static void cf__leave_unlock(cf_executor *executor, cf__worker *worker)
     if (last) cf__bump(&executor->left);
     cf__unlock(&executor->lock);
     /* From here on the executor may be gone, if somebody waits for us in close. */
+    CFUTURES_TEST_POINT(CF__POINT_LEAVE);
     if (orphaned) cf__executor_free(executor, worker);
     else if (last) cf__unpark_all(&executor->left);
 }
@@ -4037,8 +4323,8 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
     cf__complete(future);
     cf__self = outer;
@@ -4052,6 +4338,7 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
     if (future->home->observer != NULL) cf__tell_unrun(future, status);
     cf__cell_fail(&future->cell, status);
+    CFUTURES_TEST_POINT(CF__POINT_UNRUN);
     cf__lock(&executor->lock);
     if (status == CF_CANCELLED) executor->cancelled++;
     else if (status == CF_SYSTEM) executor->refused++; /* if late */
@@ -4087,6 +4374,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     const cf__processes *const processes = cf__processes_of(executor);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__move(future, CF__PENDING, CF__SETTLING);
@@ -4174,18 +4462,23 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     return stuck;
 }
 
-/* A runner is compared, never read, until it is found to wait: it may be gone. */
+/* The runner, if it waits. It is compared, never read, until it is found: it may be gone. */
+static cf__runner *cf__find_waiting(uintptr_t wanted)
+{
+    cf__runner *runner = cf__waiting;
+    while (runner != NULL && (uintptr_t)runner != wanted) runner = runner->next;
+    return runner;
+}
+
 static bool cf__reach_future(cf_future *future, cf__runner **todo)
 {
     const uintptr_t state = cf__state(future);
-    if (future->home == NULL || cf__is_foreign(future)) return false;
+    if (future->home == NULL) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
     if (cf__processes_of(cf__executor_of(future)) != NULL)
         return cf__reach_pool(cf__executor_of(future), todo);
-    const uintptr_t runner = cf__load_relaxed(&future->runner);
-    cf__runner *waiting = cf__waiting;
-    while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
+    cf__runner *const waiting = cf__find_waiting(cf__load_relaxed(&future->runner));
     return waiting != NULL && cf__state(future) == CF__RUNNING && cf__reach(waiting, todo);
 }
 
@@ -4220,6 +4513,7 @@ static void cf__wait_end(void)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return;
+    CFUTURES_TEST_POINT(CF__POINT_WAITED);
     cf__lock(&cf__graph_lock);
     cf__runner **link = &cf__waiting;
     while (*link != self) link = &(*link)->next;
@@ -4230,7 +4524,7 @@ static void cf__wait_end(void)
 }
 
 /* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
@@ -4239,24 +4533,29 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     self->finite = deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
+    self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
     cf__unlock(&cf__graph_lock);
+    CFUTURES_TEST_POINT(CF__POINT_WAIT);
     if (stuck) cf__wait_end();
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
- * To be repeated until the future is done, since the waiter may be just about to park. */
+/* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
+ * to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
-    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
-        if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+    cf__runner *runner = cf__find_waiting(cf__load_relaxed(&future->runner));
+    while (runner != NULL && runner->word == NULL)
+        runner = cf__find_waiting((uintptr_t)runner->awaited);
+    if (runner != NULL) {
+        CFUTURES_TEST_POINT(CF__POINT_DENY);
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
-        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
+        cf__unpark_all(runner->word);
     }
     cf__unlock(&cf__graph_lock);
 }
@@ -4306,7 +4605,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, deadline))
+    if (!cf__wait_begin(kind, awaited, word, deadline))
         return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
     const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
     cf__wait_end();
@@ -4320,10 +4619,12 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
-    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    cf__runner *const self = cf__self;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
     const bool in_time = cf__park(word, seen, deadline);
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
-    return in_time ? CF_OK : CF_TIMEOUT;
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
 }
 
 /* ---- one future ---- */
@@ -4359,6 +4660,7 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__self = &here->runner;
     here->runner.stack = cf__stack_here();
     cf__thread_name(here->worker->executor->name, here->worker->index);
+    CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
@@ -4379,7 +4681,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
@@ -4400,6 +4702,7 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
     if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
         return CF_OK;
     cf__worker *const worker = cf__executor_of(future)->workers[self->index];
+    CFUTURES_TEST_POINT(CF__POINT_HELP);
     if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, worker, future);
     (void)cf__claim_and_run(self, worker, future);
     return CF_OK;
@@ -4461,6 +4764,7 @@ static void cf__set_collect(cf__set *set)
 {
     uintptr_t seen = cf__load_relaxed(&set->group.ready);
     if ((seen & CF__NODE) == 0) return;
+    CFUTURES_TEST_POINT(CF__POINT_SET_TAKE);
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
     cf__waiter *oldest = NULL; /* arrivals are the newest first */
     for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
@@ -4492,6 +4796,7 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     member->arrived = false;
     cf__set_link(set, member);
     if (set->unclaimed == NULL) set->unclaimed = member;
+    CFUTURES_TEST_POINT(CF__POINT_SET_ADD);
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
         cf__taken_append(set, &member->waiter);
@@ -4524,7 +4829,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
     cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
-        if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
+        if (cf__state(future) != CF__PENDING) continue;
         status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) break;
     }
@@ -4562,6 +4867,7 @@ static void cf__set_close(cf__set *set)
     cf__set_collect(set);
     for (cf__member *member = set->members; member != NULL; member = member->next)
         if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
+    CFUTURES_TEST_POINT(CF__POINT_SET_CLOSE);
     for (cf__member *member = set->members; member != NULL; member = member->next) {
         while (!member->arrived) {
             (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
@@ -4631,6 +4937,7 @@ static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done
         cf__store_relaxed(&futures[i]->runner, ticket);
         result++;
     }
+    CFUTURES_TEST_POINT(CF__POINT_COUNT);
     for (size_t i = 0; done != NULL && i < count; i++) /* a duplicate that ended in between */
         if (futures[i] != NULL && cf__load_relaxed(&futures[i]->runner) == ticket) done[i] = true;
     cf__unlock(&cf__count_lock);
@@ -4679,6 +4986,7 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
         if (!cf__signal_open(&group->signal)) return -1;
+        CFUTURES_TEST_POINT(CF__POINT_FD);
         (void)cf__fetch_or(&group->ready, CF__GROUP_SIGNAL); /* publishes the signal */
         cf__iter_signal(iter);
     }
@@ -4749,14 +5057,12 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
-                                             cf_status *status)
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+                                cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    *status = CF_INVALID;
-    if (iter == NULL) return NULL;
-    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__member *const member = cf__set_next(&iter->set, deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -4766,6 +5072,22 @@ CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t 
     iter->spare = member;
     iter->remaining--;
     return future;
+}
+
+CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
+                                             cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
+}
+
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
@@ -4921,6 +5243,7 @@ static bool cf__balance_unlock(cf_executor *executor)
 {
     const cf__nudge nudge = cf__balance(executor);
     cf__unlock_space(executor);
+    CFUTURES_TEST_POINT(CF__POINT_NUDGE);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
 }
@@ -4954,6 +5277,7 @@ static cf_future *cf__take_any(cf_executor *executor)
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
+        CFUTURES_TEST_POINT(CF__POINT_WITHDRAW);
         if (cf__move(future, CF__PENDING, CF__SETTLING)) cf__end_unrun(executor, future, status);
         else cf__drop_tombstone(executor, future);
     }
@@ -4972,7 +5296,8 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
     /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
      * hands, and there is more to take at once. */
-    if (executor->cpus > 1 && cf__ring_length(executor) < CF__BATCH)
+    const size_t waiting = cf__ring_length(executor);
+    if (executor->cpus > 1 && waiting > 1 && waiting < CF__BATCH)
         for (int i = 0; i < 20; i++) cf__pause();
     const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
     const size_t share = cf__ring_length(executor) / sharers;
@@ -5019,6 +5344,7 @@ static cf_future *cf__worker_search(cf__worker *worker)
         found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
     const bool fetches = found == NULL && cf__ring_length(executor) > 0;
     const size_t more = fetches ? cf__batch_size(executor, worker) : 0;
+    CFUTURES_TEST_POINT(CF__POINT_SEARCH);
     cf__lock(&executor->lock);
     if (fetches) found = cf__worker_fetch_locked(worker, more);
     if (found == NULL) found = cf__deque_take(worker);
@@ -5044,6 +5370,7 @@ static bool cf__worker_spin(cf__worker *worker)
             if (!found) cf__pause();
         }
     } while (!found && cf__load_relaxed(&executor->closing) == 0 && cf__now() < end);
+    CFUTURES_TEST_POINT(CF__POINT_SPUN);
     cf__store_seq_cst(&executor->spinner, 0); /* and then it looks once more, whatever was found */
     return found;
 }
@@ -5052,13 +5379,13 @@ static bool cf__worker_spin(cf__worker *worker)
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -5070,9 +5397,10 @@ static void cf__worker_sleep(cf__worker *worker)
     const int64_t from = worker->idle_from != 0 ? worker->idle_from : cf__now();
     worker->idle_from = 0;
     if (cf__load_relaxed(&executor->awake) == 0) cf__tidy(executor);
-    CFUTURES_TEST_POINT(6);
+    CFUTURES_TEST_POINT(CF__POINT_SLEEP);
     while (cf__load_acquire(&worker->state) == CF__ASLEEP)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
+    CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
     executor->waking--;
     (void)cf__balance_unlock(executor);
@@ -5097,6 +5425,7 @@ static bool cf__worker_rest(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     cf__spares_give(&worker->runner, worker->runner.spares);
     worker->paced = 0;
+    CFUTURES_TEST_POINT(CF__POINT_REST);
     cf__lock(&executor->lock);
     cf__lie_down_locked(executor, worker);
     const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
@@ -5130,6 +5459,7 @@ static cf_future *cf__worker_next(cf__worker *worker)
     cf_future *const next = skip ? NULL : cf__deque_take(worker);
     if (next == NULL) cf__store_release(&worker->state, CF__FREE);
     else cf__prefetch(next);
+    CFUTURES_TEST_POINT(CF__POINT_FREE);
     return next;
 }
 
@@ -5143,8 +5473,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     }
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf_future *next = cf__worker_next(worker);
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) {
@@ -5155,10 +5484,21 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     return next;
 }
 
+/* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
+ * first worker; once the door is closed it would not. */
+static bool cf__lacks_worker(cf_executor *executor)
+{
+    return cf__processes_of(executor) == NULL && executor->alive == 0 &&
+           cf__ring_length(executor) > 0 && cf__may_start(executor);
+}
+
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
-    cf__lock_both(executor);
+    CFUTURES_TEST_POINT(CF__POINT_DOOR);
+    const uintptr_t tail = cf__lock_both(executor);
+    const bool start = cf__lacks_worker(executor);
+    if (start) executor->starting = true;
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
@@ -5167,7 +5507,8 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     }
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
+    if (start) (void)cf__start_workers(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -5176,6 +5517,7 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__self = &worker->runner;
     worker->runner.stack = cf__stack_here();
     cf__thread_name(executor->name, worker->index);
+    CFUTURES_TEST_POINT(CF__POINT_BEGIN);
     const cf_pool_options *const options = &executor->options;
     if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) {
         cf__tell_worker(executor, CF_EVENT_WORKER_STARTED, worker->index);
@@ -5208,6 +5550,7 @@ static cf__thread_result cf__worker_main(void *arg)
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
+    CFUTURES_TEST_POINT(CF__POINT_END);
     cf__lock(&executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
     cf__count_awake(executor, 0 - (uintptr_t)1);
@@ -5256,8 +5599,10 @@ static bool cf__start_workers(cf_executor *executor)
     do {
         cf__worker *const worker = cf__worker_new(executor);
         const size_t stack = executor->options.stack_size;
+        CFUTURES_TEST_POINT(CF__POINT_START);
         const bool done =
             worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
+        CFUTURES_TEST_POINT(CF__POINT_STARTED);
         cf__lock(&executor->lock);
         executor->starting = false;
         executor->starved = !done;
@@ -5306,7 +5651,7 @@ CF__COLD void cf__turn_away(cf_future *future, cf_status status)
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
  * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
  * closes. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
+static cf_status cf__admit(cf_executor *executor, uintptr_t *tail, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
     cf_status status = cf__refusal(executor);
@@ -5320,9 +5665,10 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
             status = CF_QUEUE_FULL;
             break;
         }
-        cf__unlock_both(executor);
+        cf__unlock_both(executor, *tail);
+        CFUTURES_TEST_POINT(CF__POINT_ADMIT);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
-        cf__lock_both(executor);
+        *tail = cf__lock_both(executor);
         const cf_status refused = cf__refusal(executor);
         if (refused != CF_OK) status = refused;
     }
@@ -5330,27 +5676,26 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
     return status;
 }
 
-/* Under tail_lock. */
-static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock: they are in the ring with the unlock, which takes the new tail. */
+static cf_status cf__append(cf_executor *executor, uintptr_t *tail, cf_future **futures,
+                            size_t count)
 {
     const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
-    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+    if (!cf__ring_has_room(executor, *tail, count) && !cf__ring_reserve(executor, tail, count))
         return CF_NO_MEMORY;
-    cf__ring_push(executor, futures, count);
-    executor->submitted += count;
+    for (size_t i = 0; i < count; i++, *tail += CF__STEP)
+        *cf__ring_slot(executor->ring, executor->capacity, *tail) = futures[i];
+    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
+    executor->heap.submitted += count;
     return CF_OK;
 }
 
-/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
- * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
- * the caller's. */
-static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+/* Something is in the ring. [idle] The store to tail came before the load of hungry. */
+static inline cf_status cf__announce(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
-    const cf_status status = cf__append(executor, futures, count);
-    cf__unlock(&executor->tail_lock);
-    if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
+    CFUTURES_TEST_POINT(CF__POINT_WORK);
+    if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK;
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
@@ -5358,18 +5703,29 @@ static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t 
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
+/* To the ring of an executor without a limit. Afterwards the futures may have run, and been
+ * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
+ * the caller's. */
+static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
+{
+    uintptr_t tail = cf__heap_lock(&executor->heap);
+    const cf_status status = cf__append(executor, &tail, futures, count);
+    cf__heap_unlock(&executor->heap, tail);
+    return status == CF_OK ? cf__announce(executor) : status;
+}
+
 /* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
 static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
     cf__visit visit;
     bool run_here = false;
-    cf__lock_both(executor);
+    uintptr_t tail = cf__lock_both(executor);
     cf__visit_begin(&visit, executor);
-    cf_status status = cf__admit(executor, &run_here);
+    cf_status status = cf__admit(executor, &tail, &run_here);
     cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-    if (run_here) executor->submitted++;
-    else if (status == CF_OK) status = cf__append(executor, &future, 1);
-    cf__unlock(&executor->tail_lock);
+    if (run_here) executor->heap.submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
+    cf__heap_unlock(&executor->heap, tail);
     if (run_here) {
         cf__run_here(executor, future);
     } else {
@@ -5392,8 +5748,8 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else if (executor->bounded) {
         status = cf__enqueue_bounded(executor, future);
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
+               cf__deque_submit(worker, future)) {
+        CFUTURES_TEST_POINT(CF__POINT_WORK);
         if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
         cf__lock(&executor->lock);
         (void)cf__balance_unlock(executor);
@@ -5460,13 +5816,40 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
         *future = cf__static_future(status);
         return status;
     }
+    CF__TEST_FUTURE(*future, true);
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
+}
+
+/* From outside, small, without a limit: all under one lock. NULL: not here. */
+static cf_future *cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options)
+{
+    cf__heap *const heap = &executor->heap;
+    uintptr_t tail = cf__heap_lock(heap);
+    cf_future *future = NULL;
+    if (cf__load_relaxed(&executor->closing) == 0 && cf__ring_has_room(executor, tail, 1))
+        future = cf__heap_pop_locked(heap);
+    if (future != NULL) {
+        (void)cf__future_call(future, fn, arg, arg_size, options, false);
+        *cf__ring_slot(executor->ring, executor->capacity, tail) = future;
+        tail += CF__STEP;
+        heap->submitted++;
+    }
+    cf__heap_unlock(heap, tail);
+    return future;
 }
 
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
+    const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
+    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
+        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
+        cf__self_worker(executor) == NULL) {
+        *future = cf__submit_fast(executor, fn, arg, arg_size, options);
+        if (*future != NULL) return cf__announce(executor);
+    }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
     return refused != CF_OK ? refused : cf__schedule(executor, *future);
@@ -5557,6 +5940,7 @@ static cf_status cf__await_left(cf_executor *executor, int64_t deadline)
 /* All threads have said their last word; what ends each join is the end of the thread. */
 static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 {
+    CFUTURES_TEST_POINT(CF__POINT_JOIN);
     cf__lock(&executor->join_lock);
     const cf__processes *const processes = cf__processes_of(executor);
     if (processes != NULL && !executor->joined) processes->join(executor);
@@ -5574,12 +5958,27 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
 {
     cf__join_workers(executor, last);
+    CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
-    for (size_t i = 0; i < executor->started; i++) cf__free_lines(executor->workers[i]);
+    cf__lock(&executor->lock); /* who submitted the task that closed it may still look for workers */
+    const size_t started = executor->started;
     executor->started = 0;
+    cf__unlock(&executor->lock);
+    for (size_t i = 0; i < started; i++) cf__free_lines(executor->workers[i]);
     cf__free((void *)executor->workers);
     cf__free((void *)executor->ring);
     cf__heap_close(&executor->heap);
+}
+
+/* As a visitor: another shutdown waits for the callbacks and free functions that run here. */
+static void cf__cancel_all(cf_executor *executor)
+{
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    cf__withdraw(executor, CF_CANCELLED);
+    cf__visit_end(&visit);
 }
 
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
@@ -5589,7 +5988,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
-    if (mode == CF_CANCEL_PENDING) cf__withdraw(executor, CF_CANCELLED);
+    if (mode == CF_CANCEL_PENDING) cf__cancel_all(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
@@ -5604,10 +6003,12 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
     if (status == CF_FORKED) { /* the parent's threads are not here, nor is their state sound */
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
-        cf__store_relaxed(&executor->heap.lock, 0);
+        cf__store_relaxed(&executor->lock, 0);
+        cf__store_relaxed(&executor->heap.tail, 0);
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
+        CFUTURES_TEST_POINT(CF__POINT_ORPHAN);
         cf__lock(&executor->lock);
         executor->orphaned = !cf__is_left(executor);
         if (!executor->orphaned) status = CF_OK;
@@ -5698,19 +6099,21 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     out->workers = executor->alive;
-    out->submitted = executor->submitted - executor->refused;
-    out->finished = cf__load_relaxed(&executor->caller_finished);
-    out->failed = cf__load_relaxed(&executor->caller_failed);
+    out->submitted = executor->heap.submitted - executor->refused;
     out->cancelled = executor->cancelled;
+    /* [stats] What is part of something else is read before it, so it is never more. */
+    out->failed = cf__load_acquire(&executor->caller_failed);
+    out->finished = cf__load_acquire(&executor->caller_finished);
     uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
-        out->failed += cf__load_relaxed(&worker->failed);
+        out->failed += cf__load_acquire(&worker->failed);
+        out->finished += cf__load_acquire(&worker->finished);
         started += cf__load_relaxed(&worker->started);
-        out->submitted += cf__load_relaxed(&worker->submitted);
         if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
     }
+    for (size_t i = 0; i < executor->started; i++)
+        out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
         const size_t pending = cf__pending(executor);
         const size_t missing = pending > out->idle ? pending - out->idle : 0;
@@ -5727,10 +6130,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5754,6 +6157,7 @@ typedef struct cf__chunk {
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
+    bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
     cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     bool        passed;       /* iterator: counted in its `passed_items` */
     size_t      stride, item_size;
@@ -5805,9 +6209,9 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 /* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
-    const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
+    const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
-    const signed char whole = chunk->future->cell.status;
+    const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
         const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
@@ -5824,6 +6228,7 @@ static void cf__chunk_report(cf__chunk *chunk)
 static void cf__chunk_release(void *memory)
 {
     cf__chunk *const chunk = memory;
+    CFUTURES_TEST_POINT(CF__POINT_CHUNK_GO);
     if (cf__fetch_add(&chunk->owners, 0 - (uintptr_t)1) != 1) return;
     cf__chunk_report(chunk);
     for (size_t i = 0; i < chunk->count; i++) cf__cell_clear(&chunk->cells[i]);
@@ -5857,6 +6262,7 @@ static int cf__chunk_main(cf_task *task, void *arg)
                      &chunk->cells[i]);
         cf__store_relaxed(&chunk->ran, i + 1); /* a counter only */
     }
+    chunk->has_run = true;
     return 0;
 }
 
@@ -5892,6 +6298,7 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
     const cf_submit_options options = {cf__chunk_release, 0};
     cf_future *future;
     cf__store_relaxed(&chunk->owners, 2);
+    CFUTURES_TEST_POINT(CF__POINT_CHUNK);
     const cf_status refused =
         cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
     chunk->future = future;
@@ -5902,6 +6309,7 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
         iter->pulled = chunk->first + 1;
     }
     iter->outstanding += chunk->count;
+    CFUTURES_TEST_POINT(CF__POINT_CHUNK_LINK);
     chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
     else cf__set_link(&iter->set, &chunk->member);
@@ -6136,6 +6544,7 @@ CFUTURES_API void cf_map_close(cf_map_iter *iter)
 {
     if (iter == NULL) return;
     cf__map_cancel(iter);
+    CFUTURES_TEST_POINT(CF__POINT_MAP_CLOSE);
     cf__set_close(&iter->set);
     for (cf__member *member = iter->set.members, *next; member != NULL; member = next) {
         next = member->next;
@@ -6204,17 +6613,11 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+/* What an item left behind that is more than a result of full size. */
+CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, int code)
 {
-    char *const into = sweep->results + index * sweep->result_size;
-    cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->data = task->into = into;
-    task->size = 0;
-    const int code = sweep->fn(task, item);
-    if (task->message != NULL) {
-        cf__free(task->message);
-        task->message = NULL;
-    }
+    cf__free(task->message);
+    task->message = NULL;
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
@@ -6222,17 +6625,29 @@ CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, vo
         if (task->mishap == CF_OK) task->mishap = task->refused;
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
-        memset(into + task->size, 0, sweep->result_size - task->size);
+        memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
 static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    const size_t end = cf__unit_begin(sweep, unit + 1);
+    const size_t end = cf__unit_begin(sweep, unit + 1), result_size = sweep->result_size;
+    const size_t item_size = sweep->item_size;
     size_t i = cf__unit_begin(sweep, unit);
     const size_t begin = i;
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-        cf__sweep_item(sweep, task, i, item);
+    cf_task_fn *const fn = sweep->fn;
+    const char *from = cf__item(sweep->items, i, item_size);
+    task->into = sweep->results + i * result_size;
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) {
+        cf__copy(item, from, item_size);
+        from += item_size;
+        task->size = 0;
+        const int code = fn(task, item);
+        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
+            task->size != result_size)
+            cf__sweep_item_end(sweep, task, i, code);
+        task->into = (char *)task->into + result_size;
+    }
     task->ran += i - begin;
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
@@ -6244,13 +6659,15 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     uintptr_t ends = cf__load_relaxed(&part->ends);
     while (cf__low(ends) < cf__high(ends)) {
         *unit = cf__low(ends);
+        CFUTURES_TEST_POINT(CF__POINT_UNIT);
         if (cf__cas(&part->ends, &ends, ends + 1)) return true;
     }
     return false;
 }
 
-/* Half of another's, into the own empty range. */
-static bool cf__part_steal(cf__sweep *sweep, size_t own)
+/* A unit from the middle of another's, and what is behind it into the own empty range. Were the unit
+ * not run at once, thieves could pass it round for ever. */
+static bool cf__part_steal(cf__sweep *sweep, size_t own, uintptr_t *unit)
 {
     for (size_t i = 1; i < sweep->part_count; i++) {
         cf__word *const victim = &sweep->parts[(own + i) % sweep->part_count].ends;
@@ -6259,7 +6676,9 @@ static bool cf__part_steal(cf__sweep *sweep, size_t own)
             const uintptr_t high = cf__high(ends);
             const uintptr_t middle = cf__low(ends) + (high - cf__low(ends)) / 2;
             if (!cf__cas(victim, &ends, cf__ends(cf__low(ends), middle))) continue;
-            cf__store_release(&sweep->parts[own].ends, cf__ends(middle, high));
+            CFUTURES_TEST_POINT(CF__POINT_HALF);
+            cf__store_release(&sweep->parts[own].ends, cf__ends(middle + 1, high));
+            *unit = middle;
             return true;
         }
     }
@@ -6280,17 +6699,19 @@ static int cf__sweep_main(cf_task *task, void *arg)
     task->ran = 0;
     task->mishap = copy != NULL ? CF_OK : CF_NO_MEMORY;
     task->mishap_code = 0;
+    task->confined = true;
     (void)cf__fetch_add(&sweep->inside, 1);
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
         uintptr_t unit;
-        if (cf__part_take(&sweep->parts[own], &unit)) cf__sweep_unit(sweep, task, unit, item);
-        else if (!cf__part_steal(sweep, own)) break;
+        if (!cf__part_take(&sweep->parts[own], &unit) && !cf__part_steal(sweep, own, &unit)) break;
+        cf__sweep_unit(sweep, task, unit, item);
     }
+    CFUTURES_TEST_POINT(CF__POINT_SWEPT);
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->into = NULL;
+    task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
@@ -6350,6 +6771,7 @@ static cf_status cf__sweep_await(cf__sweep *sweep, size_t tasks)
     while (status == CF_OK && cf__load_acquire(&sweep->stop) == 0)
         (void)cf__set_next(&set, sweep->deadline, &status);
     cf__set_close(&set);
+    CFUTURES_TEST_POINT(CF__POINT_SWEEP);
     cf__store_release(&sweep->stop, 1);
     for (size_t i = 0; i < tasks; i++) {
         cf_future *const future = sweep->parts[i].future;
@@ -6376,8 +6798,11 @@ static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
         if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
         cf_future_release(sweep->parts[i].future);
     }
-    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    const bool failed = sweep->status != CF_OK;
+    if (sweep->skipped == sweep->count || (failed && sweep->stop_on_error) ||
+        (failed && sweep->failed < sweep->skipped))
+        return;
+    sweep->failed = sweep->skipped;
     sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
@@ -6593,13 +7018,15 @@ static cf__desk *cf__desk_at(cf__share *share, size_t index)
 
 static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
 
+#define CF__RECORD_ALIGN ((size_t)16)
+
 /* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
 typedef struct cf__record {
-    int32_t   status, code;
-    uintptr_t size;
+    int32_t  status, code;
+    uint64_t size; /* 64 bits everywhere, so that the bytes start aligned */
 } cf__record;
 
-#define CF__RECORD_ALIGN ((size_t)16)
+_Static_assert(sizeof(cf__record) == CF__RECORD_ALIGN, "no gap between a record and its bytes");
 
 static size_t cf__padded(size_t size)
 {
@@ -6730,8 +7157,10 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd =
-        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const unsigned long flags = 1 | 2; /* CLOEXEC, SEALS; 8: NOEXEC_SEAL, which may be required */
+    int made = (int)syscall(SYS_memfd_create, "cfutures", flags | 8);
+    if (made < 0 && errno == EINVAL) made = (int)syscall(SYS_memfd_create, "cfutures", flags);
+    const int fd = cf__fd_high(made);
 #else
     static cf__word count;
     char name[48];
@@ -6836,7 +7265,7 @@ static struct cf__child {
 } cf__child;
 
 /* The host is gone, or has given this worker up: nobody is left to serve. */
-static void cf__child_vanish(void) { _exit(0); }
+static _Noreturn void cf__child_vanish(void) { _exit(0); }
 
 /* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
@@ -6966,7 +7395,8 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
-    task->data = task->local;
+    task->data = task->into = task->local;
+    task->room = CF__INLINE;
     task->big_room = cf__child_room;
 }
 
@@ -7060,16 +7490,17 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 /* False: not even a status can be said. */
 static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
 {
-    cf__record record = {cell->status, cell->code, 0};
-    record.size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (record.size > SIZE_MAX / 4 ||
-        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(record.size))) {
+    size_t size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
+    cf__record record = {cell->status, cell->code, size};
+    if (size > SIZE_MAX / 4 ||
+        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(size))) {
         record = (cf__record){CF_NO_MEMORY, 0, 0};
+        size = 0;
         if (out->room - out->used < sizeof record) return false;
     }
     memcpy(out->base + out->used, &record, sizeof record);
-    if (record.size > 0) memcpy(out->base + out->used + sizeof record, cell->data, record.size);
-    out->used += cf__padded(sizeof record) + cf__padded(record.size);
+    if (size > 0) memcpy(out->base + out->used + sizeof record, cell->data, size);
+    out->used += sizeof record + cf__padded(size);
     return true;
 }
 
@@ -7129,7 +7560,9 @@ static void cf__child_run(cf__slot *slot)
     if (cf__child.share->observed != 0) slot->ended = cf__now();
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
+    CFUTURES_TEST_POINT(CF__POINT_ANSWER);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
+    CFUTURES_TEST_POINT(CF__POINT_ENDED);
     cf__child_ring();
 }
 
@@ -7154,6 +7587,7 @@ static void cf__child_rest(cf__slot *slot)
         } while (cf__now() < from + cf__child.spin);
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
+    CFUTURES_TEST_POINT(CF__POINT_ASLEEP);
     while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
         cf__child_listen();
     cf__store_relaxed(&cf__child.desk->asleep, 0);
@@ -7168,6 +7602,7 @@ static void cf__child_loop(void)
         cf__slot *const slot = &cf__child.desk->slots[next % CF__SLOTS];
         uintptr_t seen = CF__SLOT_READY;
         const bool leave = cf__load_seq_cst(&cf__child.desk->leave) != 0; /* before the last task */
+        CFUTURES_TEST_POINT(CF__POINT_TAKE);
         if (cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_TAKEN)) {
             cf__child_run(slot);
             next++;
@@ -7180,7 +7615,7 @@ static void cf__child_loop(void)
 }
 
 /* The process becomes worker `index`, and never returns from here. */
-static void cf__child_main(cf__share *share, size_t index, int channel)
+static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
@@ -7201,6 +7636,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
     const bool failed =
         share->initializer != 0 && ((cf_initializer_fn *)initializer)(worker_arg) != 0;
     cf__child_flush();
+    CFUTURES_TEST_POINT(CF__POINT_UP);
     cf__store_relaxed(&cf__child.desk->pid, (uintptr_t)getpid());
     cf__store_seq_cst(&cf__child.desk->up, failed ? CF__DESK_FAILED : CF__DESK_UP);
     cf__child_ring();
@@ -7311,7 +7747,7 @@ static void cf__zygote_stdio(void)
 }
 
 /* Kills and reaps all, and ends. */
-static void cf__zygote_end(cf__zygote *zygote)
+static _Noreturn void cf__zygote_end(cf__zygote *zygote)
 {
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
@@ -7346,6 +7782,7 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
     cf__kid *const kid = &zygote->kids[order->lane];
     sigset_t all, none, old;
     const pid_t self = getpid();
+    CFUTURES_TEST_POINT(CF__POINT_FORK);
     kid->generation = order->generation;
     (void)sigfillset(&all);
     (void)sigemptyset(&none);
@@ -7824,7 +8261,9 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
 /* The worker may take it from now on. */
 static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 {
+    CFUTURES_TEST_POINT(CF__POINT_DESK);
     cf__store_seq_cst(&slot->word, CF__SLOT_READY);
+    CFUTURES_TEST_POINT(CF__POINT_READY);
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
 }
 
@@ -7873,6 +8312,7 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
         !cf__is_pending(lane->tasks[(lane->tail - 1) % CF__SLOTS])) /* READY again? */
         return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
+    CFUTURES_TEST_POINT(CF__POINT_TAKE_BACK);
     if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
     lane->loading = lane->unloaded = false;
     lane->tail--;
@@ -8026,6 +8466,7 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     lane->phase = CF__LANE_LEAVING;
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
+    CFUTURES_TEST_POINT(CF__POINT_KILL);
     if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
@@ -8313,20 +8754,20 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
     size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
-    const size_t head = cf__padded(sizeof(cf__record));
     CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
-    for (size_t i = 0; i < progress && left >= head; i++) {
+    for (size_t i = 0; i < progress && left >= sizeof(cf__record); i++) {
         cf__record record;
         memcpy(&record, at, sizeof record);
-        at += head;
-        left -= head;
+        at += sizeof record;
+        left -= sizeof record;
         if (record.size > left || !cf__status_is_sane(record.status)) return;
+        const size_t size = (size_t)record.size;
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
-        cf__cell_outcome(cell, record.status, record.code, at, record.size);
+        cf__cell_outcome(cell, record.status, record.code, at, size);
         cf__store_relaxed(&chunk->ran, ++chunk->ended);
-        const size_t step = cf__padded(record.size);
+        const size_t step = cf__padded(size);
         at += step;
         left -= step <= left ? step : left;
     }
@@ -8361,6 +8802,7 @@ static void cf__hub_settle(cf__hub *hub, cf_future *future)
     }
     cf__waiter *last = callbacks;
     while (last->next != NULL) last = last->next;
+    CFUTURES_TEST_POINT(CF__POINT_CALLS);
     cf__lock(&executor->lock);
     hub->calling = true;
     *hub->callbacks_end = callbacks;
@@ -8481,6 +8923,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         if (told) cf__chunk_event(chunk, first, &event);
         if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
+        chunk->has_run = true;
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
     } else if ((ended->traits & CF__ARG_COPY) != 0) {
@@ -8526,6 +8969,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     const void *const payload = cf__payload(future, &size);
     lane->unloaded = false;
     cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_LOAD);
     const cf_status status = cf__lane_provide(lane, tray, size, &sent);
     if (status == CF_OK) memcpy(tray->base, payload, size);
     cf__lock(&executor->lock);
@@ -8648,6 +9092,7 @@ static bool cf__hub_pump(cf__hub *hub)
     for (size_t i = 0; i < hub->count && load == NULL; i++)
         if (hub->lanes[i].unloaded) load = &hub->lanes[i];
     cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_OUTCOME);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
     if (load == NULL) return count > 0;
     cf__lock(&executor->lock);
@@ -8710,6 +9155,7 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     if (again) return;
     if (rest) cf__tell_unrun(future, broken ? CF_BROKEN : CF_CANCELLED);
     cf__chunk_rest(chunk, broken ? CF_BROKEN : CF_CANCELLED);
+    chunk->has_run = true;
     cf__cell_drop_arg(&future->cell);
     future->cell.status = CF_OK;
     cf__hub_settle(hub, future);
@@ -8749,6 +9195,7 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     if (unstarted) hub->failed++;
     else hub->died++;
     cf__unlock(&hub->executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_LOSE);
     if (unstarted) {
         if (future->home->observer != NULL) cf__tell_unrun(future, CF_NO_MEMORY);
         cf__cell_fail(&future->cell, CF_NO_MEMORY);
@@ -8764,6 +9211,7 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
 static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
+    CFUTURES_TEST_POINT(CF__POINT_BURY);
     cf__lock(&executor->lock);
     const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
     if (lane->phase == CF__LANE_UP) lane->crashed = true;
@@ -9029,6 +9477,7 @@ static void cf__manager_nap(cf__hub *hub)
 {
     nfds_t count;
     const int patience = cf__manager_lie_down(hub, &count);
+    CFUTURES_TEST_POINT(CF__POINT_POLL);
     const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__lock(&hub->executor->lock);
     if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
@@ -9066,7 +9515,7 @@ static cf__thread_result cf__manager_main(void *arg)
         if (cf__manager_bury(hub)) continue;
         cf__manager_withdraw(hub);
         if (cf__manager_tick(hub)) break;
-        CFUTURES_TEST_POINT(7);
+        CFUTURES_TEST_POINT(CF__POINT_NAP);
         cf__manager_nap(hub);
     }
     cf__zygote_wait(hub);
@@ -9247,6 +9696,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__visit_begin(&visit, executor);
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
     cf__unlock(&executor->lock);
+    CFUTURES_TEST_POINT(CF__POINT_PUMP);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     bool in_time = true;
     for (unsigned i = 1; (cf__load_acquire(word) & mask) < least && in_time; i++) {
@@ -9256,6 +9706,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
             cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
+    CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
     if (cf__hub_has_news(hub)) cf__hub_wake(hub);
@@ -9442,7 +9893,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static void cf__zygote_exec(int channel, int memory)
+static _Noreturn void cf__zygote_exec(int channel, int memory)
 {
     char what[] = "--cfutures-zygote", numbers[32];
     char program[] = "cfutures";
