@@ -22,7 +22,7 @@ is_json() {
         python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$1"
     else
         awk '{ gsub(/"[^"\\]*"/, "0"); all = all $0 }
-             END { while (gsub(/\{[^{}]*\}|\[[^][]*\]/, "0", all)) {} exit all != "0" }' "$1"
+             END { while (gsub(/\{[^][{}]*\}|\[[^][{}]*\]/, "0", all)) {} exit all != "0" }' "$1"
     fi
 }
 
