@@ -5820,7 +5820,7 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
-/* From outside, small, without a limit: all under one lock. NULL: not here. */
+/* From outside, small, without a limit or an observer: all under one lock. NULL: not here. */
 static cf_future *cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
                                   size_t arg_size, const cf_submit_options *options)
 {
@@ -5846,7 +5846,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
     if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
         cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
-        cf__self_worker(executor) == NULL) {
+        cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
         *future = cf__submit_fast(executor, fn, arg, arg_size, options);
         if (*future != NULL) return cf__announce(executor);
     }
