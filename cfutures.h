@@ -1598,7 +1598,7 @@ enum {
     CF__POINT_RUN = 26,       /* claimed / the function is called */
     CF__POINT_RAN = 27,       /* the function returned / its argument goes */
     CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
-    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
+    CF__POINT_CANCEL = 29,    /* a visitor / claimed */
     CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
     /* wait */
     CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
@@ -3529,7 +3529,8 @@ struct cf_executor {
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
-    cf__word dead;    /* tombstones in the queues */
+    cf__word dead;    /* tombstones in the queues. Counted after the claim: one too many would be a task
+                         for which nobody is woken, unless who has it in hand looks for more */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
@@ -3677,6 +3678,13 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
+/* One that was dropped before it was counted makes it negative. */
+static size_t cf__dead(cf_executor *executor)
+{
+    const intptr_t dead = (intptr_t)cf__load_relaxed(&executor->dead);
+    return dead > 0 ? (size_t)dead : 0;
+}
+
 CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
     (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
@@ -3690,7 +3698,7 @@ static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capaci
 {
     const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
+    const bool dead = cf__dead(executor) > 0; /* else no future need be touched */
     uintptr_t count = 0;
     for (uintptr_t i = head; i != tail; i++) {
         cf_future *const future = executor->ring[i & (executor->capacity - 1)];
@@ -3710,7 +3718,7 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    if (cf__load_relaxed(&executor->dead) > 0) {
+    if (cf__dead(executor) > 0) {
         cf__lock(&executor->lock);
         cf__ring_move(executor, old, executor->capacity);
         cf__unlock(&executor->lock);
@@ -3747,7 +3755,7 @@ static size_t cf__pending(cf_executor *executor)
     size_t pending = cf__ring_length(executor);
     for (size_t i = 0; i < executor->started; i++)
         pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    const size_t dead = cf__dead(executor);
     return dead < pending ? pending - dead : 0;
 }
 
@@ -3930,6 +3938,14 @@ static bool cf__await_cancelled(cf_future *future)
     return cf__is_done(future) && future->cell.status == CF_CANCELLED;
 }
 
+/* A pending task of a thread pool becomes a tombstone. */
+static bool cf__claim_unrun(cf_executor *executor, cf_future *future)
+{
+    if (!cf__move(future, CF__PENDING, CF__SETTLING)) return false;
+    (void)cf__fetch_add(&executor->dead, 1);
+    return true;
+}
+
 CFUTURES_API bool cf_future_cancel(cf_future *future)
 {
     if (future == NULL) return false;
@@ -3947,17 +3963,16 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__lock(&executor->lock);
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
-    (void)cf__fetch_add(&executor->dead, 1); /* before whoever drops the tombstone counts it back */
-    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     const cf__processes *const processes = cf__processes_of(executor);
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
-                                       : cf__move(future, CF__PENDING, CF__SETTLING);
+                                       : cf__claim_unrun(executor, future);
     if (cancelled) {
         cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
+    } else if (cf__state(future) == CF__RUNNING) {
+        (void)cf__fetch_or(&future->refs, CF__STOP);
     } else {
-        (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
-        if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
-        else cancelled = cf__await_cancelled(future);
+        cancelled = cf__await_cancelled(future);
     }
     cf__visit_end(&visit);
     return cancelled;
@@ -4203,17 +4218,15 @@ typedef struct cf__stand_in {
  * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
+    if (!cf__move(future, CF__PENDING, CF__RUNNING)) return false;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     const bool at_hand = cf__deque_length(worker) > 0 &&
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
-    if (!at_hand) (void)cf__fetch_add(&worker->executor->dead, 1);
-    if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-        if (at_hand) cf__drop_tombstone(worker->executor, future);
-        else (void)cf__fetch_add(&worker->executor->dead, 0 - (uintptr_t)1);
-        return false;
+    if (!at_hand) {
+        (void)cf__fetch_add(&worker->executor->dead, 1);
+        (void)cf_future_retain(future); /* the entry keeps the executor's reference */
     }
-    if (!at_hand) (void)cf_future_retain(future); /* the entry keeps the executor's reference */
     cf__run_nested(self, worker, future);
     return true;
 }
@@ -7440,7 +7453,7 @@ static void cf__hub_strip(cf__hub *hub)
 
 static void cf__hub_sweep(cf__hub *hub)
 {
-    if (cf__load_relaxed(&hub->executor->dead) <= hub->queued / 2) return;
+    if (cf__dead(hub->executor) <= hub->queued / 2) return;
     for (size_t i = hub->queued; i > 0; i--) {
         cf_future *const future = cf__hub_pop(hub);
         if (cf__is_pending(future)) cf__hub_push(hub, future);
@@ -7476,7 +7489,7 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
 
 static size_t cf__hub_pending(cf__hub *hub)
 {
-    const size_t dead = (size_t)cf__load_relaxed(&hub->executor->dead);
+    const size_t dead = cf__dead(hub->executor);
     return dead < hub->queued ? hub->queued - dead : 0;
 }
 
@@ -8912,6 +8925,7 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     }
     const bool claimed =
         cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
+    if (claimed) (void)cf__fetch_add(&executor->dead, 1); /* before anybody can drop it */
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;

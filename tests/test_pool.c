@@ -1464,6 +1464,43 @@ static void slow_free(void *ptr) {
     atomic_fetch_add(&((slow_end *)ptr)->frees, 1);
 }
 
+static gate in_cancel = GATE_INIT, go_on = GATE_INIT;
+
+static void hold_the_canceller(int id) {
+    enum { ABOUT_TO_CANCEL = 29 };
+    if (id == ABOUT_TO_CANCEL) {
+        gate_arrive(&in_cancel);
+        gate_await(&go_on);
+    }
+}
+
+static void *cancel_in_vain(void *arg) {
+    CHECK(!cf_future_cancel(arg));
+    return NULL;
+}
+
+/* One that tries to cancel a running task must not be taken for a task less that waits. */
+TEST(a_task_submitted_while_another_is_being_cancelled_gets_a_worker) {
+    cf_executor *executor = pool(2);
+    gate g = GATE_INIT;
+    pthread_t canceller;
+    cf_future *running = cf_executor_submit(executor, task_block, &g, 0);
+    gate_await_arrivals(&g, 1);
+    test_point_hook(hold_the_canceller);
+    spawn(&canceller, cancel_in_vain, running);
+    gate_await_arrivals(&in_cancel, 1);
+    cf_future *other = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+    CHECK_STATUS(cf_future_wait(other, limit(1)), CF_OK);
+    gate_open(&go_on);
+    join(canceller);
+    test_point_hook(NULL);
+    gate_open(&g);
+    CHECK_STATUS(outcome(running), CF_OK);
+    cf_future_release(running);
+    cf_future_release(other);
+    cf_executor_close(executor);
+}
+
 static gate one_in_hand = GATE_INIT, let_it_end = GATE_INIT;
 
 static void hold_what_is_withdrawn(int id) {
@@ -2368,6 +2405,7 @@ TEST_MAIN(
     RUN(close_by_a_callback_returns_wherever_it_runs)
     RUN(shutdown_by_a_task_in_its_callers_thread_does_not_hang)
     RUN(a_worker_may_close_another_pool)
+    RUN(a_task_submitted_while_another_is_being_cancelled_gets_a_worker)
     RUN(a_shutdown_waits_for_what_another_is_cancelling)
     RUN(when_shutdown_has_returned_nothing_of_the_pool_runs)
     RUN(a_burst_of_tasks_runs_and_its_memory_comes_back)
