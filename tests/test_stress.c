@@ -1268,7 +1268,7 @@ int main(int argc, char **argv) {
         RUN_WITHIN(limit_s(), bounded_pools)
         RUN_WITHIN(limit_s(), pools_that_are_shut_down_meanwhile)
         RUN_WITHIN(limit_s(), bounded_pools_that_are_shut_down_meanwhile)
-        RUN_SEEDS(seeds(), 30, any_seed)
+        RUN_SEEDS(seeds(), 10, any_seed)
     };
     char seed[24];
     snprintf(seed, sizeof seed, "%lu", test_seed(argc, argv));
