@@ -2041,7 +2041,7 @@ static inline void cf__copy(void *to, const void *from, size_t size)
 static int64_t cf__now(void)
 {
 #if defined(CLOCK_MONOTONIC)
-    struct timespec now;
+    struct timespec now = {0, 0}; /* kept if the system refuses */
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
@@ -2049,7 +2049,7 @@ static int64_t cf__now(void)
     (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
-    struct timespec now;
+    struct timespec now = {0, 0};
     (void)timespec_get(&now, TIME_UTC);
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #endif
@@ -5979,7 +5979,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__join_workers(executor, last);
     CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
-    cf__lock(&executor->lock); /* who submitted the task that closed it may still look for workers */
+    cf__lock(&executor->lock); /* who submitted the task that closed it may still look at workers */
     const size_t started = executor->started;
     executor->started = 0;
     cf__unlock(&executor->lock);
@@ -6684,8 +6684,8 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     return false;
 }
 
-/* A unit from the middle of another's, and what is behind it into the own empty range. Were the unit
- * not run at once, thieves could pass it round for ever. */
+/* A unit from the middle of another's, and what is behind it into the own empty range. Were the
+ * unit not run at once, thieves could pass it round for ever. */
 static bool cf__part_steal(cf__sweep *sweep, size_t own, uintptr_t *unit)
 {
     for (size_t i = 1; i < sweep->part_count; i++) {
