@@ -6136,7 +6136,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__DEPTH_LEAST ((size_t)2)
 #define CF__TRAYS     2
 #define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
-#define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
+#define CF__ONCE      4  /* those that serve for one outcome, at most at a time */
+#define CF__MAPPINGS  (CF__LOANS + CF__SLOTS) /* as the host counts them: those serve a slot each */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__INSIST    100 /* times that a message is sent again which the system has refused */
@@ -6150,23 +6151,31 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__SLOT_TAKEN ((uintptr_t)2)
 #define CF__SLOT_ENDED ((uintptr_t)3)
 
+/* What is to be done. Functions as distance from cf_process_main. */
+typedef struct cf__job {
+    uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
+    uintptr_t arg_size;    /* bytes of argument, or of all items */
+    uintptr_t tray;        /* 0: they are in the slot. Else 1 + the number of the tray, */
+    uintptr_t version;     /* and which of the mappings that were sent for it */
+    uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
+    uintptr_t item_size, stride;
+    int64_t   timeout, given;
+} cf__job;
+
+/* How it ended: two words, each of them read once. */
+typedef struct cf__outcome {
+    cf__word extent; /* bytes, times two; plus one, where the task failed */
+    cf__word code;   /* then its code, else the status */
+} cf__outcome;
+
 typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
     cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
-    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
-    /* host, before READY. Functions as distance from cf_process_main */
-    uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
-    uintptr_t arg_size;    /* bytes of argument, or of all items */
-    uintptr_t mapped;      /* size of the tray that holds them; 0: they are in `bytes` */
-    uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
-    uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
-    uintptr_t item_size, stride;
-    int64_t   timeout, given;
-    /* worker, before ENDED */
-    uintptr_t size;
-    int32_t   status, code;
+    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the mapping's number */
+    cf__outcome outcome; /* worker, before ENDED */
+    cf__job  job;      /* host, before READY */
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
 } cf__slot;
 
@@ -6206,12 +6215,30 @@ static cf__desk *cf__desk_at(cf__share *share, size_t index)
 
 static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
 
-/* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
-typedef struct cf__record {
-    int32_t   status, code;
-    uintptr_t size;
-} cf__record;
+static void cf__outcome_write(cf__outcome *outcome, int status, int code, size_t size)
+{
+    const bool failed = status == CF_TASK_FAILED;
+    cf__store_relaxed(&outcome->extent, size << 1 | failed);
+    cf__store_relaxed(&outcome->code, (uintptr_t)(failed ? code : status));
+}
 
+typedef struct cf__end {
+    int    status, code;
+    size_t size;
+} cf__end;
+
+/* CF_WORKER_LOST stands for all that no worker writes. */
+static cf__end cf__outcome_read(cf__outcome *outcome)
+{
+    const uintptr_t extent = cf__load_relaxed(&outcome->extent);
+    const int code = (int32_t)(uint32_t)cf__load_relaxed(&outcome->code);
+    const int status = (extent & 1) != 0 ? CF_TASK_FAILED : code;
+    const bool sane = status == CF_OK || status == CF_TASK_FAILED || status == CF_TASK_TIMEOUT ||
+                      status == CF_NO_MEMORY || status == CF_INVALID;
+    return (cf__end){sane ? status : CF_WORKER_LOST, code, extent >> 1};
+}
+
+/* The items of a chunk have an outcome each, with its bytes behind it: a record. */
 #define CF__RECORD_ALIGN ((size_t)16)
 
 static size_t cf__padded(size_t size)
@@ -6373,18 +6400,29 @@ static void *cf__memory_map(int fd, size_t size)
     return base != MAP_FAILED ? base : NULL;
 }
 
-/* What a worker sent: mapped whole, if it can never shrink. 0: refused. */
-static size_t cf__memory_accept(int fd, void **base)
+/* What another process sent: mapped whole, if it can never shrink, and is not too big. 0: refused. */
+static size_t cf__memory_accept(int fd, void **base, size_t most)
 {
     struct stat about;
 #ifdef __linux__
     const int seals = fcntl(fd, 1034 /* F_GET_SEALS */); /* first: the size may change until then */
     if (seals < 0 || (seals & 2) == 0) return 0;
 #endif
-    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
-        return 0;
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > most) return 0;
     *base = cf__memory_map(fd, (size_t)about.st_size);
     return *base != NULL ? (size_t)about.st_size : 0;
+}
+
+/* No outcome is bigger than what the machine can hold, swapped out or not: so no worker takes the
+ * host's whole address space. */
+static size_t cf__memory_most(void)
+{
+#ifdef _SC_PHYS_PAGES
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0 && pages < PTRDIFF_MAX / page / 4)
+        return (size_t)pages * (size_t)page * 4;
+#endif
+    return PTRDIFF_MAX;
 }
 
 /* Powers of two, so that one mapping serves many sizes; whole pages for what is not kept anyway.
@@ -6425,7 +6463,6 @@ typedef struct cf__tray {
     void  *base;
     size_t size; /* 0: none */
     uintptr_t version; /* how many were sent, or received */
-    int    fd;   /* worker: received, not yet mapped. -1: none */
     const cf_future *user; /* host: the task at the desk that needs it; NULL: none */
 } cf__tray;
 
@@ -6445,7 +6482,7 @@ static struct cf__child {
     cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
-    cf__loan   loans[CF__LOANS_ALL];
+    cf__loan   loans[CF__LOANS + CF__ONCE];
 } cf__child;
 
 /* The host is gone, or has given this worker up: nobody is left to serve. */
@@ -6472,23 +6509,21 @@ static void cf__child_ring(void)
 
 /* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the
  * host's end. */
-static void cf__child_listen(void)
+static void cf__child_listen(int flags)
 {
     unsigned char number;
     int fd;
-    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
-    if (number >= CF__TRAYS) {
-        cf__fd_close(&fd);
-        return;
+    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, flags) <= 0) cf__child_vanish();
+    if (number < CF__TRAYS) {
+        cf__tray *const tray = &cf__child.trays[number];
+        cf__tray_drop(tray);
+        tray->size = cf__memory_accept(fd, &tray->base, PTRDIFF_MAX); /* 0: so says the outcome */
+        tray->version++;
     }
-    cf__tray *const tray = &cf__child.trays[number];
-    cf__tray_drop(tray);
-    cf__fd_close(&tray->fd);
-    tray->fd = fd; /* -1: no descriptor was left for it */
-    tray->version++;
+    cf__fd_close(&fd);
 }
 
-static void cf__child_unloan(size_t number)
+static void cf__child_unloan(int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
     if (loan->size > 0) (void)munmap(loan->base, loan->size);
@@ -6500,39 +6535,37 @@ static void cf__child_unloan(size_t number)
 static int cf__child_loan(size_t size)
 {
     const size_t capacity = cf__memory_size(size);
-    size_t free = CF__LOANS, best = CF__LOANS;
-    for (size_t i = 0; i < CF__LOANS; i++) {
+    int free = CF__LOANS, best = -1;
+    for (int i = 0; i < CF__LOANS; i++) {
         const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
         if (state == CF__LOAN_LENT) continue;
         if (state == CF__LOAN_LOST) cf__child_unloan(i);
         free = i;
         if (cf__child.loans[i].size >= size &&
-            (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
+            (best < 0 || cf__child.loans[i].size < cf__child.loans[best].size))
             best = i;
     }
-    if (best < CF__LOANS) {
-        cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
-        return (int)best;
+    if (best < 0) {
+        best = capacity > CF__KEEP ? CF__LOANS : free;
+        while (best >= CF__LOANS && cf__child.loans[best].size > 0)
+            if (++best == CF__LOANS + CF__ONCE) return -1;
+        cf__loan *const loan = &cf__child.loans[best];
+        cf__child_unloan(best);
+        loan->fd = capacity > 0 ? cf__memory_open(capacity) : -1;
+        loan->base = loan->fd >= 0 ? cf__memory_map(loan->fd, capacity) : NULL;
+        if (loan->base == NULL) {
+            cf__fd_close(&loan->fd);
+            return -1;
+        }
+        loan->size = capacity;
     }
-    if (capacity > CF__KEEP) free = CF__LOANS;
-    while (free >= CF__LOANS && free < CF__LOANS_ALL && cf__child.loans[free].size > 0) free++;
-    if (capacity == 0 || free == CF__LOANS_ALL) return -1;
-    cf__loan *const loan = &cf__child.loans[free];
-    cf__child_unloan(free);
-    loan->fd = cf__memory_open(capacity);
-    loan->base = loan->fd >= 0 ? cf__memory_map(loan->fd, capacity) : NULL;
-    loan->size = loan->base != NULL ? capacity : 0;
-    if (loan->base == NULL) {
-        cf__fd_close(&loan->fd);
-        return -1;
-    }
-    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], CF__LOAN_LENT);
-    return (int)free;
+    if (best < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
+    return best;
 }
 
 static int cf__child_loan_at(const void *base)
 {
-    for (int i = 0; i < CF__LOANS_ALL; i++)
+    for (int i = 0; i < CF__LOANS + CF__ONCE; i++)
         if (cf__child.loans[i].size > 0 && cf__child.loans[i].base == base) return i;
     return -1;
 }
@@ -6541,7 +6574,7 @@ static int cf__child_loan_at(const void *base)
 static void cf__child_give_back(void *base)
 {
     const int number = cf__child_loan_at(base);
-    if (number >= CF__LOANS) cf__child_unloan((size_t)number);
+    if (number >= CF__LOANS) cf__child_unloan(number);
     else if (number >= 0) cf__store_release(&cf__child.desk->loans[number], 0);
 }
 
@@ -6557,27 +6590,28 @@ static void *cf__child_room(size_t size, cf_free_fn **free_room)
 static void cf__child_show(cf__slot *slot, int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
-    const unsigned char name = (unsigned char)number;
+    const unsigned char name = (unsigned char)(
+        number < CF__LOANS ? number : CF__LOANS + (slot - cf__child.desk->slots));
     if (loan->fd >= 0 && !cf__channel_insist(cf__child.channel, &name, 1, loan->fd))
         cf__child_vanish();
     cf__fd_close(&loan->fd);
-    cf__store_release(&slot->place, (uintptr_t)number + 1);
+    cf__store_release(&slot->place, (uintptr_t)name + 1);
 }
 
 /* ---- one task ---- */
 
-static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_size)
+static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, void *arg)
 {
     memset(task, 0, sizeof *task);
     task->marks = &slot->stop;
     task->deadline = CF__NEVER;
-    if (slot->timeout > 0) {
-        const int64_t now = cf__now(), delay = now - slot->given;
-        task->deadline = cf__deadline(slot->timeout);
+    if (job->timeout > 0) {
+        const int64_t now = cf__now(), delay = now - job->given;
+        task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
     task->arg = arg;
-    task->arg_size = arg_size;
+    task->arg_size = job->arg_size;
     task->worker = cf__child.index;
     task->data = task->local;
     task->big_room = cf__child_room;
@@ -6601,44 +6635,38 @@ static bool cf__child_export(cf__slot *slot, cf__cell *cell)
         cf__cell_clear(cell);
     }
     cf__child_show(slot, number);
-    if (number >= CF__LOANS) cf__child_unloan((size_t)number);
+    if (number >= CF__LOANS) cf__child_unloan(number);
     return true;
 }
 
-static size_t cf__child_message(const cf__cell *cell, size_t most)
+/* Bytes of result, or of message as far as a slot has room for it. */
+static size_t cf__child_extent(const cf__cell *cell)
 {
+    if (cell->status == CF_OK) return cell->size;
     if (cell->status != CF_TASK_FAILED || (cell->traits & CF__MESSAGE) == 0) return 0;
     const size_t size = strlen(cell->data);
-    return size < most ? size : most;
+    return size < CF__SLOT_ROOM ? size : CF__SLOT_ROOM;
 }
 
-static void cf__child_answer(cf__slot *slot, cf__cell *cell)
-{
-    slot->code = cell->code;
-    slot->size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (cell->status == CF_OK && cell->size > CF__SLOT_ROOM) {
-        if (!cf__child_export(slot, cell)) {
-            cf__cell_clear(cell);
-            cell->status = CF_NO_MEMORY;
-            slot->size = 0;
-        }
-    } else {
-        if (slot->size > 0) memmove(slot->bytes, cell->data, slot->size);
-        cf__cell_clear(cell);
-    }
-    slot->status = cell->status;
-}
-
-static void cf__child_single(cf__slot *slot, void *arg)
+static void cf__child_single(cf__slot *slot, const cf__job *job, void *arg)
 {
     cf_task task;
     cf__cell cell;
-    const uintptr_t fn = cf__function_in(slot->fn);
-    cf__child_task(&task, slot, arg, slot->arg_size);
+    const uintptr_t fn = cf__function_in(job->fn);
+    cf__child_task(&task, slot, job, arg);
     cf__child_cell(&cell);
     const int code = ((cf_task_fn *)fn)(&task, arg);
     cf__task_finish(&task, code, &cell);
-    cf__child_answer(slot, &cell);
+    size_t size = cf__child_extent(&cell);
+    if (size <= CF__SLOT_ROOM) {
+        if (size > 0) memmove(slot->bytes, cell.data, size);
+        cf__cell_clear(&cell);
+    } else if (!cf__child_export(slot, &cell)) {
+        cf__cell_clear(&cell);
+        cell.status = CF_NO_MEMORY;
+        size = 0;
+    }
+    cf__outcome_write(&slot->outcome, cell.status, cell.code, size);
 }
 
 /* ---- a chunk ---- */
@@ -6651,16 +6679,16 @@ typedef struct cf__outbox {
 
 /* Room for `need` more bytes. The host reads the records where `place` says: it changes when all
  * that were complete are there. */
-static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
+static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t items, size_t need)
 {
     if (out->room - out->used >= need) return true;
     const size_t most = SIZE_MAX / 4;
     if (need > most || out->used > most) return false;
     const size_t done = (size_t)cf__load_relaxed(&slot->progress) + 1;
-    const size_t each = (out->used + need) / done + 1, left = (size_t)slot->items - done;
+    const size_t each = (out->used + need) / done + 1, left = items - done;
     const size_t wanted = left < most / each ? out->used + need + each * left : out->used + need;
-    int number = cf__child_loan(wanted);
-    if (number < 0 || number == out->loan) return false;
+    const int number = cf__child_loan(wanted);
+    if (number < 0) return false;
     memcpy(cf__child.loans[number].base, out->base, out->used);
     cf__child_show(slot, number);
     if (out->loan >= 0) cf__child_give_back(out->base);
@@ -6671,75 +6699,83 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 }
 
 /* False: not even a status can be said. */
-static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
+static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, size_t items, cf__cell *cell)
 {
-    cf__record record = {cell->status, cell->code, 0};
-    record.size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (record.size > SIZE_MAX / 4 ||
-        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(record.size))) {
-        record = (cf__record){CF_NO_MEMORY, 0, 0};
-        if (out->room - out->used < sizeof record) return false;
+    const size_t head = cf__padded(sizeof(cf__outcome));
+    size_t size = cf__child_extent(cell);
+    if (size > SIZE_MAX / 4 || !cf__outbox_reserve(out, slot, items, head + cf__padded(size))) {
+        if (out->room - out->used < head) return false;
+        cell->status = CF_NO_MEMORY;
+        size = 0;
     }
-    memcpy(out->base + out->used, &record, sizeof record);
-    if (record.size > 0) memcpy(out->base + out->used + sizeof record, cell->data, record.size);
-    out->used += cf__padded(sizeof record) + cf__padded(record.size);
+    char *const at = out->base + out->used;
+    cf__outcome_write((cf__outcome *)(void *)at, cell->status, cell->code, size);
+    if (size > 0) memcpy(at + head, cell->data, size);
+    out->used += head + cf__padded(size);
     return true;
 }
 
-static void cf__child_chunk(cf__slot *slot, char *items)
+static void cf__child_chunk(cf__slot *slot, const cf__job *job, char *items)
 {
-    const bool beside = slot->mapped == 0; /* the items lie in the slot too */
-    const size_t first = beside ? cf__padded(slot->arg_size) : 0;
+    const size_t first = job->tray == 0 ? cf__padded(job->arg_size) : 0; /* the items lie there too */
     cf__outbox out = {(char *)slot->bytes + first, 0, CF__SLOT_ROOM - first, -1};
-    const uintptr_t fn = cf__function_in(slot->fn);
-    const size_t count = slot->items, stride = slot->stride, item_size = slot->item_size;
+    const uintptr_t fn = cf__function_in(job->fn);
     cf_task outer;
     bool room = true;
-    cf__child_task(&outer, slot, NULL, 0);
-    for (size_t i = 0; room && i < count && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
+    cf__child_task(&outer, slot, job, NULL);
+    for (size_t i = 0; room && i < job->items && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
         cf__cell cell;
         cf__child_cell(&cell);
-        cf__item_run(&outer, (cf_task_fn *)fn, items + i * stride, item_size, &cell);
-        room = cf__outbox_add(&out, slot, &cell);
+        cf__item_run(&outer, (cf_task_fn *)fn, items + i * job->stride, job->item_size, &cell);
+        room = cf__outbox_add(&out, slot, job->items, &cell);
         cf__cell_clear(&cell);
         cf__child_flush();
         if (room) cf__store_release(&slot->progress, i + 1);
     }
-    if (out.loan >= CF__LOANS) cf__child_unloan((size_t)out.loan);
-    slot->size = 0;
-    slot->code = 0;
-    slot->status = room ? CF_OK : CF_NO_MEMORY;
+    if (out.loan >= CF__LOANS) cf__child_unloan(out.loan);
+    cf__outcome_write(&slot->outcome, room ? CF_OK : CF_NO_MEMORY, 0, 0);
 }
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it
- * cannot be mapped. */
-static void *cf__child_argument(cf__slot *slot)
+/* The tray of a job; NULL: the argument is in the slot. It was sent before the slot was READY. */
+static cf__tray *cf__child_tray(const cf__job *job)
 {
-    if (slot->mapped == 0)
-        return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
-    cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
-    while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
-    if (tray->fd >= 0) {
-        tray->base = cf__memory_map(tray->fd, slot->mapped);
-        tray->size = tray->base != NULL ? slot->mapped : 0;
-        cf__fd_close(&tray->fd);
-    }
+    if (job->tray == 0) return NULL;
+    cf__tray *const tray = &cf__child.trays[(job->tray - 1) % CF__TRAYS];
+    while (tray->version != job->version) cf__child_listen(MSG_DONTWAIT);
     CFUTURES_TEST_RECEIVED(tray->base, tray->size);
-    return tray->base;
+    return tray;
+}
+
+/* Does it keep to the memory that it was given? A task that ran wild may have spoilt it. */
+static bool cf__job_is_sane(const cf__job *job, size_t room)
+{
+    if (job->arg_size > room || job->item_size > job->stride) return false;
+    if (job->stride == 0) return job->items == 0 || job->arg_size == 0;
+    return job->arg_size % job->stride == 0 && job->arg_size / job->stride == job->items;
 }
 
 static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    void *const arg = cf__child_argument(slot);
-    if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
-    else if (slot->items > 0)
-        cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
-    else cf__child_single(slot, arg);
+    const cf__job job = slot->job; /* from now on nobody can change it */
+    cf__tray *const tray = cf__child_tray(&job);
+    const size_t room = tray != NULL ? tray->size : job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
+    void *const arg = tray != NULL        ? tray->base
+                      : job.arg_size == 0 ? (void *)job.pointer
+                                          : (void *)slot->bytes;
+    if (tray != NULL && room == 0) {
+        cf__outcome_write(&slot->outcome, CF_NO_MEMORY, 0, 0); /* it could not be mapped */
+    } else if (!cf__job_is_sane(&job, room)) {
+        _exit(1);
+    } else if (job.items > 0) {
+        cf__child_chunk(slot, &job, arg);
+    } else {
+        cf__child_single(slot, &job, arg);
+    }
     cf__child_flush();
-    if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
+    if (tray != NULL && room > CF__KEEP) cf__tray_drop(tray);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     cf__child_ring();
 }
@@ -6766,7 +6802,7 @@ static void cf__child_rest(cf__slot *slot)
     }
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
     while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
-        cf__child_listen();
+        cf__child_listen(0);
     cf__store_relaxed(&cf__child.desk->asleep, 0);
     cf__child.spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? (int64_t)CF__SPIN_MOST
                      : cf__child.spin / 2 > (int64_t)CF__SPIN_LEAST ? cf__child.spin / 2
@@ -6797,9 +6833,8 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
-    for (size_t i = 0; i < CF__TRAYS; i++) cf__child.trays[i].fd = -1;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
-    for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
+    for (size_t i = 0; i < CF__LOANS + CF__ONCE; i++) cf__child.loans[i].fd = -1;
     /* What is not its own it cannot damage, whatever the tasks do. */
     char *const desks = (char *)share + CF__SHARE_SIZE;
     const size_t before = index * CF__DESK_SIZE, after = (share->lanes - index - 1) * CF__DESK_SIZE;
@@ -6994,11 +7029,12 @@ static void cf__zygote_obey(cf__zygote *zygote)
         if (fd >= 0) channel = fd;
         have += (size_t)got;
     }
-    if (order.lane >= zygote->share->lanes) return;
-    const cf__kid *const kid = &zygote->kids[order.lane];
-    if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
-    else if (kid->pid > 0 && kid->generation == order.generation)
-        (void)kill(kid->pid, order.signal);
+    if (order.lane < zygote->share->lanes) {
+        const cf__kid *const kid = &zygote->kids[order.lane];
+        if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
+        else if (kid->pid > 0 && kid->generation == order.generation)
+            (void)kill(kid->pid, order.signal);
+    }
     cf__fd_close(&channel);
 }
 
@@ -7079,9 +7115,7 @@ typedef struct cf__lane {
     cf__tray     trays[CF__TRAYS];
     cf__word     loads;   /* changes when a load has ended */
     cf_future   *tasks[CF__SLOTS];
-    cf__mapping *mappings[CF__LOANS];
-    cf__mapping *arrived[CF__SLOTS]; /* received, not yet spoken of; in order */
-    size_t       arrivals;
+    cf__mapping *mappings[CF__MAPPINGS];
 } cf__lane;
 
 struct cf__hub {
@@ -7392,27 +7426,22 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, b
 static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
+    const cf__chunk *const chunk = cf__is_chunk(future) ? cell->data : NULL;
+    const int64_t timeout = cf__cell_options(cell).timeout;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
     cf__store_relaxed(&slot->delay, 0);
     cf__store_relaxed(&slot->place, 0);
-    slot->fn = cf__function_out((uintptr_t)cell->call.fn);
-    slot->pointer = (uintptr_t)cell->data;
-    slot->arg_size = size;
-    slot->mapped = 0;
-    slot->items = 0;
-    slot->timeout = cf__cell_options(cell).timeout;
-    slot->given = slot->timeout > 0 ? cf__now() : 0;
-    slot->size = 0;
-    slot->status = CF_WORKER_LOST;
-    slot->code = 0;
-    if (!cf__is_chunk(future)) return;
-    const cf__chunk *const chunk = cell->data;
-    slot->fn = cf__function_out((uintptr_t)chunk->fn);
-    slot->pointer = (uintptr_t)chunk->items;
-    slot->items = chunk->count - chunk->ended;
-    slot->item_size = chunk->item_size;
-    slot->stride = chunk->stride;
+    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    slot->job = (cf__job){
+        .fn = cf__function_out((uintptr_t)(chunk != NULL ? chunk->fn : cell->call.fn)),
+        .pointer = (uintptr_t)(chunk != NULL ? chunk->items : cell->data),
+        .arg_size = size,
+        .items = chunk != NULL ? chunk->count - chunk->ended : 0,
+        .item_size = chunk != NULL ? chunk->item_size : 0,
+        .stride = chunk != NULL ? chunk->stride : 0,
+        .timeout = timeout,
+        .given = timeout > 0 ? cf__now() : 0};
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -7693,12 +7722,10 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
 
 static void cf__lane_clear(cf__lane *lane)
 {
-    for (size_t i = 0; i < CF__LOANS; i++) {
+    for (size_t i = 0; i < CF__MAPPINGS; i++) {
         cf__mapping_abandon(lane->mappings[i]);
         lane->mappings[i] = NULL;
     }
-    for (size_t i = 0; i < lane->arrivals; i++) cf__mapping_abandon(lane->arrived[i]);
-    lane->arrivals = 0;
     for (size_t i = 0; i < CF__TRAYS; i++) {
         cf__tray_drop(&lane->trays[i]);
         lane->trays[i].user = NULL;
@@ -7718,7 +7745,8 @@ typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    uintptr_t         place;   /* as the worker has said, once */
+    int               status;  /* as the worker has said, once */
+    uintptr_t         place;   /* the same */
     cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
     unsigned char     traits;
@@ -7727,6 +7755,20 @@ typedef struct cf__ended {
 
 #define CF__COLLECT 32  /* at once */
 #define CF__HEAR    512 /* messages of a worker at once: it might never stop */
+
+/* NULL: refused, or out of memory. */
+static cf__mapping *cf__mapping_new(cf__lane *lane, size_t number, int fd)
+{
+    const bool again = number < CF__LOANS;
+    cf__mapping *const mapping = cf__alloc(sizeof *mapping);
+    if (mapping == NULL) return NULL;
+    *mapping = (cf__mapping){NULL, 0, again ? &lane->desk->loans[number] : NULL, false,
+                             cf__load_relaxed(&cf__forks)};
+    mapping->size = cf__memory_accept(fd, &mapping->base, again ? CF__KEEP : cf__memory_most());
+    if (mapping->size > 0) return mapping;
+    cf__free(mapping);
+    return NULL;
+}
 
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
@@ -7738,44 +7780,22 @@ static void cf__lane_listen(cf__lane *lane)
         if (got < 0) return;
         if (got == 0) lane->silent = true;
         if (fd < 0) continue;
-        cf__mapping *mapping = cf__alloc(sizeof *mapping);
-        if (mapping != NULL) {
-            const bool again = number < CF__LOANS;
-            *mapping = (cf__mapping){NULL, 0, again ? &lane->desk->loans[number] : NULL, false,
-                                     cf__load_relaxed(&cf__forks)};
-            mapping->size = cf__memory_accept(fd, &mapping->base);
-            if (mapping->size == 0 || (!again && lane->arrivals == CF__SLOTS)) {
-                if (mapping->size > 0) (void)munmap(mapping->base, mapping->size);
-                cf__free(mapping);
-                mapping = NULL;
-            }
+        if (number < CF__MAPPINGS) {
+            cf__mapping_abandon(lane->mappings[number]);
+            lane->mappings[number] = cf__mapping_new(lane, number, fd);
         }
         cf__fd_close(&fd);
-        if (number < CF__LOANS) {
-            cf__mapping_abandon(lane->mappings[number]);
-            lane->mappings[number] = mapping;
-        } else if (mapping != NULL) {
-            lane->arrived[lane->arrivals++] = mapping;
-        }
     }
 }
 
 /* The mapping that the slot speaks of, held for the caller. NULL: there is none. */
 static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
 {
-    cf__mapping *mapping = NULL;
-    if (place == 0) return NULL;
+    if (place == 0 || place > CF__MAPPINGS) return NULL;
     cf__lane_listen(lane);
-    if (place - 1 < CF__LOANS) {
-        mapping = lane->mappings[place - 1];
-    } else if (lane->arrivals > 0) {
-        mapping = lane->arrived[0];
-        lane->arrivals--;
-        memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
-                lane->arrivals * sizeof *lane->arrived);
-    }
-    if (mapping == NULL && place - 1 < CF__LOANS)
-        cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
+    cf__mapping *const mapping = lane->mappings[place - 1];
+    if (place > CF__LOANS) lane->mappings[place - 1] = NULL; /* it was for this outcome only */
+    else if (mapping == NULL) cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
     if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
     const bool was_held = mapping->held; /* no worker lends it twice */
@@ -7796,15 +7816,16 @@ static void cf__cell_message_copy(cf__cell *cell, const void *bytes, size_t size
     cell->traits |= CF__MESSAGE;
 }
 
-/* An empty cell takes status, code and size bytes of outcome. */
-static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *bytes, size_t size)
+/* An empty cell takes an outcome that lies there. */
+static void cf__cell_outcome(cf__cell *cell, cf__end end, const void *bytes)
 {
-    cell->status = (signed char)status;
-    if (status == CF_TASK_FAILED) {
-        cf__cell_end(cell, code != 0 ? code : 1);
+    const size_t size = end.size;
+    cell->status = (signed char)end.status;
+    if (end.status == CF_TASK_FAILED) {
+        cf__cell_end(cell, end.code != 0 ? end.code : 1);
         cf__cell_message_copy(cell, bytes, size);
     }
-    if (status != CF_OK) return;
+    if (end.status != CF_OK) return;
     if (size > CF__INLINE) {
         cell->data = cf__alloc(size);
         if (cell->data == NULL) {
@@ -7816,12 +7837,6 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
     }
     if (size > 0) memcpy(cell->data, bytes, size);
     cell->size = size;
-}
-
-static bool cf__status_is_sane(int status)
-{
-    return status == CF_OK || status == CF_TASK_FAILED || status == CF_TASK_TIMEOUT ||
-           status == CF_NO_MEMORY || status == CF_INVALID;
 }
 
 static void cf__cell_empty(cf__cell *cell)
@@ -7841,29 +7856,28 @@ static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
 }
 
 /* From a slot into the cell, whose argument is saved in *ended. */
-static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__cell *cell)
+static void cf__slot_outcome(cf__hub *hub, cf__ended *ended, cf__slot *slot, cf__end end)
 {
-    const uintptr_t place = cf__load_acquire(&slot->place);
-    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    const int status = slot->status, code = slot->code;
-    const size_t size = slot->size;
+    cf__lane *const lane = ended->lane;
+    cf__cell *const cell = &ended->future->cell;
     cf__cell_empty(cell);
-    if (place == 0 || status != CF_OK) {
-        if (!cf__status_is_sane(status) || size > CF__SLOT_ROOM) cf__lane_distrust(hub, lane, cell);
-        else cf__cell_outcome(cell, status, code, slot->bytes, size);
+    if (ended->place == 0 || end.status != CF_OK) {
+        if (end.status == CF_WORKER_LOST || end.size > CF__SLOT_ROOM)
+            cf__lane_distrust(hub, lane, cell);
+        else cf__cell_outcome(cell, end, slot->bytes);
         return;
     }
-    cf__mapping *const mapping = cf__lane_mapping(lane, place);
+    cf__mapping *const mapping = cf__lane_mapping(lane, ended->place);
     if (mapping == NULL) {
         cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
-    } else if (size > mapping->size) {
+    } else if (end.size > mapping->size) {
         cf__mapping_give_back(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
-        CFUTURES_TEST_RECEIVED(mapping->base, size);
-        hub->fat = hub->fat || size > CF__FAT;
+        CFUTURES_TEST_RECEIVED(mapping->base, end.size);
+        hub->fat = hub->fat || end.size > CF__FAT;
         cell->data = mapping->base;
-        cell->size = size;
+        cell->size = end.size;
         cell->status = CF_OK;
         cell->call.free_result = cf__mapping_release;
         cell->traits = CF__BY_CELL;
@@ -7878,24 +7892,27 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     cf__slot *const slot = cf__lane_slot(lane, position);
     cf_future *const future = lane->tasks[position % CF__SLOTS];
     cf__cell *const cell = &future->cell;
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
+    const cf__end end = cf__outcome_read(&slot->outcome);
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
-    cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
+    ended->status = end.status;
+    ended->place = cf__load_acquire(&slot->place);
+    cf__lane_clear_tray(lane, future, end.status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
         ended->slot = slot;
-        ended->place = cf__load_acquire(&slot->place);
         ended->mapping = cf__lane_mapping(lane, ended->place);
         lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
         ended->traits = cell->traits;
         ended->options = cf__cell_options(cell);
-        cf__slot_outcome(hub, lane, slot, cell);
+        cf__slot_outcome(hub, ended, slot, end);
         if (cell->status != CF_OK) hub->failed++;
         cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
@@ -7905,29 +7922,27 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
-                           const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
     const size_t first = beside ? cf__padded(items) : 0;
-    const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
+    char *at = mapping != NULL ? mapping->base : (char *)slot->bytes + first;
     size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
-    const size_t head = cf__padded(sizeof(cf__record));
+    const size_t head = cf__padded(sizeof(cf__outcome));
     CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
     for (size_t i = 0; i < progress && left >= head; i++) {
-        cf__record record;
-        memcpy(&record, at, sizeof record);
+        const cf__end end = cf__outcome_read((cf__outcome *)(void *)at);
         at += head;
         left -= head;
-        if (record.size > left || !cf__status_is_sane(record.status)) return;
+        if (end.size > left || end.status == CF_WORKER_LOST) return;
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
-        cf__cell_outcome(cell, record.status, record.code, at, record.size);
+        cf__cell_outcome(cell, end, at);
         chunk->ended++;
-        const size_t step = cf__padded(record.size);
+        const size_t step = cf__padded(end.size);
         at += step;
         left -= step <= left ? step : left;
     }
@@ -7976,10 +7991,9 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     cf__cell *const cell = &future->cell;
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
-        const int status = ended->slot->status;
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        if (status != CF_OK)
-            cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        if (ended->status != CF_OK)
+            cf__chunk_rest(chunk, ended->status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
         cf__ended_give_back(hub, ended);
         cf__cell_drop_arg(cell);
         cell->status = CF_OK;
@@ -8031,9 +8045,8 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     if (status == CF_OK && sent) {
         cf__slot *const slot = cf__lane_slot(lane, position);
         cf__slot_fill(slot, future, size);
-        slot->mapped = tray->size;
-        slot->tray = (uintptr_t)(tray - lane->trays);
-        slot->version = tray->version;
+        slot->job.tray = 1 + (uintptr_t)(tray - lane->trays);
+        slot->job.version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
@@ -9082,7 +9095,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
     if (sscanf(argv[2], "%d:%d", &channel, &memory) != 2) _exit(127);
     (void)fcntl(channel, F_SETFD, FD_CLOEXEC);
     void *base;
-    const size_t size = cf__memory_accept(memory, &base);
+    const size_t size = cf__memory_accept(memory, &base, PTRDIFF_MAX);
     (void)close(memory);
     if (size < CF__SHARE_SIZE) _exit(127);
     cf__share *const share = base;
