@@ -842,7 +842,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv);
  * finished: those that ran and have ended, well or not.
  * failed: of those, the ones that failed.
  * cancelled: tasks that were cancelled before they started.
- * lost: of the failed ones, those whose worker process died.
+ * lost: of the failed ones, those whose worker process died under them: CF_WORKER_LOST.
  * restarts: worker processes started where there was one before.
  * Python: none.
  * Note: a chunk of a map is one task, and so is each worker's share of a map_array. */
@@ -2141,8 +2141,8 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
-/* Readable now, or from the deadline on. */
-static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+/* Readable now, or from the deadline on. False: somebody has closed the descriptor. */
+static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     struct itimerspec timer;
     memset(&timer, 0, sizeof timer);
@@ -2153,8 +2153,9 @@ static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
         timer.it_value.tv_nsec = (long)(deadline % CF_SECOND);
     }
     const int saved = errno;
-    (void)timerfd_settime(signal->fd, TFD_TIMER_ABSTIME, &timer, NULL);
+    const bool done = timerfd_settime(signal->fd, TFD_TIMER_ABSTIME, &timer, NULL) == 0;
     errno = saved;
+    return done;
 }
 
 #else
@@ -2178,16 +2179,17 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
-/* Readable now, and perhaps from the deadline on. */
-static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+/* Readable now. False: somebody has closed the descriptors. */
+static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     const int saved = errno;
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
-    if ((ready || (deadline != CF__NEVER && cf__now() >= deadline)) &&
-        write(signal->writer, "", 1) < 0)
-        bytes[0] = 0; /* a full pipe is readable anyway */
+    bool done = fcntl(signal->fd, F_GETFD) >= 0;
+    if (ready || (deadline != CF__NEVER && cf__now() >= deadline))
+        done = write(signal->writer, "", 1) > 0 || errno == EAGAIN; /* a full pipe is readable */
     errno = saved;
+    return done;
 }
 
 #endif
@@ -2206,9 +2208,9 @@ static void cf__signal_close(const cf__signal *signal)
 
 static bool cf__signal_is_open(const cf__signal *signal) { return (void)signal, false; }
 
-static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
-    (void)signal, (void)deadline, (void)ready;
+    return (void)signal, (void)deadline, (void)ready, false;
 }
 
 static void cf__signal_close(const cf__signal *signal) { (void)signal; }
@@ -2829,7 +2831,7 @@ static void cf__group_deliver(cf__waiter *node)
     do node->next = (cf__waiter *)(seen & CF__NODE);
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
-    cf__signal_set(&group->signal, 0, true);
+    (void)cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
 
@@ -4414,7 +4416,7 @@ static void cf__iter_signal(cf_as_completed_iter *iter)
     cf__lock(&set->group.signal_lock);
     const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
-    cf__signal_set(&set->group.signal, iter->deadline, ready);
+    (void)cf__signal_set(&set->group.signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
 }
 
@@ -5482,6 +5484,7 @@ typedef struct cf__chunk {
     size_t      first, count; /* of items, by index in the whole input */
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
+    bool        hurt;         /* a worker died with one of its items: process pool */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
@@ -6315,7 +6318,8 @@ static int cf__channel_send(int channel, const void *data, size_t size, int fd, 
 
 static bool cf__is_gone(int error)
 {
-    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF ||
+           error == ENOTSOCK;
 }
 
 /* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for
@@ -7102,6 +7106,7 @@ typedef struct cf__lane {
     bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
+    bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
     size_t       depth;   /* tasks at its desk, at most */
@@ -7109,6 +7114,7 @@ typedef struct cf__lane {
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
     int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
+    int64_t      stalled; /* its oldest task has not begun: when to take it back; 0: not yet seen */
     int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
     bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
@@ -7137,6 +7143,8 @@ struct cf__hub {
     int        channel;   /* to the zygote */
     cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       watching;  /* but not for long: it looks whether what was given is begun */
+    bool       given;     /* a task, since it looked */
     bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
     bool       fat;       /* some mapping may hold pages that nobody needs */
@@ -7223,6 +7231,25 @@ static void cf__hubs_watch(void)
         cf__store_relaxed(&cf__hubs_watched, 0);
 }
 
+/* The host has closed descriptors that were not its own; by now their numbers may be somebody's,
+ * so they are left alone. The manager sleeps on what nobody can reach: the end of the zygote wakes
+ * it, if that is still a child of ours. */
+CF__COLD void cf__hub_disown(cf__hub *hub)
+{
+    const int saved = errno;
+    siginfo_t about;
+    cf__lock(&cf__hubs_lock);
+    hub->channel = -1;
+    for (size_t i = 0; i < hub->count; i++) hub->lanes[i].channel = -1;
+    hub->wake = (cf__signal){-1, -1};
+    (void)cf__signal_open(&hub->wake);
+    cf__unlock(&cf__hubs_lock);
+    if (!hub->lost && waitid(P_PID, (id_t)hub->zygote, &about, WEXITED | WNOHANG | WNOWAIT) == 0)
+        (void)kill(hub->zygote, SIGKILL);
+    hub->lost = true;
+    errno = saved;
+}
+
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
@@ -7230,7 +7257,7 @@ static void cf__hub_wake(cf__hub *hub)
     hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
-    cf__signal_set(&hub->wake, 0, true);
+    if (!cf__signal_set(&hub->wake, 0, true)) cf__hub_disown(hub);
 }
 
 /* A message was refused, though the peer is there: it will be sent again, but not for ever. */
@@ -7452,7 +7479,11 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
     const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
     if (error == 0) hub->refusals = 0;
-    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return;
+    if (error == 0 || error == EAGAIN) return;
+    if (cf__is_gone(error)) {
+        cf__hub_wake(hub); /* it looks at the channel then */
+        return;
+    }
     cf__store_seq_cst(&lane->desk->asleep, 1);
     lane->unrung = true;
     cf__hub_refused(hub);
@@ -7469,6 +7500,7 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 static void cf__lane_time(cf__lane *lane, cf_duration timeout)
 {
     lane->due = lane->nominal = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    lane->stalled = 0;
     lane->exact = lane->late = false;
 }
 
@@ -7484,7 +7516,8 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
     if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
-    if (timeout > 0) cf__hub_wake(hub);
+    hub->given = hub->count > 1;
+    if (timeout > 0 || (hub->given && hub->napping && !hub->watching)) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
         cf__lane_tray(lane, NULL)->user = future;
@@ -7523,7 +7556,7 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
 {
     return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
-           cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
+           !lane->stuck && cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
            (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
            (!big || cf__lane_tray(lane, NULL) != NULL);
 }
@@ -7541,6 +7574,7 @@ static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         ahead = ahead && lane->phase >= CF__LANE_UP;
+        if (lane->stuck) cf__hub_wake(hub); /* is it still? */
         if (!cf__lane_takes(hub, lane, big)) continue;
         if (lane->head == lane->tail) return lane;
         if (best == NULL || cf__lane_load(lane) < cf__lane_load(best)) best = lane;
@@ -7563,7 +7597,7 @@ static void cf__hub_share_out(cf__hub *hub)
     bool any_idle = false;
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        any_idle = any_idle || cf__lane_is_idle(lane);
+        any_idle = any_idle || (cf__lane_is_idle(lane) && !lane->stuck);
         if (cf__lane_load(lane) > 1 && (most == NULL || cf__lane_load(lane) > cf__lane_load(most)))
             most = lane;
     }
@@ -7713,7 +7747,7 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
     lane->silent = lane->dead = lane->crashed = lane->unborn = false;
-    lane->unsent = lane->unrung = false;
+    lane->unsent = lane->unrung = lane->stuck = false;
     lane->head = lane->tail = lane->given = 0;
     lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
@@ -7903,8 +7937,10 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
+    lane->stalled = 0;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
+        hub->died += ((const cf__chunk *)cell->data)->hurt;
         ended->slot = slot;
         ended->mapping = cf__lane_mapping(lane, ended->place);
         lane->held |= cf__slot_bit(position);
@@ -8196,11 +8232,29 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     cf__cell_message_copy(cell, text, length > 0 ? (size_t)length : 0);
 }
 
-/* The task goes back to the front of the queue: it has not started, or what is left of it. */
+/* A task of a desk goes back to the front of the queue: it has not started, or what is left of it. */
 static void cf__hub_return(cf__hub *hub, cf_future *future)
 {
     (void)cf__move(future, CF__RUNNING, CF__PENDING); /* a chunk's: nobody else sees it */
+    hub->ahead--;
     cf__hub_push_front(hub, future);
+}
+
+/* Lets the lock go meanwhile. The same, if it has not started: what was lent gets its copy first. */
+static void cf__hub_requeue(cf__hub *hub, cf_future *future)
+{
+    const bool kept = !cf__is_lent(future) || cf__hub_keep(hub, future);
+    if (kept || !cf__move(future, CF__PENDING, CF__RUNNING)) {
+        cf__hub_return(hub, future);
+        return;
+    }
+    hub->ahead--;
+    hub->finished++;
+    hub->failed++;
+    cf__unlock(&hub->executor->lock);
+    cf__cell_fail(&future->cell, CF_NO_MEMORY);
+    cf__hub_settle(hub, future);
+    cf__lock(&hub->executor->lock);
 }
 
 /* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere.
@@ -8215,6 +8269,7 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__unlock(&executor->lock);
     cf__chunk_read(chunk, slot, place, mapping);
     if (mapping != NULL) cf__mapping_give_back(mapping);
+    CFUTURES_TEST_POINT(8);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
@@ -8223,7 +8278,11 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
         chunk->ended < chunk->count && !stopped && !broken && hub->killing == 0 && !hub->lost;
     if (again) {
         hub->finished--;
+        hub->died--;
+        chunk->hurt = true;
         cf__hub_return(hub, future);
+    } else {
+        hub->ahead--;
     }
     cf__unlock(&executor->lock);
     if (again) return;
@@ -8233,17 +8292,6 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__hub_settle(hub, future);
 }
 
-static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
-{
-    if (cf__is_chunk(future)) {
-        cf__chunk_lose(hub, lane, future, slot);
-    } else {
-        cf__cell_drop_arg(&future->cell);
-        cf__cell_lost(&future->cell, lane);
-        cf__hub_settle(hub, future);
-    }
-}
-
 /* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
  * back. */
 static void cf__lane_return(cf__hub *hub, cf__lane *lane)
@@ -8251,23 +8299,24 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
     const bool unstarted = cf__load_acquire(&slot->word) == CF__SLOT_READY || lane->unsent;
+    const bool chunk = cf__is_chunk(future);
     lane->unsent = false;
-    const bool kept = !unstarted || !cf__is_lent(future) || cf__hub_keep(hub, future);
-    hub->ahead--;
-    if (unstarted && (kept || !cf__move(future, CF__PENDING, CF__RUNNING))) {
-        cf__hub_return(hub, future);
+    if (unstarted) {
+        cf__hub_requeue(hub, future);
         return;
     }
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->finished++;
-    if (unstarted) hub->failed++;
-    else hub->died++;
+    if (chunk || lane->verdict == CF_WORKER_LOST) hub->died++;
+    else hub->failed++;
+    if (!chunk) hub->ahead--; /* what is left of a chunk may need its place */
     cf__unlock(&hub->executor->lock);
-    if (unstarted) {
-        cf__cell_fail(&future->cell, CF_NO_MEMORY);
-        cf__hub_settle(hub, future);
+    if (chunk) {
+        cf__chunk_lose(hub, lane, future, slot);
     } else {
-        cf__task_lose(hub, lane, future, slot);
+        cf__cell_drop_arg(&future->cell);
+        cf__cell_lost(&future->cell, lane);
+        cf__hub_settle(hub, future);
     }
     cf__lock(&hub->executor->lock);
 }
@@ -8348,9 +8397,45 @@ static bool cf__lane_extend(cf__lane *lane, int64_t now)
     return true;
 }
 
+/* Its worker had nothing to do, and yet has not begun the task. */
+static bool cf__lane_is_stalled(cf__lane *lane)
+{
+    return lane->phase == CF__LANE_UP && lane->head != lane->tail && !lane->loading &&
+           cf__load_relaxed(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_READY;
+}
+
+/* Lets the lock go meanwhile. A worker that is stopped from outside, or starved, holds nobody up as
+ * long as there is another one, or may be: after a while it is left without tasks. */
+static void cf__lane_relieve(cf__hub *hub, cf__lane *lane, int64_t now)
+{
+    bool spare = false;
+    if (lane->stuck && cf__load_seq_cst(&lane->desk->asleep) != 0) {
+        lane->stuck = false;
+        cf__hub_feed(hub);
+    }
+    if (!cf__lane_is_stalled(lane)) return;
+    const bool late = lane->stalled != 0 && now >= lane->stalled;
+    if (late || lane->stalled == 0) lane->stalled = now + CF__LATE;
+    for (size_t i = 0; i < hub->count; i++) {
+        const cf__lane *const other = &hub->lanes[i];
+        spare = spare || other->phase == CF__LANE_EMPTY || (cf__lane_is_idle(other) && !other->stuck);
+    }
+    if (!late || !spare) return;
+    cf__lane_recall(hub, lane);
+    lane->stuck = true;
+    if (lane->head != lane->tail && cf__lane_take_back(hub, lane) != NULL) { /* it was lent */
+        hub->ahead++;
+        lane->loading = true; /* its tray is being read */
+        cf__hub_requeue(hub, lane->tasks[lane->tail % CF__SLOTS]);
+        lane->loading = false;
+    }
+    cf__hub_feed(hub);
+}
+
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
     if (lane->unrung) cf__lane_ring(hub, lane);
+    if (hub->count > 1) cf__lane_relieve(hub, lane, now);
     if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
@@ -8491,14 +8576,20 @@ static void cf__hub_slim(cf__hub *hub)
 static int cf__manager_patience(cf__hub *hub)
 {
     int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
+    hub->watching = hub->given; /* so it is woken once for many that are given in a row */
+    hub->given = false;
     for (size_t i = 0; i < hub->count; i++) {
-        const cf__lane *const lane = &hub->lanes[i];
+        cf__lane *const lane = &hub->lanes[i];
+        const bool waits = lane->stuck ? hub->queued > 0 || cf__hub_behind(hub) > 0
+                                       : hub->count > 1 && cf__lane_is_stalled(lane);
+        hub->watching = hub->watching || waits;
         const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
         const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
         if ((runs || dies) && lane->due < next) next = lane->due;
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
         if (lane->unrung && !lane->dead) next = 0;
     }
+    if (hub->watching && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
     if (next == CF__NEVER) return -1;
     const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0                        ? 0
@@ -8545,7 +8636,7 @@ static void cf__manager_nap(cf__hub *hub)
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
-        cf__signal_set(&hub->wake, CF__NEVER, false);
+        if (!cf__signal_set(&hub->wake, CF__NEVER, false)) cf__hub_disown(hub);
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);

@@ -460,6 +460,82 @@ TEST(memory_that_may_shrink_is_refused) {
     shut(executor);
 }
 
+/* int: the number of the mapping, which is of 100 TiB */
+static int task_lend_everything(cf_task *task, void *arg) {
+    const int number = *(const int *)arg;
+    cf__slot *const slot = own_slot();
+    const int kept = CF__LOANS + (int)(slot - cf__child.desk->slots);
+    (void)task;
+    lend((unsigned char)(number < CF__LOANS ? number : kept), (size_t)100 << 40);
+    cf__store_relaxed(&slot->place, (uintptr_t)(number < CF__LOANS ? number : kept) + 1);
+    say(slot, CF_OK, 8);
+    end_slot(slot);
+    _exit(89);
+}
+
+TEST(no_mapping_takes_the_whole_address_space) {
+    cf_executor *executor = processes(1);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_lend_everything, 0)), CF_NO_MEMORY);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_lend_everything, 99)), CF_NO_MEMORY);
+    still_works(executor);
+    shut(executor);
+}
+
+/* What the worker is told to do cannot be: the host's memory went wild, or a task of its own. */
+static void spoil(cf__job *job, int how) {
+    const cf__job sane = *job;
+    switch (how) {
+    case 0:
+        job->arg_size = CF__SLOT_ROOM + 1;
+        break;
+    case 1:
+        job->arg_size = SIZE_MAX;
+        break;
+    case 2:
+        job->tray = 1;
+        job->version = 77;
+        break;
+    case 3:
+        job->tray = SIZE_MAX;
+        job->arg_size = SIZE_MAX;
+        job->version = 1;
+        break;
+    case 4:
+        job->items = SIZE_MAX / 16;
+        job->stride = 16;
+        break;
+    case 5:
+        job->items = 1;
+        job->item_size = SIZE_MAX;
+        break;
+    default:
+        job->items = 3;
+        job->stride = 16;
+        job->arg_size = CF__SLOT_ROOM / 2 + 16;
+        break;
+    }
+    CHECK(memcmp(&sane, job, sizeof sane) != 0);
+}
+
+TEST(a_worker_that_is_told_nonsense_leaves) {
+    enum { WAYS = 7 };
+    cf_executor *executor = processes(1);
+    for (int how = 0; how < WAYS; how++) {
+        const pid_t worker = pid_of_a_worker(executor);
+        CHECK_EQ(kill(worker, SIGSTOP), 0);
+        UNTIL(look_at(worker).state == 'T');
+        cf_future *future = submit_int(executor, task_square, 3);
+        cf__lane *const lane = &executor->hub->lanes[0];
+        spoil(&lane->desk->slots[lane->head % CF__SLOTS].job, how);
+        CHECK_EQ(kill(worker, SIGCONT), 0);
+        CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+        CHECK(cf_future_error_code(future) >= 256); /* it left, and did not crash */
+        cf_future_release(future);
+        still_works(executor);
+    }
+    shut(executor);
+}
+
 static int task_too_long(cf_task *task, void *arg) {
     cf__slot *const slot = own_slot();
     (void)task;
@@ -637,6 +713,8 @@ TEST_MAIN(
     RUN(memory_that_shrinks_before_it_is_sealed_is_refused)
     RUN(memory_that_may_shrink_is_refused)
     RUN(who_claims_more_than_was_lent_is_killed)
+    RUN(no_mapping_takes_the_whole_address_space)
+    RUN(a_worker_that_is_told_nonsense_leaves)
     RUN(what_was_taken_cannot_become_untaken)
     RUN(records_stay_where_the_host_reads_them)
     RUN(nothing_that_the_host_reads_can_be_shrunk)
