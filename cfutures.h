@@ -2113,11 +2113,18 @@ static void cf__watch_forks(void)
 }
 
 /* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate
- * expiry makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
+ * expiry makes readable and a new deadline unreadable; else a pipe, with a thread for a deadline ---- */
 
 typedef struct cf__signal {
     int fd;     /* -1: none */
     int writer; /* a pipe's other end */
+#if defined(CFUTURES_POSIX) && !defined(__linux__)
+    bool       timed;    /* the thread runs: it writes a byte at the deadline, unless it is over */
+    cf__word   over;
+    int64_t    deadline;
+    uintptr_t  forks;    /* in a child there is no such thread */
+    cf__thread timer;
+#endif
 } cf__signal;
 
 #ifdef CFUTURES_POSIX
@@ -2158,6 +2165,14 @@ static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
     return done;
 }
 
+/* Nothing else is needed for the deadline. */
+static bool cf__signal_time(cf__signal *signal, int64_t deadline)
+{
+    return (void)signal, (void)deadline, true;
+}
+
+static void cf__signal_untime(cf__signal *signal) { (void)signal; }
+
 #else
 
 static bool cf__signal_open(cf__signal *signal)
@@ -2192,13 +2207,44 @@ static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
     return done;
 }
 
+/* What ends the wait: the deadline, or the end of the signal. */
+static cf__thread_result cf__signal_main(void *arg)
+{
+    cf__signal *const signal = arg;
+    while (cf__load_acquire(&signal->over) == 0 && cf__now() < signal->deadline)
+        (void)cf__park(&signal->over, 0, signal->deadline);
+    if (cf__load_acquire(&signal->over) == 0 && write(signal->writer, "", 1) < 0)
+        cf__store_relaxed(&signal->over, 2); /* a full pipe is readable */
+    return (cf__thread_result)0;
+}
+
+/* From the deadline on it is readable, though nobody sets it. False: that cannot be had. */
+static bool cf__signal_time(cf__signal *signal, int64_t deadline)
+{
+    cf__store_relaxed(&signal->over, 0);
+    signal->deadline = deadline;
+    signal->forks = cf__load_relaxed(&cf__forks);
+    signal->timed = deadline != CF__NEVER &&
+                    cf__thread_start(&signal->timer, cf__signal_main, signal, 0);
+    return signal->timed || deadline == CF__NEVER;
+}
+
+static void cf__signal_untime(cf__signal *signal)
+{
+    if (!signal->timed || signal->forks != cf__load_relaxed(&cf__forks)) return;
+    cf__store_release(&signal->over, 1);
+    cf__unpark_all(&signal->over);
+    cf__thread_join(signal->timer);
+}
+
 #endif
 
 static bool cf__signal_is_open(const cf__signal *signal) { return signal->fd >= 0; }
 
-static void cf__signal_close(const cf__signal *signal)
+static void cf__signal_close(cf__signal *signal)
 {
     const int saved = errno;
+    cf__signal_untime(signal);
     (void)close(signal->fd);
     if (signal->writer >= 0) (void)close(signal->writer);
     errno = saved;
@@ -2213,7 +2259,7 @@ static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
     return (void)signal, (void)deadline, (void)ready, false;
 }
 
-static void cf__signal_close(const cf__signal *signal) { (void)signal; }
+static void cf__signal_close(cf__signal *signal) { (void)signal; }
 
 #endif
 
@@ -4191,7 +4237,7 @@ CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout
 static void cf__set_init(cf__set *set)
 {
     memset(set, 0, sizeof *set);
-    set->group.signal = (cf__signal){-1, -1};
+    set->group.signal.fd = set->group.signal.writer = -1;
     set->taken_end = &set->group.taken;
     set->forks = cf__load_relaxed(&cf__forks);
 }
@@ -4427,6 +4473,11 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
         if (!cf__signal_open(&group->signal)) return -1;
+        if (!cf__signal_time(&group->signal, iter->deadline)) {
+            cf__signal_close(&group->signal);
+            group->signal.fd = group->signal.writer = -1;
+            return -1;
+        }
         (void)cf__fetch_or(&group->ready, CF__GROUP_SIGNAL); /* publishes the signal */
         cf__iter_signal(iter);
     }
@@ -7241,7 +7292,7 @@ CF__COLD void cf__hub_disown(cf__hub *hub)
     cf__lock(&cf__hubs_lock);
     hub->channel = -1;
     for (size_t i = 0; i < hub->count; i++) hub->lanes[i].channel = -1;
-    hub->wake = (cf__signal){-1, -1};
+    hub->wake.fd = hub->wake.writer = -1;
     (void)cf__signal_open(&hub->wake);
     cf__unlock(&cf__hubs_lock);
     if (!hub->lost && waitid(P_PID, (id_t)hub->zygote, &about, WEXITED | WNOHANG | WNOWAIT) == 0)
