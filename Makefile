@@ -10,9 +10,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # Lanes of tests/run.sh: how to build the library and what to run with it.
-LANES = header examples docs install c11 posix generic
+LANES = header examples docs install sched c11 posix generic
 GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	bench clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+	bench mutants models clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
@@ -47,9 +47,15 @@ check: ## the long gate: sanitizers, valgrind, other compilers; what is not inst
 fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
 	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
 
+coverage: ## which lines and branches of the header the tests reach, by gcc's gcov
+	@$(env) sh tests/coverage.sh
+
 bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
+
+table: ## write what the last `make bench` measured into README.md
+	@$(env) sh tests/bench/table.sh
 
 man: ## turn the header's comments into manual pages in build/man/: man -l build/man/cfutures.3
 	@mkdir -p build/man
@@ -76,4 +82,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check fuzz bench man install uninstall clean
+.PHONY: all help examples demo test check fuzz coverage bench table man install uninstall clean

@@ -51,13 +51,16 @@ $AWK '
     { flush() }
     END { flush() }' out="$out" cfutures.h
 
+# Functions in the block stand before the one around the rest.
 inside_function() {
-    printf '#include "cfutures.h"\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
+    printf '#define CFUTURES_POSIX\n#include "cfutures.h"\n#include <poll.h>\n'
+    printf '#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
     printf 'int square(cf_task *task, void *arg);\n'
+    $AWK '/^static .*\)$/ { within = 1 } within { print } /^}/ { within = 0 }' "$1"
     parameters='cf_executor *pool, cf_future *future, cf_future **futures, size_t count'
     printf 'void body(%s);\nvoid body(%s) {\n' "$parameters" "$parameters"
     printf '(void)pool, (void)future, (void)futures, (void)count;\n{\n'
-    cat "$1"
+    $AWK '/^static .*\)$/ { within = 1 } !within { print } /^}/ { within = 0 }' "$1"
     printf '}\n}\n'
 }
 
@@ -230,6 +233,9 @@ sed -n '/^ \* BUILD OPTIONS/,/^ \* PLATFORMS/s/^ \*     *\(CFUTURES_.*\)/\1/p' c
 sed -n 's/^| \(`CFUTURES_[^|]*\)|.*/\1/p' README.md | words >"$out/macros.readme"
 must 'the manual explains each macro' diff "$out/macros.code" "$out/macros.manual"
 must 'README.md explains each macro' diff "$out/macros.code" "$out/macros.readme"
+# The comparison of README.md is what a command made of figures that a command has measured.
+sh tests/bench/table.sh print >"$out/table.md" 2>&1
+must 'make table wrote the table of README.md' sh -c "sh tests/bench/table.sh printed | diff $out/table.md -"
 lines=$(wc -l <README.md)
 must "README.md has at most 250 lines, not $lines" test "$lines" -le 250
 

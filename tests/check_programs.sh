@@ -111,7 +111,7 @@ check_pwc() {
     must 'pwc goes on after a missing file' same wc missing short text missing
     printf 'text\0short\0missing\0' >"$data/names"
     must 'pwc --files0-from a file' same wc --files0-from=names
-    for input in long /dev/null; do
+    for input in long /dev/null tree; do
         for piped in '' yes; do
             must "pwc of $input, piped: $piped" same wc
             must "pwc - of $input, piped: $piped" same wc -l -c - short

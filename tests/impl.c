@@ -46,19 +46,124 @@ const char *test_backend(void) {
     return BACKEND_THREADS BACKEND_PARKING;
 }
 
+/* ---------------------------------------------------------------- points */
+
 typedef void point_hook(int id);
 static point_hook *_Atomic hook;
+static atomic_uint schedule; /* the seed; 0: threads run as they like */
+static atomic_bool wraps;
 
 void test_point_hook(point_hook *wanted) {
     atomic_store(&hook, wanted);
 }
 
+void test_perturb(unsigned seed) {
+    atomic_store(&schedule, seed);
+}
+
+static uint64_t mix(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebU;
+    return x ^ x >> 31;
+}
+
+/* For as long as this thread is held up others run. Relaxed throughout: what perturbs the threads
+ * must not order them, lest it hide a race. */
+static void hold_up(unsigned how, unsigned long amount) {
+    cf__word nobody = 0;
+    if (how < 4) {
+#ifdef CF__PTHREADS
+        (void)sched_yield();
+#else
+        thrd_yield();
+#endif
+    } else if (how < 7) {
+        for (unsigned long i = 0; i < amount % 256; i++) {
+            cf__pause();
+        }
+    } else {
+        (void)cf__park(&nobody, 0, cf__deadline((cf_duration)(amount % 200) * CF_MICROSECOND));
+    }
+}
+
+/* The seed says for each point whether, how often and how; when, each thread draws for itself. */
+static void perturb(unsigned seed, int id) {
+    static atomic_uint threads;
+    static _Thread_local uint64_t random;
+    if (random == 0) {
+        random = mix(seed + ((uint64_t)atomic_fetch_add_explicit(&threads, 1,
+                                                                 memory_order_relaxed)
+                             << 32)) | 1;
+    }
+    const uint64_t plan = mix(((uint64_t)seed << 32) + (uint64_t)id);
+    const unsigned how = plan >> 8 & 7;
+    const uint64_t one_of = (uint64_t)1 << (how == 7 ? 6 + plan % 4 : plan % 8);
+    random = mix(random + 0x9e3779b97f4a7c15U);
+    if ((plan >> 16) % 3 != 0 && random % one_of == 0) {
+        hold_up(how, (unsigned long)(random >> 32));
+    }
+}
+
+/* A worker that has taken nothing yet: first bottom, so that thieves see an empty deque. */
+static void wrap_worker(void) {
+    cf__worker *const worker =
+        ((cf_executor *)cf__self->heap->whole)->workers[cf__self->index];
+    const uintptr_t start = 0 - (uintptr_t)100;
+    cf__store_relaxed(&worker->bottom, start);
+    cf__store_seq_cst(&worker->top, start);
+    worker->batch_end = start;
+    worker->ticks = start;
+}
+
+void test_wrap(struct cf_executor *executor) {
+    const uintptr_t start = 0 - (uintptr_t)100, place = start * CF__STEP;
+    (void)cf__lock_both(executor);
+    cf__store_relaxed(&executor->head, place);
+    executor->heap.head_seen = place;
+    cf__store_relaxed(&executor->left, 0 - (uintptr_t)1);
+    cf__store_relaxed(&executor->space, 0 - (uintptr_t)3);
+    /* as if so many had been handed out, and were all back */
+    cf__store_relaxed(&executor->heap.handed, start / 2 + 1);
+    cf__store_relaxed(&executor->heap.freed, start / 2 * 2);
+    cf__unlock_both(executor, place);
+    atomic_store(&wraps, true);
+}
+
 static void pass_point(int id) {
     point_hook *const now = atomic_load_explicit(&hook, memory_order_acquire);
+    const unsigned seed = atomic_load_explicit(&schedule, memory_order_relaxed);
     if (now != NULL) {
         now(id);
     }
+    if (seed != 0) {
+        perturb(seed, id);
+    }
+    if (id == CF__POINT_BEGIN && atomic_load_explicit(&wraps, memory_order_relaxed)) {
+        wrap_worker();
+    }
 }
+
+/* ---------------------------------------------------------------- POSIX or not */
+
+struct cf_executor *test_process_pool(const struct cf_pool_options *options) {
+#ifdef CFUTURES_POSIX
+    return cf_process_pool_new(options, NULL);
+#else
+    (void)options;
+    return NULL;
+#endif
+}
+
+int test_iter_fd(struct cf_as_completed_iter *iter) {
+#ifdef CFUTURES_POSIX
+    return cf_as_completed_fd(iter);
+#else
+    (void)iter;
+    return -1;
+#endif
+}
+
+/* ---------------------------------------------------------------- memory */
 
 static atomic_size_t live;
 static atomic_size_t total;

@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct cf_executor;
+struct cf_pool_options;
+struct cf_as_completed_iter;
+
 /* "c11", "posix", "c11 generic", ...: what impl.c was compiled for. */
 const char *test_backend(void);
 
@@ -25,5 +29,18 @@ size_t test_alloc_failures(void); /* calls that were made to fail since the proc
 
 /* From now on any thread that passes CFUTURES_TEST_POINT(id) calls the hook; NULL: no more. */
 void test_point_hook(void (*hook)(int id));
+
+/* From now on threads that pass such a point may yield, spin or sleep there, as the seed says; 0:
+ * never again. */
+void test_perturb(unsigned seed);
+
+/* cf_process_pool_new and cf_as_completed_fd where impl.c was compiled with them; NULL and -1 where
+ * not, so that one object serves all backends. */
+struct cf_executor *test_process_pool(const struct cf_pool_options *options);
+int test_iter_fd(struct cf_as_completed_iter *iter);
+
+/* For a thread pool that has not been used: its counters, and those of all workers that start from
+ * now on, are about to overflow. */
+void test_wrap(struct cf_executor *executor);
 
 #endif

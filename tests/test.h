@@ -13,6 +13,7 @@
  *     TEST_MAIN(
  *         RUN(a_promise_is_pending_until_it_is_set)
  *         RUN_WITHIN(30, a_test_with_a_limit_of_30_seconds)
+ *         RUN_SEEDS(50, 30, a_test_that_is_run_once_for_each_of_50_seeds)
  *     )
  *
  * A test that is not listed is an unused function, so the compiler names it. Each test runs in a
@@ -22,6 +23,8 @@
  *     test_x                     all tests; the seed of the order is printed
  *     test_x 12345               the same with that seed (or CF_TEST_SEED=12345)
  *     test_x some_test other     only these
+ *     CF_TEST_SEEDS=1000         RUN_SEEDS with so many seeds, from the given one on
+ *     CF_TEST_SECONDS=60         RUN_SEEDS for so long
  *     CF_TEST_NOFORK=1           in this process, without a time limit: for debuggers
  *     CF_TEST_SCALE=20           all limits times 20: valgrind, sanitizers, qemu
  *     CF_TEST_VERBOSE=1          a line for each test, with its time
@@ -364,6 +367,7 @@ typedef struct test_case {
     const char *name;
     void (*function)(void);
     int limit_s;
+    int seeds; /* 0: run once */
 } test_case;
 
 typedef struct test_world {
@@ -466,6 +470,45 @@ static inline uint64_t test_random(uint64_t *state) {
     return *state;
 }
 
+static inline int test_number_of(const char *variable, int otherwise) {
+    const char *text = getenv(variable);
+    const long number = text != NULL ? strtol(text, NULL, 10) : 0;
+    return number > 0 && number < INT_MAX ? (int)number : otherwise;
+}
+
+static inline int test_run(const test_case *test) {
+    return getenv("CF_TEST_NOFORK") == NULL ? test_run_forked(test) : test_run_here(test);
+}
+
+/* Once for each seed from the first on, which the test finds in CF_TEST_SEED. */
+static inline int test_run_seeds(const char *program, const test_case *test, unsigned long first) {
+    const int seconds = test_number_of("CF_TEST_SECONDS", 0);
+    const int count = seconds > 0 ? INT_MAX : test_number_of("CF_TEST_SEEDS", test->seeds);
+    const int64_t start = now();
+    int code = 0, run = 0;
+    for (; run < count && (code == 0 || code == TEST_EXIT_SKIPPED); run++) {
+        char seed[24];
+        snprintf(seed, sizeof seed, "%lu", first + (unsigned long)run);
+        setenv("CF_TEST_SEED", seed, 1);
+        code = test_run(test);
+        if (code != 0 && code != TEST_EXIT_SKIPPED) {
+            printf("again: CF_TEST_SEEDS=1 %s %s %s\nFAILED %s with another seed, seed %s\n",
+                   program, test->name, seed, test->name, seed);
+        }
+        if (seconds > 0 && now() - start > (int64_t)seconds * 1000000000) {
+            run++;
+            break;
+        }
+    }
+    char again[24];
+    snprintf(again, sizeof again, "%lu", first);
+    setenv("CF_TEST_SEED", again, 1);
+    const int64_t taken = (now() - start) / 1000000;
+    printf("%s: %d seeds from %lu in %d.%03d s\n", test->name, run, first, (int)(taken / 1000),
+           (int)(taken % 1000));
+    return code;
+}
+
 static inline bool test_is_number(const char *text) {
     return text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
@@ -523,7 +566,6 @@ static inline int test_run_all(int argc, char **argv, test_case *tests, size_t c
         return EXIT_FAILURE;
     }
     const unsigned long seed = test_seed(argc, argv);
-    const bool forked = getenv("CF_TEST_NOFORK") == NULL;
     const bool verbose = getenv("CF_TEST_VERBOSE") != NULL;
     size_t passed = 0, failed = 0, skipped = 0;
     signal(SIGINT, test_end_all);
@@ -535,7 +577,8 @@ static inline int test_run_all(int argc, char **argv, test_case *tests, size_t c
             continue;
         }
         const int64_t start = now();
-        const int code = forked ? test_run_forked(&tests[i]) : test_run_here(&tests[i]);
+        const int code = tests[i].seeds > 0 ? test_run_seeds(argv[0], &tests[i], seed)
+                                            : test_run(&tests[i]);
         const char *word = code == 0 ? "ok" : code == TEST_EXIT_SKIPPED ? "SKIP" : "FAILED";
         if (verbose || code != 0) {
             printf("%s %s (%d ms, exit status %d)\n", word, tests[i].name,
@@ -553,8 +596,9 @@ static inline int test_run_all(int argc, char **argv, test_case *tests, size_t c
 }
 
 #define TEST(name) static void test_case_##name(void)
-#define RUN(name) {#name, test_case_##name, TEST_LIMIT_S},
-#define RUN_WITHIN(seconds, name) {#name, test_case_##name, (seconds)},
+#define RUN(name) {#name, test_case_##name, TEST_LIMIT_S, 0},
+#define RUN_WITHIN(seconds, name) {#name, test_case_##name, (seconds), 0},
+#define RUN_SEEDS(count, seconds, name) {#name, test_case_##name, (seconds), (count)},
 #define TEST_MAIN(...)                                                                             \
     int main(int argc, char **argv) {                                                              \
         test_case tests[] = {__VA_ARGS__};                                                         \

@@ -833,6 +833,23 @@ TEST(cancelled_items_are_never_reported_as_unread) {
     CHECK_EQ(atomic_load(&unread), 0);
 }
 
+static int task_block_and_fail(cf_task *task, void *arg) {
+    return task_block(task, *(gate **)arg) + cf_task_fail(task, 1, "it failed");
+}
+
+TEST(errors_of_items_that_run_when_the_map_is_closed_are_reported) {
+    atomic_int unread = 0;
+    gate g = GATE_INIT, *const item = &g;
+    cf_executor *executor = pool_with(&(cf_pool_options){
+        .max_workers = 1, .on_unread_error = count_unread, .user = &unread});
+    cf_map_iter *iter = map(executor, task_block_and_fail, &item, 1, sizeof item, NULL);
+    gate_await_arrivals(&g, 1);
+    cf_map_close(iter);
+    gate_open(&g);
+    cf_executor_close(executor);
+    CHECK_EQ(atomic_load(&unread), 1);
+}
+
 /* ---------------------------------------------------------------- the deadline */
 
 TEST(a_timeout_ends_the_iteration_and_cancels_the_rest) {
@@ -1711,6 +1728,34 @@ TEST(map_array_allocates_nothing_per_item) {
     cf_executor_close(executor);
 }
 
+static atomic_int steals;
+
+/* Whoever is about to take a unit lets the others go first. */
+static void yield_at_units(int id) {
+    enum { BEFORE_A_UNIT = 61, STOLEN = 62 };
+    if (id == BEFORE_A_UNIT) {
+        sched_yield();
+    }
+    atomic_fetch_add(&steals, id == STOLEN);
+}
+
+/* Else workers could pass the last unit round without ever running it. */
+TEST(what_a_worker_of_map_array_steals_it_runs) {
+    enum { COUNT = 64, ROUNDS = 50 };
+    int items[COUNT], results[COUNT];
+    cf_executor *executor = pool(4);
+    fill_ints(items, COUNT);
+    test_point_hook(yield_at_units);
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK_STATUS(cf_executor_map_array(executor, task_square, items, sizeof items[0], results,
+                                           sizeof results[0], COUNT, NULL, NULL),
+                     CF_OK);
+    }
+    test_point_hook(NULL);
+    CHECK(atomic_load(&steals) <= ROUNDS * COUNT);
+    cf_executor_close(executor);
+}
+
 TEST_MAIN(
     RUN(results_come_in_the_order_of_the_items)
     RUN(a_generator_gives_the_same_as_an_array)
@@ -1744,6 +1789,7 @@ TEST_MAIN(
     RUN(undelivered_errors_are_reported_one_by_one)
     RUN(undelivered_refusals_are_reported_one_by_one)
     RUN(cancelled_items_are_never_reported_as_unread)
+    RUN(errors_of_items_that_run_when_the_map_is_closed_are_reported)
     RUN(a_timeout_ends_the_iteration_and_cancels_the_rest)
     RUN(what_is_ready_is_delivered_after_the_deadline)
     RUN(an_unordered_map_delivers_all_that_is_ready_before_the_timeout)
@@ -1785,4 +1831,5 @@ TEST_MAIN(
     RUN(map_array_refuses_bad_arguments)
     RUN(map_array_after_a_shutdown_says_so)
     RUN(map_array_allocates_nothing_per_item)
+    RUN(what_a_worker_of_map_array_steals_it_runs)
 )

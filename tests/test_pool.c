@@ -1464,6 +1464,42 @@ static void slow_free(void *ptr) {
     atomic_fetch_add(&((slow_end *)ptr)->frees, 1);
 }
 
+static gate one_in_hand = GATE_INIT, let_it_end = GATE_INIT;
+
+static void hold_what_is_withdrawn(int id) {
+    enum { OUT_OF_THE_QUEUE = 52 };
+    if (id == OUT_OF_THE_QUEUE) {
+        gate_arrive(&one_in_hand);
+        gate_await(&let_it_end);
+    }
+}
+
+static void *cancel_the_rest(void *arg) {
+    (void)cf_executor_shutdown(arg, 0, CF_CANCEL_PENDING);
+    return NULL;
+}
+
+TEST(a_shutdown_waits_for_what_another_is_cancelling) {
+    cf_executor *executor = pool(1);
+    gate g = GATE_INIT;
+    pthread_t other;
+    occupy(executor, 1, &g);
+    cf_future *pending = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+    test_point_hook(hold_what_is_withdrawn);
+    spawn(&other, cancel_the_rest, executor);
+    gate_await_arrivals(&one_in_hand, 1);
+    gate_open(&g);
+    CHECK_STATUS(cf_executor_shutdown(executor, 50 * CF_MILLISECOND, CF_RUN_PENDING), CF_TIMEOUT);
+    gate_open(&let_it_end);
+    CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+    CHECK_STATUS(cf_future_wait(pending, 0), CF_CANCELLED);
+    CHECK_EQ(stats_of(executor).queued, 0);
+    test_point_hook(NULL);
+    join(other);
+    cf_future_release(pending);
+    cf_executor_close(executor);
+}
+
 TEST(when_shutdown_has_returned_nothing_of_the_pool_runs) {
     slow_end s = {0};
     const cf_submit_options options = {.free_arg = slow_free};
@@ -2332,6 +2368,7 @@ TEST_MAIN(
     RUN(close_by_a_callback_returns_wherever_it_runs)
     RUN(shutdown_by_a_task_in_its_callers_thread_does_not_hang)
     RUN(a_worker_may_close_another_pool)
+    RUN(a_shutdown_waits_for_what_another_is_cancelling)
     RUN(when_shutdown_has_returned_nothing_of_the_pool_runs)
     RUN(a_burst_of_tasks_runs_and_its_memory_comes_back)
     RUN(cancelled_tasks_do_not_pile_up)

@@ -1189,7 +1189,7 @@ static cf_future *late[2];
 
 /* Between the look at what is left of a chunk, and its return to the queue. */
 static void submit_meanwhile(int id) {
-    if (id == 8 && late[0] == NULL) {
+    if (id == 74 && late[0] == NULL) {
         late[0] = submit_int(refilled, task_square, 4);
         late[1] = submit_int(refilled, task_square, 5);
     }
