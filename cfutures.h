@@ -6976,7 +6976,11 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * is lost.
  * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
  * No process ever waits for a lock that another process may hold. What a worker writes is not
- * trusted: it is read once, and checked.
+ * trusted: it is read once, and checked. A worker believes neither, and leaves where it is told
+ * nonsense.
+ * A task whose idle worker does not begin it, since it is stopped or starved, goes to another one:
+ * the manager looks a while after a task was given, and sleeps for good when all have begun.
+ * A host that closes descriptors which are not its own has a broken pool: see cf__hub_disown.
  *
  * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The
  * manager runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards
@@ -7799,27 +7803,17 @@ static int cf__zygote_tick(void)
 }
 #endif
 
-/* All dispositions default; the zygote and its workers leave SIGINT to the host. */
-static void cf__zygote_signals(void)
+/* Workers have all dispositions default, the zygote ignores what it may; but both leave SIGINT to the
+ * host, and who ignores SIGCHLD reaps nothing. */
+static void cf__zygote_signals(bool ignored)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     (void)sigemptyset(&action.sa_mask);
     for (int i = 1; i < NSIG; i++) {
-        action.sa_handler = i == SIGINT ? SIG_IGN : SIG_DFL;
+        action.sa_handler = i == SIGINT || (ignored && i != SIGCHLD) ? SIG_IGN : SIG_DFL;
         (void)sigaction(i, &action, NULL);
     }
-}
-
-static void cf__zygote_guard(void)
-{
-    static const int ignored[] = {SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM};
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    (void)sigemptyset(&action.sa_mask);
-    action.sa_handler = SIG_IGN;
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
-        (void)sigaction(ignored[i], &action, NULL);
 }
 
 /* Standard input is the null device; output that was closed goes there, lest it hit another file.
@@ -7886,7 +7880,7 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
 #ifndef __linux__
         (void)close(cf__zygote_bell);
 #endif
-        cf__zygote_signals();
+        cf__zygote_signals(false);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         cf__child_main(zygote->share, order->lane, channel);
     }
@@ -7928,9 +7922,8 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     cf__visits = NULL;
     cf__waiting = NULL;
     cf__store_relaxed(&cf__graph_lock, 0);
-    cf__zygote_signals();
+    cf__zygote_signals(true);
     cf__zygote_stdio();
-    cf__zygote_guard();
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     zygote.tick = cf__zygote_tick();
     if (zygote.tick < 0) _exit(1);
@@ -8084,6 +8077,13 @@ static void cf__mapping_abandon(cf__mapping *mapping)
     if (last) cf__mapping_free(mapping);
 }
 
+static void cf__hub_shut(cf__hub *hub)
+{
+    cf__fd_close(&hub->channel);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
+}
+
 /* A fork of the host must not keep the pools' sockets open: the zygotes wait for their end. */
 static void cf__hubs_before_fork(void) { cf__lock(&cf__hubs_lock); }
 static void cf__hubs_after_fork(void) { cf__unlock(&cf__hubs_lock); }
@@ -8091,9 +8091,7 @@ static void cf__hubs_after_fork(void) { cf__unlock(&cf__hubs_lock); }
 static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
-        cf__fd_close(&hub->channel);
-        cf__fd_close(&hub->wake.fd);
-        cf__fd_close(&hub->wake.writer);
+        cf__hub_shut(hub);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
     }
     cf__hubs = NULL;
@@ -9510,14 +9508,18 @@ static void cf__manager_pump(cf__hub *hub)
     }
 }
 
+static bool cf__lane_is_ripe(const cf__lane *lane)
+{
+    return lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY;
+}
+
 static bool cf__manager_bury(cf__hub *hub)
 {
     bool any = false;
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         cf__lock(&hub->executor->lock);
-        const bool due = lane->dead && lane->held == 0 && !lane->loading &&
-                         !cf__lane_has_ended(lane) && lane->phase != CF__LANE_EMPTY;
+        const bool due = cf__lane_is_ripe(lane) && !cf__lane_has_ended(lane);
         cf__unlock(&hub->executor->lock);
         if (due) cf__lane_bury(hub, lane);
         any = any || due;
@@ -9614,8 +9616,7 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work ||
-               (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
+        work = work || cf__lane_is_ripe(lane);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -9915,21 +9916,15 @@ static void cf__hub_join(cf_executor *executor)
 
 static void cf__hub_free(cf__hub *hub)
 {
-    if (hub == NULL) return;
     cf__lock(&cf__hubs_lock);
     if (hub->link != NULL) {
         *hub->link = hub->next;
         if (hub->next != NULL) hub->next->link = hub->link;
     }
-    cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake.fd);
-    cf__fd_close(&hub->wake.writer);
+    cf__hub_shut(hub);
     cf__unlock(&cf__hubs_lock);
-    for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
+    for (size_t i = 0; i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
-    cf__free(hub->lanes);
-    cf__free(hub->kids);
-    cf__free(hub->polled);
     cf__free((void *)hub->queue);
     cf__free(hub);
 }
@@ -9943,7 +9938,7 @@ static void cf__hub_end(cf_executor *executor)
     if (ours) cf__lock(&executor->lock);
     executor->hub = NULL;
     if (ours) cf__unlock(&executor->lock);
-    cf__hub_free(hub);
+    if (hub != NULL) cf__hub_free(hub);
     errno = saved;
 }
 
@@ -10012,18 +10007,21 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
     return base != NULL;
 }
 
-static bool cf__hub_alloc(cf__hub *hub)
+/* With its lanes, and whatever else there is one of for each, in one block. */
+static cf__hub *cf__hub_alloc(size_t count)
 {
-    const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
-    const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
-    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
-    hub->lanes = cf__alloc(lanes);
-    hub->kids = cf__alloc(kids);
-    hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
-    if (hub->lanes != NULL) memset(hub->lanes, 0, lanes);
-    if (hub->kids != NULL) memset(hub->kids, 0, kids);
-    for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) hub->lanes[i].channel = -1;
-    return hub->lanes != NULL && hub->kids != NULL && hub->polled != NULL;
+    const size_t each = sizeof(cf__lane) + sizeof(cf__kid) + sizeof(struct pollfd);
+    const size_t size = cf__size(sizeof(cf__hub) + 2 * sizeof(struct pollfd), count, each);
+    if (cf__size(CF__SHARE_SIZE, count, CF__DESK_SIZE) == SIZE_MAX) return NULL;
+    cf__hub *const hub = cf__alloc(size);
+    if (hub == NULL) return NULL;
+    memset(hub, 0, size);
+    hub->count = count;
+    hub->lanes = (cf__lane *)(void *)(hub + 1);
+    hub->kids = (cf__kid *)(void *)(hub->lanes + count);
+    hub->polled = (struct pollfd *)(void *)(hub->kids + count);
+    for (size_t i = 0; i < count; i++) hub->lanes[i].channel = -1;
+    return hub;
 }
 
 static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
@@ -10045,43 +10043,25 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static _Noreturn void cf__zygote_exec(int channel, int memory)
+static void cf__zygote_exec(char *numbers, int channel, int memory)
 {
-    char what[] = "--cfutures-zygote", numbers[32];
-    char program[] = "cfutures";
+    char what[] = "--cfutures-zygote", program[] = "cfutures";
     char *const arguments[] = {program, what, numbers, NULL};
-    size_t at = 0;
-    const int fds[2] = {channel, memory};
-    for (int i = 0; i < 2; i++) {
-        char digits[12];
-        int count = 0;
-        for (int value = fds[i]; count == 0 || value > 0; value /= 10)
-            digits[count++] = (char)('0' + value % 10);
-        while (count > 0) numbers[at++] = digits[--count];
-        numbers[at++] = i == 0 ? ':' : '\0';
-        (void)fcntl(fds[i], F_SETFD, 0);
-    }
+    (void)fcntl(channel, F_SETFD, 0);
+    (void)fcntl(memory, F_SETFD, 0);
     (void)execv("/proc/self/exe", arguments);
     _exit(127);
-}
-
-/* What a forked zygote does not need, and what keeps the host's end of file from being seen. */
-static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
-{
-    cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake.fd);
-    cf__fd_close(&hub->wake.writer);
-    if (hub->spawn) cf__zygote_exec(theirs, memory);
-    cf__zygote_main(hub->share, hub->kids, theirs);
 }
 
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     int ends[2];
+    char numbers[32];
     sigset_t all, old;
     if (!cf__signal_open(&hub->wake)) return false;
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
+    (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
         (void)fflush(stdout); /* else each worker would print it again */
         funlockfile(stdout);
@@ -10089,7 +10069,11 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     hub->zygote = fork();
-    if (hub->zygote == 0) cf__hub_forked(hub, ends[1], memory);
+    if (hub->zygote == 0) {
+        cf__hub_shut(hub); /* else the host's end of file is never seen */
+        if (hub->spawn) cf__zygote_exec(numbers, ends[1], memory);
+        cf__zygote_main(hub->share, hub->kids, ends[1]);
+    }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     cf__fd_close(&ends[1]);
     return hub->zygote > 0;
@@ -10097,12 +10081,10 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
 
 static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *options)
 {
-    cf__hub *const hub = cf__alloc(sizeof *hub);
+    cf__hub *const hub = cf__hub_alloc(executor->max_workers);
     int memory = -1;
     if (hub == NULL) return CF_NO_MEMORY;
-    memset(hub, 0, sizeof *hub);
     hub->executor = executor;
-    hub->count = executor->max_workers;
     hub->max_tasks = options->max_tasks_per_child;
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
@@ -10111,7 +10093,6 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
-    if (!cf__hub_alloc(hub)) return CF_NO_MEMORY;
     if (!cf__hub_share(hub, &memory)) return CF_NO_MEMORY;
     cf__share_fill(hub, options);
     cf__hubs_watch();
