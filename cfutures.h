@@ -6711,6 +6711,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
+    task->arg = NULL; /* was the copy */
     task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
@@ -7830,7 +7831,7 @@ static void cf__zygote_obey(cf__zygote *zygote)
 }
 
 /* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
-static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
+static _Noreturn void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
     cf__zygote zygote = {share, kids, channel, -1};
     sigset_t none;
