@@ -3,7 +3,7 @@
 #
 #     sh tests/matrix.sh             all of it, a table at the end; what is missing is skipped
 #     sh tests/matrix.sh quick       what needs a compiler alone, in less than a minute
-#     sh tests/matrix.sh group...    of: headers variants foreign old other static sanitizer
+#     sh tests/matrix.sh group...    some of: headers variants foreign old other static sanitizer
 #
 # A row builds the library on its backends without a warning and runs tests; its log is kept in
 # build/matrix. No line links libatomic: all atomics have the size of a pointer. The compilers for
@@ -130,14 +130,16 @@ group_32() {
     fi
 }
 
-# Processors as <triplet>:<emulator>; those with the high byte first are marked by a plus.
+# Processors as <triplet>:<emulator>; those with the high byte first are marked by a plus. PROCESSORS
+# chooses others.
+processors='aarch64-linux-gnu:aarch64 arm-linux-gnueabihf:arm arm-linux-gnueabi:arm
+    riscv64-linux-gnu:riscv64 s390x-linux-gnu+:s390x mipsel-linux-gnu:mipsel mips-linux-gnu+:mips
+    mips64el-linux-gnuabi64:mips64el powerpc-linux-gnu+:ppc powerpc64-linux-gnu+:ppc64
+    powerpc64le-linux-gnu:ppc64le i686-linux-gnu:i386 sparc64-linux-gnu+:sparc64
+    hppa-linux-gnu+:hppa m68k-linux-gnu+:m68k alpha-linux-gnu:alpha sh4-linux-gnu:sh4'
+
 group_foreign() {
-    for both in aarch64-linux-gnu:aarch64 arm-linux-gnueabihf:arm arm-linux-gnueabi:arm \
-        riscv64-linux-gnu:riscv64 s390x-linux-gnu+:s390x mipsel-linux-gnu:mipsel \
-        mips-linux-gnu+:mips mips64el-linux-gnuabi64:mips64el powerpc-linux-gnu+:ppc \
-        powerpc64-linux-gnu+:ppc64 powerpc64le-linux-gnu:ppc64le i686-linux-gnu:i386 \
-        sparc64-linux-gnu+:sparc64 hppa-linux-gnu+:hppa m68k-linux-gnu+:m68k \
-        alpha-linux-gnu:alpha sh4-linux-gnu:sh4; do
+    for both in ${PROCESSORS:-$processors}; do
         triplet=${both%:*} order=''
         case $triplet in *+) triplet=${triplet%+} order=', big-endian' ;; esac
         cc=$triplet-gcc runner=qemu-${both#*:}-static
