@@ -10004,7 +10004,7 @@ static _Noreturn void cf__zygote_exec(int channel, int memory)
 }
 
 /* What a forked zygote does not need, and what keeps the host's end of file from being seen. */
-static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
+static _Noreturn void cf__hub_forked(cf__hub *hub, int theirs, int memory)
 {
     cf__fd_close(&hub->channel);
     cf__fd_close(&hub->wake.fd);

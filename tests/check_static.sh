@@ -56,6 +56,7 @@ bugprone-sizeof-expression|sizeof mapping|a pointer is what is copied
 bugprone-sizeof-expression|sizeof(cf_future *)|an array of pointers
 cert-err34-c|fscanf(file, "%lld %lld"|the kernel writes these numbers
 cert-err34-c|sscanf(argv[2], "%d:%d"|the library wrote these numbers
+clang-analyzer-core.NullDereference|executor->heap.observer|the caller has refused NULL
 clang-analyzer-core.NullDereference|executor->processes|the caller has refused NULL
 clang-analyzer-core.NullDereference|executor->workers[self->index]|the caller has refused NULL
 clang-analyzer-core.NullDereference|worker == last|`started` workers are there, so none is NULL
