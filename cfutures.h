@@ -6854,6 +6854,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
+    task->arg = NULL; /* was the copy */
     task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
@@ -8002,7 +8003,7 @@ static void cf__zygote_obey(cf__zygote *zygote)
 }
 
 /* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
-static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
+static _Noreturn void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
     cf__zygote zygote = {share, kids, channel, -1};
     sigset_t none;
@@ -10132,7 +10133,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static void cf__zygote_exec(char *numbers, int channel, int memory)
+static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
 {
     char what[] = "--cfutures-zygote", program[] = "cfutures";
     char *const arguments[] = {program, what, numbers, NULL};
