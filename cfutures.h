@@ -1787,7 +1787,7 @@ enum {
     CF__POINT_RUN = 26,       /* claimed / the function is called */
     CF__POINT_RAN = 27,       /* the function returned / its argument goes */
     CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
-    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
+    CF__POINT_CANCEL = 29,    /* a visitor / claimed */
     CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
     /* wait */
     CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
@@ -3843,7 +3843,7 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
-    cf__word dead;    /* tombstones in the queues */
+    cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
@@ -3998,6 +3998,13 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
+/* One that is dropped before it is counted makes the word negative for a moment. */
+static size_t cf__dead(cf_executor *executor)
+{
+    const intptr_t dead = (intptr_t)cf__load_relaxed(&executor->dead);
+    return dead > 0 ? (size_t)dead : 0;
+}
+
 CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
     (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
@@ -4010,7 +4017,7 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
+    const bool dead = cf__dead(executor) > 0; /* else no future need be touched */
     uintptr_t end = head;
     for (uintptr_t i = head; i != *tail; i += CF__STEP) {
         cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
@@ -4034,7 +4041,7 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t co
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    if (cf__load_relaxed(&executor->dead) > 0) {
+    if (cf__dead(executor) > 0) {
         cf__lock(&executor->lock);
         cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
@@ -4073,7 +4080,7 @@ static size_t cf__pending(cf_executor *executor)
     size_t pending = cf__ring_length(executor);
     for (size_t i = 0; i < executor->started; i++)
         pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    const size_t dead = cf__dead(executor);
     return dead < pending ? pending - dead : 0;
 }
 
@@ -4360,21 +4367,13 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
-static bool cf__balance_unlock(cf_executor *executor);
-
-/* From PENDING to that state; the entry in the queue becomes a tombstone, and is counted as one
- * before whoever drops it counts it back. */
+/* From PENDING to that state; its entry in a queue becomes a tombstone. It is counted after the
+ * claim: one too many would hide a task for which somebody has to be woken. */
 static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
 {
-    if (cf__state(future) != CF__PENDING) return false;
+    if (!cf__move(future, CF__PENDING, state)) return false;
     (void)cf__fetch_add(&executor->dead, 1);
-    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
-    if (cf__move(future, CF__PENDING, state)) return true;
-    /* Meanwhile another task may have been taken for the tombstone, so that nobody was woken. */
-    cf__lock(&executor->lock);
-    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
-    (void)cf__balance_unlock(executor);
-    return false;
+    return true;
 }
 
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
@@ -4404,6 +4403,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     const cf__processes *const processes = cf__processes_of(executor);
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__claim_entry(executor, future, CF__SETTLING);
     if (cancelled) cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
@@ -8180,7 +8180,7 @@ static void cf__hub_strip(cf__hub *hub)
 
 static void cf__hub_sweep(cf__hub *hub)
 {
-    if (cf__load_relaxed(&hub->executor->dead) <= hub->queued / 2) return;
+    if (cf__dead(hub->executor) <= hub->queued / 2) return;
     for (size_t i = hub->queued; i > 0; i--) {
         cf_future *const future = cf__hub_pop(hub);
         if (cf__is_pending(future)) cf__hub_push(hub, future);
@@ -8216,7 +8216,7 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
 
 static size_t cf__hub_pending(cf__hub *hub)
 {
-    const size_t dead = (size_t)cf__load_relaxed(&hub->executor->dead);
+    const size_t dead = cf__dead(hub->executor);
     return dead < hub->queued ? hub->queued - dead : 0;
 }
 
