@@ -59,6 +59,9 @@ fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
 coverage: ## which lines and branches of the header the tests reach, by gcc's gcov
 	@$(env) sh tests/coverage.sh
 
+mutation: ## do the tests notice N=20 random errors in the header?
+	@$(env) sh tests/mutate.sh $(N) $(SEED)
+
 bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
@@ -91,4 +94,5 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo pictures test check matrix fuzz coverage bench table man install uninstall clean
+.PHONY: all help examples demo pictures test check matrix fuzz coverage mutation bench table man \
+	install uninstall clean
