@@ -315,21 +315,23 @@
  * Each task is told as submitted once, as started at most once, and as finished once, in this order
  * whatever the threads do: each hook has returned before the next of the same task is called, and
  * the last before the future can be seen done. A task that never runs, since it was cancelled,
- * withdrawn, or refused for a shutdown or a full queue, is finished without a start. Refused before
- * that, for its arguments or for want of memory, it is told of not at all. When cf_executor_close
- * has returned, or cf_executor_shutdown with CF_OK, everything has been told.
+ * withdrawn, or refused for a shutdown or a full queue, is finished without a start. What is refused
+ * before that, for its arguments or for want of memory for a future, is not told at all. When
+ * cf_executor_close has returned, or cf_executor_shutdown with CF_OK, everything has been told.
  *
  * A chunk of a map is one task, and so is each worker's share of a map_array; but a task that calls
  * map_array on its own pool does its own share itself, which is not told. Where a worker process
  * dies in a chunk, the chunk has finished, and what is left of it is submitted anew.
  *
- * Events of different tasks are told by several threads at once, so a hook locks what it shares. In
- * a process pool all but submits and cancels are told by one thread of the host, one by one.
+ * Events of different tasks are told by several threads at once, so a hook locks what it shares.
+ * In a process pool one thread of the host tells all but submits and cancels, one by one; results
+ * then reach those who wait for them through that thread, some 10 us later than without an
+ * observer.
  *
- * No lock is held around a hook: it may call cf_executor_stats, and submit, cancel and release; what
- * it submits to the same pool is told too. It should not wait, since the task and whoever waits for
- * it wait with it; if it does, then never for the task that it is told of. In a process pool to wait
- * for the same pool is CF_DEADLOCK, as in a callback.
+ * No lock is held around a hook: it may call cf_executor_stats, submit, cancel and release; what it
+ * submits to the same pool is told too. It should not wait, since the task and whoever waits for it
+ * wait with it, and it must not wait for the task that it is told of. In a process pool to wait for
+ * the same pool is CF_DEADLOCK, as in a callback.
  *
  * For a bar nobody needs an observer: cf_as_completed_remaining and cf_map_progress count.
  *
@@ -10072,7 +10074,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
  * history                                                                            >>history
  *
  * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
- *        callbacks, wait, as_completed, map
+ *        callbacks, wait, as_completed, map, observers
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence
