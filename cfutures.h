@@ -7260,6 +7260,7 @@ static struct cf__child {
     cf__desk  *desk;
     size_t     index;
     int        channel;
+    bool       observed;
     cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
@@ -7554,12 +7555,12 @@ static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
-    if (cf__child.share->observed != 0) slot->began = cf__now();
+    if (cf__child.observed) slot->began = cf__now();
     if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
     else if (slot->items > 0)
         cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
-    if (cf__child.share->observed != 0) slot->ended = cf__now();
+    if (cf__child.observed) slot->ended = cf__now();
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     CFUTURES_TEST_POINT(CF__POINT_ANSWER);
@@ -7623,6 +7624,7 @@ static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
+    cf__child.observed = share->observed != 0;
     for (size_t i = 0; i < CF__TRAYS; i++) cf__child.trays[i].fd = -1;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
     for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
