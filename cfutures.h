@@ -2855,7 +2855,7 @@ struct cf__runner {
     cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
     cf_future *spare;  /* chained by cell.data */
     size_t     spares;
-    size_t     index;  /* cf_task_worker */
+    size_t     index;  /* of the worker that it is; cf_task_worker */
     unsigned   depth;  /* tasks on this stack, one upon the other */
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
@@ -4186,7 +4186,7 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 {
     cf__cell *const cell = &future->cell;
     cf_event event = cf__task_event(future, CF_EVENT_STARTED);
-    event.worker = self->index;
+    event.worker = task->worker;
     cf__tell(&event);
     self->depth++;
     CFUTURES_TEST_POINT(CF__POINT_RUN);
@@ -4208,8 +4208,11 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 static void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
+    cf_executor *const executor = cf__executor_of(future);
+    /* A worker of another executor is a caller here, and stays that worker for its own. */
+    const size_t index = self->heap == future->home ? self->index : executor->max_workers;
     cf_task task;
-    cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
+    cf__task_begin(&task, executor, &future->refs, index);
     task.arg = cell->data;
     task.arg_size = cell->size;
     if ((cell->traits & CF__OPTIONS) != 0) {
@@ -4319,13 +4322,10 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     }
     memset(&here, 0, sizeof here);
     cf__self = self;
-    const size_t index = self->index;
-    self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
     (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    self->index = index;
     cf__complete(future);
     cf__self = outer;
 }
