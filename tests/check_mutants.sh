@@ -36,6 +36,7 @@ a claim that tells nobody of the room | claim_makes_room | /^static bool cf__cla
 a late cancel that hides another task | late_cancel_hides_nothing | /^static bool cf__claim_entry/,/^}/ | s/(void)cf__balance_unlock(executor)/cf__unlock(\&executor->lock)/
 a worker that is another one while it runs for others | workers_run_for_another_executor | /^static void cf__run_here/,/^}/ | s/(void)cf__fetch_add(&executor->caller_started, 1);/self->index = executor->max_workers; &/
 a cycle that nobody looks for | cycle_across_executors | /^static bool cf__wait_begin/,/^}/ | s/const bool stuck = .*/const bool stuck = false;/
+a cycle overlooked while a worker starts | cycle_while_a_worker_starts | /^static bool cf__reach_pool/,/^}/ | s/cf__in_transit = !stuck/cf__in_transit = false/
 a cycle seen where there is none | chain_is_no_cycle | /^static bool cf__reach_future/,/^}/ | s/return waiting != NULL .*/return waiting == NULL || cf__reach(waiting, todo);/
 a last reference that two drop | last_reference_of_a_promise | /^CFUTURES_API void cf_future_release/,/^}/ | s/cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 \* CF__REF/(cf__store_release(\&future->refs, refs - CF__REF), true)/
 a map that gives a range twice | map_array_fills_all | /^static bool cf__part_take/,/^}/ | s/if (cf__cas(.*) return true;/{ cf__store_release(\&part->ends, ends + 1); return true; }/

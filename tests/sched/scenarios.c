@@ -770,6 +770,42 @@ static void cycle_across_executors(void) {
     cf_executor_close(second_pool);
 }
 
+/* The cycle is closed while somebody else still is about to start the last worker of it. */
+static int wait_behind_it(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    CHECK(cf_future_wait(j[3].future, CF_FOREVER) == CF_OK); /* the other has begun */
+    cf_future *const behind = cf_executor_submit(second_pool, run_job, &j[1], 0);
+    j->status = cf_future_wait(behind, CF_FOREVER);
+    cf_future_release(behind);
+    return 0;
+}
+
+static int begin_and_wait(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    (void)cf_future_set_result(j[3].future, NULL, 0);
+    j[2].status = cf_future_wait(j[4].future, CF_FOREVER);
+    return 0;
+}
+
+static void cycle_while_a_worker_starts(void) {
+    pool = make_pool(1);
+    second_pool = make_pool(1);
+    jobs[3].future = cf_future_new();
+    jobs[4].future = cf_executor_submit(pool, wait_behind_it, &jobs[0], 0);
+    jobs[5].future = cf_executor_submit(second_pool, begin_and_wait, &jobs[0], 0);
+    CHECK(cf_future_wait(jobs[4].future, CF_FOREVER) == CF_OK);
+    CHECK(cf_future_wait(jobs[5].future, CF_FOREVER) == CF_OK);
+    CHECK((jobs[0].status == CF_DEADLOCK) + (jobs[2].status == CF_DEADLOCK) == 1);
+    cf_executor_close(pool);
+    cf_executor_close(second_pool);
+    CHECK(jobs[1].ran == 1);
+    for (int i = 3; i < 6; i++) {
+        cf_future_release(jobs[i].future);
+    }
+}
+
 /* A chain that ends in a task which runs is no cycle. */
 static int run_slowly(cf_task *task, void *arg) {
     (void)task;
@@ -1377,6 +1413,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(stand_in_runs_the_deepest),
     SCENARIO(cycle_of_two_tasks),
     SCENARIO(cycle_across_executors),
+    SCENARIO(cycle_while_a_worker_starts),
     SCENARIO(chain_is_no_cycle),
     SCENARIO(full_queue_blocks),
     SCENARIO(shutdown_while_submitters_block),
