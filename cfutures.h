@@ -102,7 +102,8 @@
  *     executor.map(f, xs)            cf_executor_map,             yours: cf_map_close. A result
  *                                    cf_map_next                  lives until the next call; an
  *                                                                 error ends its item alone
- *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
+ *     list(executor.map(f, xs))      cf_executor_map_array        two arrays of yours, and nothing
+ *                                                                 to free
  *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
  *       cancel_futures=True)                                      nothing
  *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
@@ -1786,7 +1787,7 @@ enum {
     CF__POINT_RUN = 26,       /* claimed / the function is called */
     CF__POINT_RAN = 27,       /* the function returned / its argument goes */
     CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
-    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
+    CF__POINT_CANCEL = 29,    /* a visitor / claimed */
     CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
     /* wait */
     CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
@@ -2040,7 +2041,7 @@ static inline void cf__copy(void *to, const void *from, size_t size)
 static int64_t cf__now(void)
 {
 #if defined(CLOCK_MONOTONIC)
-    struct timespec now;
+    struct timespec now = {0, 0}; /* kept if the system refuses */
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
@@ -2048,7 +2049,7 @@ static int64_t cf__now(void)
     (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
-    struct timespec now;
+    struct timespec now = {0, 0};
     (void)timespec_get(&now, TIME_UTC);
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #endif
@@ -2911,9 +2912,12 @@ static inline cf_future *cf__heap_pop_locked(cf__heap *heap)
         heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
         if (heap->free == NULL && !cf__heap_grow_locked(heap)) return NULL;
     }
-    cf_future *const future = heap->free;
-    heap->free = future->cell.data;
-    if (heap->free != NULL) cf__prefetch(heap->free);
+    cf_future *const future = heap->free, *const next = future->cell.data;
+    heap->free = next;
+    /* A burst is released in the order of its submission: the next ones lie in a row. */
+    const uintptr_t stride = (uintptr_t)next - (uintptr_t)future;
+    if (next != NULL) cf__prefetch((const void *)((uintptr_t)next + 4 * stride));
+    if (next != NULL) cf__prefetch(next);
     cf__bump(&heap->handed);
     return future;
 }
@@ -3779,10 +3783,12 @@ typedef struct cf__processes {
 } cf__processes;
 
 /* What a worker is doing. From FREE to BUSY only under the executor's lock, so that whoever counts
- * tasks and free workers under it counts right. */
+ * tasks and free workers under it counts right; from FREE to TAKES before it can be seen that it
+ * has taken what it was handed. */
 #define CF__BUSY   ((uintptr_t)0)
 #define CF__FREE   ((uintptr_t)1) /* has no task, and will look for one before it sleeps */
 #define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
+#define CF__TAKES  ((uintptr_t)3) /* busy, once it has taken what it was handed */
 
 typedef struct cf__worker {
     cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
@@ -3813,13 +3819,15 @@ typedef struct cf__worker {
 struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
     cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
-    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
     cf__worker *asleep;
     unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
     size_t      started, alive;       /* threads ever started; those that have not left */
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
+
+    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
+                                            enough: CF__SPINS, or the task that it is handed */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3835,7 +3843,7 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
-    cf__word dead;    /* tombstones in the queues */
+    cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
@@ -3853,6 +3861,8 @@ struct cf_executor {
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
+
+#define CF__SPINS ((uintptr_t)1)
 
 #define CF__CLOSING ((uintptr_t)1)
 #define CF__BROKEN  ((uintptr_t)2)
@@ -3988,6 +3998,13 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
+/* One that is dropped before it is counted makes the word negative for a moment. */
+static size_t cf__dead(cf_executor *executor)
+{
+    const intptr_t dead = (intptr_t)cf__load_relaxed(&executor->dead);
+    return dead > 0 ? (size_t)dead : 0;
+}
+
 CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
     (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
@@ -4000,7 +4017,7 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
+    const bool dead = cf__dead(executor) > 0; /* else no future need be touched */
     uintptr_t end = head;
     for (uintptr_t i = head; i != *tail; i += CF__STEP) {
         cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
@@ -4024,7 +4041,7 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t co
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    if (cf__load_relaxed(&executor->dead) > 0) {
+    if (cf__dead(executor) > 0) {
         cf__lock(&executor->lock);
         cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
@@ -4063,15 +4080,18 @@ static size_t cf__pending(cf_executor *executor)
     size_t pending = cf__ring_length(executor);
     for (size_t i = 0; i < executor->started; i++)
         pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    const size_t dead = cf__dead(executor);
     return dead < pending ? pending - dead : 0;
 }
 
-static size_t cf__free_workers(cf_executor *executor)
+/* handed: what the spinner was handed counts as pending. */
+static size_t cf__free_workers(cf_executor *executor, bool handed)
 {
     size_t count = 0;
-    for (size_t i = 0; i < executor->started; i++)
-        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
+    for (size_t i = 0; i < executor->started; i++) {
+        const uintptr_t state = cf__load_seq_cst(&executor->workers[i]->state);
+        if (state == CF__FREE || (handed && state == CF__TAKES)) count++;
+    }
     return count;
 }
 
@@ -4084,7 +4104,7 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    size_t room = cf__free_workers(executor, false) + executor->asleep_count;
     room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
@@ -4347,21 +4367,13 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
-static bool cf__balance_unlock(cf_executor *executor);
-
-/* From PENDING to that state; the entry in the queue becomes a tombstone, and is counted as one
- * before whoever drops it counts it back. */
+/* From PENDING to that state; its entry in a queue becomes a tombstone. It is counted after the
+ * claim: one too many would hide a task for which somebody has to be woken. */
 static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
 {
-    if (cf__state(future) != CF__PENDING) return false;
+    if (!cf__move(future, CF__PENDING, state)) return false;
     (void)cf__fetch_add(&executor->dead, 1);
-    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
-    if (cf__move(future, CF__PENDING, state)) return true;
-    /* Meanwhile another task may have been taken for the tombstone, so that nobody was woken. */
-    cf__lock(&executor->lock);
-    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
-    (void)cf__balance_unlock(executor);
-    return false;
+    return true;
 }
 
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
@@ -4391,6 +4403,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     const cf__processes *const processes = cf__processes_of(executor);
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__claim_entry(executor, future, CF__SETTLING);
     if (cancelled) cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
@@ -4596,9 +4609,9 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
-        for (int i = 0; i < 32; i++) {
+        for (int i = 0; i < 8; i++) {
             if ((cf__load_acquire(word) & mask) >= least) return;
-            cf__pause();
+            for (int j = 0; j < 4; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
     } while (cf__now() < end);
 }
@@ -5260,7 +5273,9 @@ static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
     if (!cf__set_hungry(executor)) return nudge;
-    const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
+    const bool handed = cf__load_acquire(&executor->spinner) > CF__SPINS; /* [hand] */
+    const size_t pending = cf__pending(executor) + handed;
+    const size_t idle = cf__free_workers(executor, handed);
     if (pending > idle + executor->asleep_count && cf__may_start(executor))
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
@@ -5302,7 +5317,10 @@ static cf_future *cf__take_any(cf_executor *executor)
 {
     if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
+    uintptr_t handed = cf__load_relaxed(&executor->spinner);
     cf_future *future = cf__ring_pop(executor);
+    if (future == NULL && handed > CF__SPINS && cf__cas(&executor->spinner, &handed, CF__SPINS))
+        future = (cf_future *)handed;
     if (future == NULL) future = cf__steal_any(executor, 0, executor->started);
     cf__unlock(&executor->lock);
     return future;
@@ -5340,6 +5358,13 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     return share < CF__BATCH ? share : CF__BATCH;
 }
 
+/* The tasks that stand in the deque up to `end` are a batch. */
+static void cf__batch_end(cf__worker *worker, uintptr_t end)
+{
+    worker->batch_end = end;
+    cf__store_seq_cst(&worker->bottom, end);
+}
+
 /* Under the lock, from the ring: one task to run, a few more into the empty deque. */
 static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
 {
@@ -5352,22 +5377,24 @@ static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
         cf__prefetch(next);
         cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
     }
-    if (end != bottom) {
-        worker->batch_end = end;
-        cf__store_seq_cst(&worker->bottom, end);
-    }
+    if (end != bottom) cf__batch_end(worker, end);
     return future;
+}
+
+/* Is there anything in a deque? [idle] Who has said what it does first sees what is there. */
+static bool cf__crew_looks_busy(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
+    for (size_t i = 0; i < crew; i++)
+        if (cf__deque_length(executor->workers[i]) > 0) return true;
+    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
 }
 
 /* Is there anything to find? */
 static bool cf__looks_busy(cf__worker *worker)
 {
-    cf_executor *const executor = worker->executor;
-    if (cf__ring_length(executor) > 0) return true;
-    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++)
-        if (cf__deque_length(executor->workers[i]) > 0) return true;
-    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
+    return cf__ring_length(worker->executor) > 0 || cf__crew_looks_busy(worker);
 }
 
 /* A task that it finds; then it is busy. Others' batches are older than what is in the ring. */
@@ -5389,26 +5416,49 @@ static cf_future *cf__worker_search(cf__worker *worker)
     return found;
 }
 
-/* Spins for work, if a CPU is free and nobody else does. True: something has turned up. */
-static bool cf__worker_spin(cf__worker *worker)
+/* The spin is over. Returns what it was handed, if that comes before all that waits elsewhere. */
+static cf_future *cf__worker_receive(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    uintptr_t seen = CF__SPINS;
+    while (!cf__cas_seq_cst(&executor->spinner, &seen, 0)) /* [hand] */
+        cf__store_seq_cst(&worker->state, seen != CF__SPINS ? CF__TAKES : CF__FREE);
+    if (seen == CF__SPINS) return NULL;
+    cf_future *const future = (cf_future *)seen;
+    cf__prefetch(&future->cell.local);
+    if (!cf__crew_looks_busy(worker)) return future;
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    cf__store_relaxed(cf__deque_slot(worker, bottom), (uintptr_t)future);
+    cf__batch_end(worker, bottom + 1);
+    cf__store_release(&worker->state, CF__FREE);
+    return NULL;
+}
+
+/* Spins for work, if a CPU is free and nobody else does. True: something has turned up, perhaps a
+ * task that it was handed. */
+static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
 {
     cf_executor *const executor = worker->executor;
     uintptr_t nobody = 0;
     if (executor->cpus < 2 || cf__load_relaxed(&executor->awake) > executor->cpus ||
-        !cf__cas(&executor->spinner, &nobody, 1))
+        !cf__cas(&executor->spinner, &nobody, CF__SPINS))
         return false;
     bool found = false;
-    worker->idle_from = cf__now();
-    const int64_t end = worker->idle_from + (int64_t)worker->spin;
-    do {
+    int64_t now = 0, from = 0;
+    while (!found && cf__load_relaxed(&executor->closing) == 0 &&
+           now - from <= (int64_t)worker->spin) {
         for (int i = 0; i < 16 && !found; i++) {
-            found = cf__looks_busy(worker);
+            found = cf__load_relaxed(&executor->spinner) != CF__SPINS;
             if (!found) cf__pause();
         }
-    } while (!found && cf__load_relaxed(&executor->closing) == 0 && cf__now() < end);
+        if (found || cf__looks_busy(worker)) break;
+        now = cf__now();
+        if (from == 0) from = now;
+    }
+    worker->idle_from = from;
     CFUTURES_TEST_POINT(CF__POINT_SPUN);
-    cf__store_seq_cst(&executor->spinner, 0); /* and then it looks once more, whatever was found */
-    return found;
+    *handed = cf__worker_receive(worker);
+    return *handed != NULL || cf__looks_busy(worker);
 }
 
 /* Nobody is awake: what a burst of tasks left behind goes back to the system. */
@@ -5566,11 +5616,13 @@ static bool cf__worker_begin(cf__worker *worker)
 
 static void cf__worker_loop(cf__worker *worker)
 {
-    for (;;) {
-        cf_future *future = cf__worker_search(worker);
+    for (cf_future *handed = NULL;;) {
+        cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        if (cf__looks_busy(worker)) continue;
-        if (!cf__worker_spin(worker) && !cf__worker_rest(worker)) return;
+        /* Who was handed a task is likely to be handed the next: it does not look elsewhere first. */
+        if (handed == NULL && cf__looks_busy(worker)) continue;
+        handed = NULL;
+        if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
     }
 }
 
@@ -5734,7 +5786,8 @@ static inline cf_status cf__announce(cf_executor *executor)
     if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK;
     /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
      * is the one that it will find, at the latest when it looks again after its spin. */
-    if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
+    if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) == CF__SPINS)
+        return CF_OK;
     cf__lock(&executor->lock);
     return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
@@ -5856,23 +5909,40 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
-/* From outside, small, without a limit or an observer: all under one lock. NULL: not here. */
-static cf_future *cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
-                                  size_t arg_size, const cf_submit_options *options)
+/* Under the tail's lock: the future goes straight to the worker that spins, if nothing is before it
+ * in the ring. */
+static bool cf__hand(cf_executor *executor, uintptr_t tail, cf_future *future)
 {
     cf__heap *const heap = &executor->heap;
+    uintptr_t seen = cf__load_relaxed(&executor->spinner);
+    if (seen != CF__SPINS) return false;
+    if (heap->head_seen != tail) heap->head_seen = cf__load_acquire(&executor->head);
+    return heap->head_seen == tail && cf__cas(&executor->spinner, &seen, (uintptr_t)future);
+}
+
+/* From outside, small, without a limit or an observer: all under one lock. CF_END: not here. */
+static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                 size_t arg_size, const cf_submit_options *options,
+                                 cf_future **future)
+{
+    cf__heap *const heap = &executor->heap;
+    cf__prefetch(&executor->spinner);
     uintptr_t tail = cf__heap_lock(heap);
-    cf_future *future = NULL;
-    if (cf__load_relaxed(&executor->closing) == 0 && cf__ring_has_room(executor, tail, 1))
-        future = cf__heap_pop_locked(heap);
-    if (future != NULL) {
-        (void)cf__future_call(future, fn, arg, arg_size, options, false);
-        *cf__ring_slot(executor->ring, executor->capacity, tail) = future;
+    const bool open = cf__load_relaxed(&executor->closing) == 0;
+    *future = open && cf__ring_has_room(executor, tail, 1) ? cf__heap_pop_locked(heap) : NULL;
+    if (*future == NULL) {
+        cf__heap_unlock(heap, tail);
+        return CF_END;
+    }
+    (void)cf__future_call(*future, fn, arg, arg_size, options, false);
+    heap->submitted++;
+    const bool handed = cf__hand(executor, tail, *future);
+    if (!handed) {
+        *cf__ring_slot(executor->ring, executor->capacity, tail) = *future;
         tail += CF__STEP;
-        heap->submitted++;
     }
     cf__heap_unlock(heap, tail);
-    return future;
+    return handed ? CF_OK : cf__announce(executor);
 }
 
 /* The same, and queues it. */
@@ -5883,8 +5953,8 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
         cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
         cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
-        *future = cf__submit_fast(executor, fn, arg, arg_size, options);
-        if (*future != NULL) return cf__announce(executor);
+        const cf_status status = cf__submit_fast(executor, fn, arg, arg_size, options, future);
+        if (status != CF_END) return status;
     }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
@@ -5996,7 +6066,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__join_workers(executor, last);
     CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
-    cf__lock(&executor->lock); /* who submitted the task that closed it may still look for workers */
+    cf__lock(&executor->lock); /* who submitted the task that closed it may still look at workers */
     const size_t started = executor->started;
     executor->started = 0;
     cf__unlock(&executor->lock);
@@ -6146,7 +6216,8 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         out->failed += cf__load_acquire(&worker->failed);
         out->finished += cf__load_acquire(&worker->finished);
         started += cf__load_relaxed(&worker->started);
-        if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
+        const uintptr_t state = cf__load_acquire(&worker->state);
+        if (state == CF__FREE || state == CF__ASLEEP) out->idle++;
     }
     for (size_t i = 0; i < executor->started; i++)
         out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
@@ -6701,8 +6772,8 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     return false;
 }
 
-/* A unit from the middle of another's, and what is behind it into the own empty range. Were the unit
- * not run at once, thieves could pass it round for ever. */
+/* A unit from the middle of another's, and what is behind it into the own empty range. Were the
+ * unit not run at once, thieves could pass it round for ever. */
 static bool cf__part_steal(cf__sweep *sweep, size_t own, uintptr_t *unit)
 {
     for (size_t i = 1; i < sweep->part_count; i++) {
@@ -8127,7 +8198,7 @@ static void cf__hub_strip(cf__hub *hub)
 
 static void cf__hub_sweep(cf__hub *hub)
 {
-    if (cf__load_relaxed(&hub->executor->dead) <= hub->queued / 2) return;
+    if (cf__dead(hub->executor) <= hub->queued / 2) return;
     for (size_t i = hub->queued; i > 0; i--) {
         cf_future *const future = cf__hub_pop(hub);
         if (cf__is_pending(future)) cf__hub_push(hub, future);
@@ -8163,7 +8234,7 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
 
 static size_t cf__hub_pending(cf__hub *hub)
 {
-    const size_t dead = (size_t)cf__load_relaxed(&hub->executor->dead);
+    const size_t dead = cf__dead(hub->executor);
     return dead < hub->queued ? hub->queued - dead : 0;
 }
 
@@ -9084,7 +9155,7 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
     while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
-    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
     return count;
 }
 
@@ -9360,8 +9431,8 @@ static bool cf__manager_tick(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
         if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
-            if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
-            if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
+            if (lane->head != lane->tail) lane->verdict = CF_BROKEN;
+            cf__lane_kill(hub, lane, SIGKILL);
         }
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
@@ -9901,7 +9972,6 @@ static bool cf__hub_alloc(cf__hub *hub)
 {
     const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
     const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
-    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
     hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
