@@ -1345,18 +1345,31 @@ static void expect_known_ended(const known *k) {
     CHECK(k->freed == 1);
 }
 
-static void anything_goes(void) {
+static void look_on(const cf_event *event, void *user) {
+    unsigned *const told = user;
+    told[event->kind]++;
+    ctl_yield();
+}
+
+static cf_executor *make_any_pool(unsigned *told) {
     static const cf_on_full rules[] = {CF_FULL_BLOCK, CF_FULL_REJECT, CF_FULL_CALLER_RUNS};
+    const cf_observer observer = {look_on, look_on, look_on, look_on, look_on, told};
+    const cf_pool_options options = {.max_workers = 1 + ctl_random(2),
+                                     .queue_limit = ctl_random(3) == 0 ? 1 : 0,
+                                     .on_full = rules[ctl_random(3)],
+                                     .observer = ctl_random(4) == 0 ? &observer : NULL};
+    cf_executor *const made = cf_thread_pool_new(&options, NULL);
+    CHECK(made != NULL);
+    return made;
+}
+
+static void anything_goes(void) {
+    unsigned told[2][8] = {{0}};
     memset(all, 0, sizeof all);
     all_count = 0;
     acts_left = 25;
-    for (int i = 0; i < 2; i++) {
-        const cf_pool_options options = {.max_workers = 1 + ctl_random(2),
-                                         .queue_limit = ctl_random(3) == 0 ? 1 : 0,
-                                         .on_full = rules[ctl_random(3)]};
-        pools[i] = cf_thread_pool_new(&options, NULL);
-        CHECK(pools[i] != NULL);
-    }
+    pools[0] = make_any_pool(told[0]);
+    pools[1] = make_any_pool(told[1]);
     const int a = ctl_spawn(act, NULL), b = ctl_spawn(act, NULL);
     (void)act(NULL);
     ctl_join(a);
@@ -1366,6 +1379,11 @@ static void anything_goes(void) {
     }
     cf_executor_close(pools[0]);
     cf_executor_close(pools[1]);
+    for (int i = 0; i < 2; i++) {
+        CHECK(told[i][CF_EVENT_WORKER_STARTED] == told[i][CF_EVENT_WORKER_ENDED]);
+        CHECK(told[i][CF_EVENT_STARTED] <= told[i][CF_EVENT_SUBMITTED]);
+        CHECK(told[i][CF_EVENT_FINISHED] == told[i][CF_EVENT_SUBMITTED]);
+    }
     acts_left = 0; /* for callbacks of promises that nobody kept */
     for (size_t i = 0; i < all_count; i++) {
         expect_known_ended(&all[i]);
