@@ -1154,6 +1154,64 @@ static void map_array_inside_a_task(void) {
     cf_executor_close(pool);
 }
 
+/* An item waits for the task that maps it: one of the two waits has to end with CF_DEADLOCK. */
+static int wait_for_the_mapper(cf_task *task, void *arg) {
+    const int *const item = arg;
+    cf_status status = CF_OK;
+    if (*item == 1) {
+        status = cf_future_wait(jobs[0].future, CF_FOREVER);
+        CHECK(status == CF_DEADLOCK);
+        jobs[1].ran++;
+    }
+    return cf_task_return(task, item, sizeof *item);
+}
+
+static int map_what_waits(cf_task *task, void *arg) {
+    int results[4];
+    (void)arg;
+    CHECK(cf_future_wait(jobs[2].future, CF_FOREVER) == CF_OK); /* the gate: it is known */
+    (void)cf_executor_map_array(cf_task_executor(task), wait_for_the_mapper, items, sizeof *items,
+                                results, sizeof *results, 4, NULL, NULL);
+    CHECK(jobs[1].ran == 1);
+    return 0;
+}
+
+static void map_item_waits_for_the_mapper(void) {
+    pool = make_pool(2);
+    jobs[2].future = cf_future_new();
+    jobs[0].future = cf_executor_submit(pool, map_what_waits, NULL, 0);
+    (void)cf_future_set_result(jobs[2].future, NULL, 0);
+    CHECK(cf_future_wait(jobs[0].future, CF_FOREVER) == CF_OK);
+    cf_executor_close(pool);
+    cf_future_release(jobs[0].future);
+    cf_future_release(jobs[2].future);
+}
+
+/* A deadline of a task: it runs to its end, and its result counts only if it was in time. */
+static int run_until_late(cf_task *task, void *arg) {
+    job *const j = arg;
+    j->ran++;
+    for (int i = 0; i < 4 && !cf_task_stop_requested(task); i++) {
+        CHECK(cf_future_wait(j->future, CF_MILLISECOND) == CF_TIMEOUT);
+    }
+    return 0;
+}
+
+static void task_deadline_and_cancel(void) {
+    const cf_submit_options options = {NULL, 2 * CF_MILLISECOND};
+    pool = make_pool(1);
+    jobs[0].future = cf_future_new();
+    jobs[1].future = cf_executor_submit_with(pool, run_until_late, &jobs[0], 0, &options);
+    const int canceller = ctl_spawn(cancel_late, &jobs[1]);
+    const cf_status status = cf_future_wait(jobs[1].future, CF_FOREVER);
+    CHECK(jobs[0].ran == (status != CF_CANCELLED));
+    CHECK(status == CF_OK || status == CF_TASK_TIMEOUT || status == CF_CANCELLED);
+    ctl_join(canceller);
+    cf_executor_close(pool);
+    cf_future_release(jobs[0].future);
+    cf_future_release(jobs[1].future);
+}
+
 /* ---- anything at once: three threads, the tasks, the callbacks and the items of maps do what the
  * seed says, on two pools. Nobody waits for a promise without a deadline, since who would keep it
  * may be waiting, too; whatever else is waited for, the library has to end the wait. ---- */
@@ -1447,6 +1505,8 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(map_in_a_window),
     SCENARIO(map_array_fills_all),
     SCENARIO(map_array_inside_a_task),
+    SCENARIO(map_item_waits_for_the_mapper),
+    SCENARIO(task_deadline_and_cancel),
     SCENARIO(anything_goes),
     {NULL, NULL},
 };
