@@ -2906,7 +2906,7 @@ struct cf__runner {
     cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
     cf_future *spare;  /* chained by cell.data */
     size_t     spares;
-    size_t     index;  /* cf_task_worker */
+    size_t     index;  /* of the worker that it is; cf_task_worker */
     unsigned   depth;  /* tasks on this stack, one upon the other */
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
@@ -4256,7 +4256,7 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 {
     cf__cell *const cell = &future->cell;
     cf_event event = cf__task_event(future, CF_EVENT_STARTED);
-    event.worker = self->index;
+    event.worker = task->worker;
     cf__tell(&event);
     self->depth++;
     CFUTURES_TEST_POINT(CF__POINT_RUN);
@@ -4278,8 +4278,11 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 static void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
+    cf_executor *const executor = cf__executor_of(future);
+    /* A worker of another executor is a caller here, and stays that worker for its own. */
+    const size_t index = self->heap == future->home ? self->index : executor->max_workers;
     cf_task task;
-    cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
+    cf__task_begin(&task, executor, &future->refs, index);
     task.arg = cell->data;
     task.arg_size = cell->size;
     if ((cell->traits & CF__OPTIONS) != 0) {
@@ -4389,13 +4392,10 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     }
     memset(&here, 0, sizeof here);
     cf__self = self;
-    const size_t index = self->index;
-    self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
     (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    self->index = index;
     cf__complete(future);
     cf__self = outer;
 }
@@ -4523,6 +4523,10 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
     return true;
 }
 
+/* The walk that runs has ended at a pool that starts a worker, or is about to. Afterwards nobody
+ * would look again: so whoever waits does, by and by. */
+static bool cf__in_transit; /* W, R: cf__graph_lock */
+
 /* Can nothing of this pool move? */
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
@@ -4530,6 +4534,7 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     cf__lock(&executor->lock);
     bool stuck = executor->started > 0 && !executor->starting &&
                  (executor->starved || !cf__may_start(executor));
+    cf__in_transit = !stuck;
     for (size_t i = 0; stuck && i < executor->started; i++)
         stuck = cf__reach(&executor->workers[i]->runner, todo);
     cf__unlock(&executor->lock);
@@ -4574,6 +4579,7 @@ static bool cf__is_stuck(cf__runner *root)
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next)
         runner->reached = false;
     cf__runner *todo = NULL;
+    cf__in_transit = false;
     bool stuck = cf__reach(root, &todo);
     while (stuck && todo != NULL) {
         cf__runner *const runner = todo;
@@ -4597,20 +4603,25 @@ static void cf__wait_end(void)
     cf__unlock(&cf__graph_lock);
 }
 
-/* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
+/* False: it would be a deadlock, do not wait. Outside of tasks it never is. An endless wait may be
+ * given a deadline, at which to begin it anew. */
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t *deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
     cf__lock(&cf__graph_lock);
     self->waiting = true;
-    self->finite = deadline != CF__NEVER;
+    self->finite = *deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
     self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
+    if (cf__in_transit && !self->finite) {
+        *deadline = cf__deadline(CF_MILLISECOND);
+        self->finite = true;
+    }
     cf__unlock(&cf__graph_lock);
     CFUTURES_TEST_POINT(CF__POINT_WAIT);
     if (stuck) cf__wait_end();
@@ -4679,23 +4690,29 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, word, deadline))
-        return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-    const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
-    cf__wait_end();
+    cf_status status;
+    int64_t until;
+    do {
+        until = deadline;
+        if (!cf__wait_begin(kind, awaited, word, &until))
+            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+        status = cf__park_until(cf__self, word, mask, least, until);
+        cf__wait_end();
+    } while (status == CF_TIMEOUT && until != deadline);
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
     return status;
 }
 
-/* Parks while the word, one of the pool's, is `seen`. */
+/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
     cf__runner *const self = cf__self;
-    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
-    const bool in_time = cf__park(word, seen, deadline);
+    int64_t until = deadline;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, until) || until != deadline;
     const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
     return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
@@ -4762,7 +4779,8 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
+    int64_t never = CF__NEVER;
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, &never);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
