@@ -44,6 +44,9 @@ test: ## run all tests on each backend, check header, examples and documents (un
 check: ## the long gate: sanitizers, valgrind, other compilers; what is not installed is skipped
 	@$(env) sh tests/run.sh $(GATES)
 
+soak: ## the gates in their long form, for MINUTES=60 or SECONDS=60, with a table at the end
+	@$(env) SECONDS_TO_SOAK='$(SECONDS)' MINUTES='$(MINUTES)' sh tests/soak.sh
+
 fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
 	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
 
@@ -76,4 +79,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check fuzz bench man install uninstall clean
+.PHONY: all help examples demo test check soak fuzz bench man install uninstall clean

@@ -5456,6 +5456,18 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
     cf__unlock(&executor->join_lock);
 }
 
+/* The door is closed. A submitter may have queued the first task and not yet looked for somebody to
+ * run it: then there is nobody, and it will not find that it may start one. */
+static void cf__staff(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    const bool start =
+        executor->alive == 0 && !executor->starting && cf__ring_length(executor) > 0;
+    if (start) executor->starting = true;
+    cf__unlock(&executor->lock);
+    if (start) (void)cf__start_workers(executor);
+}
+
 /* As a visitor, so that no other shutdown returns before the last of them has ended. */
 static void cf__cancel_pending(cf_executor *executor)
 {
@@ -5492,6 +5504,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
     if (mode == CF_CANCEL_PENDING) cf__cancel_pending(executor);
+    else cf__staff(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);

@@ -1501,6 +1501,40 @@ TEST(a_task_submitted_while_another_is_being_cancelled_gets_a_worker) {
     cf_executor_close(executor);
 }
 
+static gate queued = GATE_INIT, look_for_workers = GATE_INIT;
+
+static void hold_the_submitter(int id) {
+    enum { QUEUED_THE_TASK = 5 };
+    if (id == QUEUED_THE_TASK) {
+        gate_arrive(&queued);
+        gate_await(&look_for_workers);
+    }
+}
+
+static void *submit_one(void *arg) {
+    atomic_int ran = 0;
+    cf_future *future = cf_executor_submit(arg, task_count, &ran, 0);
+    CHECK_STATUS(cf_future_wait(future, limit(1)), CF_OK);
+    CHECK_EQ(atomic_load(&ran), 1);
+    cf_future_release(future);
+    return NULL;
+}
+
+/* Nobody is there to run it, and nobody may be started any more but by the shutdown. */
+TEST(a_shutdown_during_the_first_submit_runs_the_task) {
+    cf_executor *executor = pool(2);
+    pthread_t other;
+    test_point_hook(hold_the_submitter);
+    spawn(&other, submit_one, executor);
+    gate_await_arrivals(&queued, 1);
+    CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+    CHECK_EQ(stats_of(executor).finished, 1);
+    gate_open(&look_for_workers);
+    join(other);
+    test_point_hook(NULL);
+    cf_executor_close(executor);
+}
+
 static gate one_in_hand = GATE_INIT, let_it_end = GATE_INIT;
 
 static void hold_what_is_withdrawn(int id) {
@@ -2480,6 +2514,7 @@ TEST_MAIN(
     RUN(shutdown_by_a_task_in_its_callers_thread_does_not_hang)
     RUN(a_worker_may_close_another_pool)
     RUN(a_task_submitted_while_another_is_being_cancelled_gets_a_worker)
+    RUN(a_shutdown_during_the_first_submit_runs_the_task)
     RUN(a_shutdown_waits_for_what_another_is_cancelling)
     RUN(when_shutdown_has_returned_nothing_of_the_pool_runs)
     RUN(a_burst_of_tasks_runs_and_its_memory_comes_back)
