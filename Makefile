@@ -10,9 +10,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # Lanes of tests/run.sh: how to build the library and what to run with it.
-LANES = header examples docs install c11 posix generic
+LANES = header examples docs install sched c11 posix generic
 GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	bench clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+	bench mutants plants models clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
@@ -38,6 +38,12 @@ demo: ## download the flags of 20 countries in five styles, from a server of its
 	@$(env) sh tests/check_examples.sh build flags
 	@mkdir -p build/demo && cd build/demo && ../examples/flags
 
+pictures: ## draw the pictures of README.md: what ran on which worker, and when
+	@$(env) sh tests/check_examples.sh build timeline
+	@mkdir -p examples/pictures
+	build/examples/timeline --svg examples/pictures/loiter.svg loiter
+	build/examples/timeline --processes --svg examples/pictures/flags.svg flags
+
 test: ## run all tests on each backend, check header, examples and documents (under 2 minutes)
 	@$(env) sh tests/run.sh $(LANES)
 
@@ -50,9 +56,15 @@ soak: ## the gates in their long form, for MINUTES=60 or SECONDS=60, with a tabl
 fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
 	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
 
+coverage: ## which lines and branches of the header the tests reach, by gcc's gcov
+	@$(env) sh tests/coverage.sh
+
 bench: ## measure, beside other libraries where they are installed
 	@if [ -f tests/bench/run.sh ]; then $(env) sh tests/bench/run.sh; \
 	else echo 'there is no tests/bench/run.sh'; fi
+
+table: ## write what the last `make bench` measured into README.md
+	@$(env) sh tests/bench/table.sh
 
 man: ## turn the header's comments into manual pages in build/man/: man -l build/man/cfutures.3
 	@mkdir -p build/man
@@ -79,4 +91,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check soak fuzz bench man install uninstall clean
+.PHONY: all help examples demo pictures test check soak fuzz coverage bench table man install uninstall clean

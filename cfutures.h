@@ -102,7 +102,8 @@
  *     executor.map(f, xs)            cf_executor_map,             yours: cf_map_close. A result
  *                                    cf_map_next                  lives until the next call; an
  *                                                                 error ends its item alone
- *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
+ *     list(executor.map(f, xs))      cf_executor_map_array        two arrays of yours, and nothing
+ *                                                                 to free
  *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
  *       cancel_futures=True)                                      nothing
  *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
@@ -185,6 +186,7 @@
  *     promise: set_result, set_error   yes; the first one counts
  *     cf_wait                          yes
  *     as_completed and map iterators   by one thread at a time
+ *     hooks of an observer             are called by several at once
  *     cf_task                          by its task alone, until it returns
  *     anything, in a signal handler    no
  *
@@ -195,6 +197,8 @@
  *     submit, map                               the task
  *     the task returns; set_result, set_error   whoever sees it done
  *     free_arg returns                          whoever sees it done
+ *     a hook returns                            the next hook of its task,
+ *                                               and whoever sees it done
  *     shutdown returns CF_OK                    the caller: no task, call-
  *                                               back, finalizer or free
  *                                               function runs any more
@@ -253,6 +257,10 @@
  * Deadlines: a task that runs for longer than its `timeout` is killed, by SIGTERM and after
  * `kill_grace` by SIGKILL. Its future ends with CF_TASK_TIMEOUT when the worker is dead. A complete
  * result wins over the death or the deadline that follows it. cf_executor_kill_workers ends all.
+ * What a task has started itself is not killed with its worker. Two ways: it asks for that
+ * (on Linux prctl(PR_SET_PDEATHSIG, SIGKILL) between its fork and exec), which goes no further than
+ * to the child; or the task begins with setpgid(0, 0), writes its process group into shared memory,
+ * and whoever finds the future done kills the group, as examples/ptest.c does.
  *
  * In a worker signals have their default actions and are not blocked; SIGINT is ignored, so that
  * Ctrl-C is the program's own business. Standard input is the null device. stdout and stderr are
@@ -270,10 +278,61 @@
  * EVENT LOOPS
  *
  * cf_as_completed_fd gives a descriptor that is readable whenever cf_as_completed_next would not
- * block. Watch it with poll, epoll, libuv or GLib; each time it is readable, one call of
- * cf_as_completed_next takes a future, or says that time is up or nothing is left.
- * cf_as_completed_add puts more futures in. Where there are no descriptors, callbacks tell:
- * cf_future_add_done_callback.
+ * block: a future has ended, time is up, or nothing is left. Watch it with poll, epoll, libuv or
+ * GLib, and take what is ready each time:
+ *
+ *     size_t index;
+ *     cf_as_completed_iter *iter =
+ *         cf_as_completed(futures, count, CF_FOREVER);
+ *     struct pollfd event = {cf_as_completed_fd(iter), POLLIN, 0};
+ *     while (cf_as_completed_remaining(iter) > 0 && poll(&event, 1, -1) > 0)
+ *         while (cf_as_completed_try_next(iter, &index, NULL) != NULL)
+ *             printf("%zu is done\n", index);
+ *     cf_as_completed_close(iter);
+ *
+ * A loop that lives on puts more futures in by cf_as_completed_add. Between the last one and the
+ * next it must not watch the descriptor, which is readable at the end too: watch it only while
+ * cf_as_completed_remaining is not 0 (to poll, give -1 instead), or put in a promise that nobody
+ * keeps, so that there is no end. Where there are no descriptors, call cf_as_completed_try_next
+ * whenever it suits, or let callbacks tell: cf_future_add_done_callback.
+ *
+ * OBSERVERS
+ *
+ * A pool tells an observer what happens in it, to draw a timeline, to write a log, to count:
+ *
+ *     static void on_event(const cf_event *event, void *user)
+ *     {
+ *         FILE *log = user;
+ *         fprintf(log, "%lld %d %p %s\n", (long long)event->time,
+ *                 (int)event->kind, event->task,
+ *                 cf_status_name(event->status));
+ *     }
+ *
+ *     cf_observer observer = {.started = on_event, .finished = on_event,
+ *                             .user = stderr};
+ *     cf_pool_options options = {.observer = &observer};
+ *     pool = cf_thread_pool_new(&options, NULL);
+ *
+ * Each task is told as submitted once, as started at most once, and as finished once, in this order
+ * whatever the threads do: each hook has returned before the next of the same task is called, and
+ * the last before the future can be seen done. A task that never runs, since it was cancelled,
+ * withdrawn, or refused for a shutdown or a full queue, is finished without a start. Refused before
+ * that, for its arguments or for want of memory, it is told of not at all. When cf_executor_close
+ * has returned, or cf_executor_shutdown with CF_OK, everything has been told.
+ *
+ * A chunk of a map is one task, and so is each worker's share of a map_array; but a task that calls
+ * map_array on its own pool does its own share itself, which is not told. Where a worker process
+ * dies in a chunk, the chunk has finished, and what is left of it is submitted anew.
+ *
+ * Events of different tasks are told by several threads at once, so a hook locks what it shares. In
+ * a process pool all but submits and cancels are told by one thread of the host, one by one.
+ *
+ * No lock is held around a hook: it may call cf_executor_stats, and submit, cancel and release; what
+ * it submits to the same pool is told too. It should not wait, since the task and whoever waits for
+ * it wait with it; if it does, then never for the task that it is told of. In a process pool to wait
+ * for the same pool is CF_DEADLOCK, as in a callback.
+ *
+ * For a bar nobody needs an observer: cf_as_completed_remaining and cf_map_progress count.
  *
  * BUILD OPTIONS
  *
@@ -385,6 +444,8 @@
  *     a process pool                 one fork           0.2 ms, more for a big process
  *     a task in a process            some us            shared memory, and no system call while
  *                                                       both sides are awake
+ *     an observer                    nothing without    one test of a pointer; else the clock and
+ *                                                       your hook, three times a task
  *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
  *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
  *
@@ -551,6 +612,91 @@ typedef void cf_finalizer_fn(void *arg);
 typedef void cf_free_fn(void *ptr);
 typedef void cf_callback_fn(cf_future *future, void *user);
 
+/* cf_event_kind -- what a hook is told.
+ * CF_EVENT_SUBMITTED: a task is about to be queued; told by the thread that submits it.
+ * CF_EVENT_STARTED: its function is called.
+ * CF_EVENT_FINISHED: it has ended, or it never will run: `status` of the cf_event says how.
+ * CF_EVENT_WORKER_STARTED: a worker is ready for tasks: its initializer, if any, went well.
+ * CF_EVENT_WORKER_ENDED: it has run its last task and its finalizer; a process is dead.
+ * Python: none. */
+typedef enum cf_event_kind {
+    CF_EVENT_SUBMITTED,
+    CF_EVENT_STARTED,
+    CF_EVENT_FINISHED,
+    CF_EVENT_WORKER_STARTED,
+    CF_EVENT_WORKER_ENDED
+} cf_event_kind;
+
+/* cf_event -- one moment in the life of a task or of a worker.
+ * It lives until the hook returns, and so does what it points to.
+ * kind: which of the hooks is called.
+ * status: CF_EVENT_FINISHED: what cf_future_wait would say: CF_OK, CF_TASK_FAILED, CF_TASK_TIMEOUT,
+ *   CF_WORKER_LOST, CF_NO_MEMORY; of what did not start CF_CANCELLED, CF_BROKEN, or how it was
+ *   refused. CF_EVENT_WORKER_ENDED: CF_OK, or CF_WORKER_LOST where a process died or was killed.
+ *   Else CF_OK.
+ * code: of the error, as cf_future_error_code; else 0.
+ * message: of the error, as cf_future_error_message; else "".
+ * time: when it happened, in nanoseconds on the clock that the timeouts follow. In a process pool
+ *   the worker has measured start and end; only the end of a worker, or of the task that it ran, is
+ *   when the host heard of it.
+ * executor: borrowed; not NULL.
+ * task: which task, the same in all of its events: the address of its future. Another task may have
+ *   it after CF_EVENT_FINISHED. NULL: a worker's event.
+ * fn: the task's function, of a map the function for its items; NULL: a worker's event.
+ * arg: CF_EVENT_SUBMITTED: what the task will be called with; of a chunk of a map the first item.
+ *   NULL elsewhere, and for a share of map_array.
+ * arg_size: in bytes; 0: arg is the pointer of the caller.
+ * items: 1. For a chunk of a map its items; once it has finished, how many of them have run. For a
+ *   worker's share of map_array 0, then how many it has run. CF_EVENT_FINISHED without a start: 0.
+ * worker: the number of the worker, as cf_task_worker; SIZE_MAX where there is none.
+ * pid: of the worker process; 0 in a thread pool.
+ * Python: none.
+ * Note: a chunk, or a share of map_array, has the status of its first item that failed. One that
+ *   was stopped between two items has CF_CANCELLED. */
+typedef struct cf_event {
+    cf_event_kind kind;
+    cf_status     status;
+    int           code;
+    const char   *message;
+    cf_duration   time;
+    cf_executor  *executor;
+    const void   *task;
+    cf_task_fn   *fn;
+    const void   *arg;
+    size_t        arg_size;
+    size_t        items;
+    size_t        worker;
+    long          pid;
+} cf_event;
+
+/* cf_event_fn -- a hook: is told of an event.
+ * It is called as hook(event, user).
+ * Python: none.
+ * Threads: CF_EVENT_SUBMITTED: whoever submits. Else the worker; in a process pool one thread of
+ *   the host, never the worker. What ends without having run is told by whoever cancels or
+ *   withdraws it. Several hooks may run at once. No lock is held.
+ * Note: it may call what a callback may: see OBSERVERS in the manual. */
+typedef void cf_event_fn(const cf_event *event, void *user);
+
+/* cf_observer -- who is told of what happens in a pool: for timelines, logs and metrics.
+ * Each hook may be NULL, and several may be the same function: `kind` of cf_event says which it is.
+ * submitted: before the task can be seen by any worker.
+ * started: before its function is called, and after submitted has returned.
+ * finished: once for each submitted, after started has returned, before the future can be seen
+ *   done.
+ * worker_started: before the first task of the worker is told.
+ * worker_ended: once for each worker_started, after all tasks of the worker were told.
+ * user: passed to all of them. Borrowed until the executor is closed.
+ * Python: none. */
+typedef struct cf_observer {
+    cf_event_fn *submitted;
+    cf_event_fn *started;
+    cf_event_fn *finished;
+    cf_event_fn *worker_started;
+    cf_event_fn *worker_ended;
+    void        *user;
+} cf_observer;
+
 /* cf_on_full -- what a submit does when `queue_limit` tasks wait already.
  * CF_FULL_BLOCK: waits for room. A worker of the pool runs the task at once instead, since nobody
  *   else might make room.
@@ -573,7 +719,7 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * name: worker n is shown as "<name>_<n>" by ps, top and debuggers. Copied; cut to fit 15 bytes
  *   with the number. NULL: "cf". Linux only; ignored elsewhere.
  * initializer: called with worker_arg in every worker before its first task; non-zero breaks the
- *   pool (CF_BROKEN). NULL: none.
+ *   pool (CF_BROKEN). NULL: none. It is not told the number of its worker: see cf_task_worker.
  * finalizer: called with worker_arg when a worker ends whose initializer went well; not in a
  *   process that is killed or crashes. NULL: none.
  * worker_arg: passed to both. Borrowed until the executor is closed; processes get the pointer.
@@ -593,6 +739,7 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * break_on_crash: process pools. True is Python's rule: a worker that dies unasked breaks the pool.
  *   The task that it ran ends with CF_WORKER_LOST, all others that have not ended with CF_BROKEN.
  * kill_grace: process pools: from SIGTERM to SIGKILL. 0: one second. Negative: never SIGKILL.
+ * observer: its hooks are told of tasks and workers. Copied. NULL: none.
  * Python: the parameters of ThreadPoolExecutor and ProcessPoolExecutor.
  * Note: the fields for process pools are refused by a thread pool with CF_INVALID, unless zero. */
 typedef struct cf_pool_options {
@@ -611,6 +758,8 @@ typedef struct cf_pool_options {
     size_t             max_tasks_per_child;
     bool               break_on_crash;
     cf_duration        kill_grace;
+    /* both */
+    const cf_observer *observer;
 } cf_pool_options;
 
 /* ---------------------------------------------------------------------------------------------
@@ -638,7 +787,8 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
  * Returns the executor, for you to end by cf_executor_close, or NULL with *status
  *   CF_NO_MEMORY: out of memory.
  * Threads: any; tasks that several threads submit run at the same time. Blocks: never.
- * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. */
+ * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. There
+ *   are no options, so nobody can observe it. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
 #ifdef CFUTURES_POSIX
@@ -941,6 +1091,9 @@ CFUTURES_API int cf_task_fail(cf_task *task, int code, const char *format, ...)
 CFUTURES_API size_t cf_task_arg_size(const cf_task *task);
 
 /* cf_task_worker -- the number of the worker, to index state that each worker has of its own.
+ * That state is an array, where the first task that finds its element empty fills it, as in
+ * examples/fetch.c; or a _Thread_local variable (in processes any static one), which an initializer
+ * can fill and a finalizer empty, neither of which is told the number.
  * Python: none; threading.local
  * task: not NULL.
  * Returns 0 to max_workers - 1. max_workers: a caller runs the task itself (CF_FULL_CALLER_RUNS).
@@ -1235,6 +1388,23 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status);
 
+/* cf_as_completed_try_next -- take the next future that has ended already, if there is one.
+ * It is what cf_as_completed_next would do with its deadline at this moment: for a loop that has
+ * other things to do, and for taking all that is ready when the descriptor says that some is.
+ * Python: none.
+ * iter: NULL: CF_INVALID.
+ * index: filled as by cf_as_completed_next; may be NULL.
+ * status: filled; CF_OK with a future; may be NULL.
+ * Returns the future, lent: it is done, and may be released from now on. NULL with *status
+ *   CF_TIMEOUT: none has ended that was not delivered.
+ *   CF_END: all have been delivered.
+ *   CF_FORKED: what is left belongs to executors of the parent process.
+ *   CF_INVALID: iter is NULL.
+ * Threads: one at a time for each iterator. Blocks: never; in a task it runs no other.
+ * Note: CF_TIMEOUT says nothing about the deadline of the iterator. */
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status);
+
 /* cf_as_completed_add -- put one more future into an iterator.
  * Python: none.
  * iter: NULL: CF_INVALID.
@@ -1272,7 +1442,8 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter);
  * iter: NULL: -1.
  * Returns the descriptor, the same each time, owned by the iterator; -1: the system refused.
  * Threads: one at a time for each iterator. Blocks: never.
- * Note: only watch it, and never read it or close it. With timeout 0 it is always readable: make
+ * Note: only watch it, and never read it or close it; and only while cf_as_completed_remaining is
+ *   not 0, or it keeps a loop busy with telling the end. With timeout 0 it is always readable: make
  *   the iterator with CF_FOREVER or a real deadline. Outside Linux the deadline does not make it
  *   readable. */
 CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter);
@@ -1383,6 +1554,19 @@ CFUTURES_API int cf_map_error_code(const cf_map_iter *iter);
  * Threads: one at a time for each iterator. Blocks: never.
  * Note: copy it if you keep it. */
 CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter);
+
+/* cf_map_progress -- how far a map is, to draw a bar.
+ * Counted are items that will not run any more: they ran, or were cancelled, and it does not matter
+ * whether they were delivered. Of a chunk that is running those that have ended count.
+ * Python: none.
+ * iter: NULL: 0 of 0.
+ * total: filled with how many items there are in all; 0 while a generator has not come to its end.
+ *   May be NULL.
+ * Returns how many have ended, never fewer than the last time.
+ * Threads: one at a time for each iterator. Blocks: never.
+ * Note: it looks at some hundred tasks at most, in the order of the items. What ends beyond that
+ *   many which have not is counted later. */
+CFUTURES_API size_t cf_map_progress(cf_map_iter *iter, size_t *total);
 
 /* cf_map_close -- end a map, and cancel what has not started.
  * Python: close()
@@ -1560,6 +1744,11 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 
 #if defined(__linux__) && !defined(CLOCK_MONOTONIC)
 extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#ifdef SYS_clock_gettime32             /* musl, where longs have 32 bits */
+#define CF__CLOCK_GETTIME SYS_clock_gettime32
+#else
+#define CF__CLOCK_GETTIME SYS_clock_gettime
+#endif
 #endif
 
 #ifndef CFUTURES_ASSERT
@@ -1598,7 +1787,7 @@ enum {
     CF__POINT_RUN = 26,       /* claimed / the function is called */
     CF__POINT_RAN = 27,       /* the function returned / its argument goes */
     CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
-    CF__POINT_CANCEL = 29,    /* a visitor / claimed */
+    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
     CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
     /* wait */
     CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
@@ -1670,6 +1859,9 @@ enum {
 #define CFUTURES_TEST_RELEASE(word) ((void)0)
 #define CFUTURES_TEST_ACQUIRE(word) ((void)0)
 #endif
+#ifndef CF__TEST_FUTURE /* tests: from here on the future is in somebody's hands, or free */
+#define CF__TEST_FUTURE(future, in_use) ((void)0)
+#endif
 #ifndef CFUTURES_MALLOC
 #define CFUTURES_MALLOC(size) malloc(size)
 #define CFUTURES_FREE(pointer) free(pointer)
@@ -1684,19 +1876,26 @@ enum {
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
+#define CF__SLOW   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
 #else
+#define CF__SLOW   static __attribute__((noinline)) /* keeps its callers' fast way short */
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
 #endif
 #endif
 
+#if defined(__GNUC__) /* futexes and marked pointers need more than the 2 bytes of m68k */
+typedef atomic_uintptr_t cf__word __attribute__((aligned(sizeof(uintptr_t))));
+#else
 typedef atomic_uintptr_t cf__word;
+#endif
 
 CF__TINY uintptr_t cf__load_relaxed(cf__word *word)
 {
@@ -1747,6 +1946,15 @@ CF__TINY uintptr_t cf__exchange(cf__word *word, uintptr_t value)
     CFUTURES_TEST_ATOMIC(word);
     CFUTURES_TEST_RELEASE(word);
     const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_acq_rel);
+    CFUTURES_TEST_ACQUIRE(word);
+    return old;
+}
+
+CF__TINY uintptr_t cf__exchange_seq_cst(cf__word *word, uintptr_t value)
+{
+    CFUTURES_TEST_ATOMIC(word);
+    CFUTURES_TEST_RELEASE(word);
+    const uintptr_t old = atomic_exchange_explicit(word, value, memory_order_seq_cst);
     CFUTURES_TEST_ACQUIRE(word);
     return old;
 }
@@ -1838,7 +2046,7 @@ static int64_t cf__now(void)
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
     long now[2] = {0, 0};
-    (void)syscall(SYS_clock_gettime, 1L /* CLOCK_MONOTONIC */, now);
+    (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
     struct timespec now = {0, 0};
@@ -1879,6 +2087,14 @@ static void *cf__futex_address(cf__word *word)
 #endif
 }
 
+/* Where the system refuses futexes, it is a poll. */
+CF__COLD bool cf__park_refused(int64_t deadline)
+{
+    const long nap[2] = {0, 1000000};
+    (void)syscall(SYS_nanosleep, nap, NULL);
+    return !cf__is_past(deadline);
+}
+
 /* False: the deadline has passed. */
 static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
 {
@@ -1889,7 +2105,8 @@ static bool cf__park(cf__word *word, uintptr_t seen, int64_t deadline)
     const long result = syscall(SYS_futex, cf__futex_address(word), CF__FUTEX_WAIT_UNTIL,
                                 (long)(int32_t)(uint32_t)seen,
                                 deadline == CF__NEVER ? NULL : until, NULL, CF__FUTEX_ANY);
-    const bool in_time = result == 0 || errno != ETIMEDOUT;
+    const bool in_time = result == 0 || errno == EAGAIN || errno == EINTR ||
+                         (errno != ETIMEDOUT && cf__park_refused(deadline));
     errno = saved;
     return in_time;
 }
@@ -1904,7 +2121,9 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
 static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
+#ifdef CF__UNIX
 static void cf__parking_forked(void) {}
+#endif
 
 #else /* mutex and condition variable */
 
@@ -1993,11 +2212,13 @@ static void cf__buckets_init(void)
 
 static void cf__parking_init(void) { cf__run_once(cf__buckets_init); }
 
+#ifdef CF__UNIX
 /* In the child of a fork nobody will ever unlock what other threads had locked: all anew. */
 static void cf__parking_forked(void)
 {
     if (cf__buckets_ready) cf__buckets_init();
 }
+#endif
 
 static struct cf__bucket *cf__bucket_of(cf__word *word)
 {
@@ -2071,6 +2292,37 @@ static inline void cf__unlock(cf__word *lock)
     if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
 }
 
+/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
+ * unlock. Returns the value. */
+#define CF__HELD    ((uintptr_t)1)
+#define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
+#define CF__PAYLOAD (~(uintptr_t)3)
+
+CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+{
+    for (int i = 0;; i++) {
+        uintptr_t seen = cf__load_relaxed(lock);
+        if ((seen & ~CF__PAYLOAD) == 0) { /* who has slept cannot know whether others do */
+            if (cf__cas(lock, &seen, seen | (i < 30 ? CF__HELD : CF__AWAITED))) return seen;
+        } else if (i < 30) {
+            cf__pause();
+        } else if ((seen & CF__AWAITED) != 0 || cf__cas(lock, &seen, seen | CF__AWAITED)) {
+            (void)cf__park(lock, seen | CF__AWAITED, CF__NEVER);
+        }
+    }
+}
+
+static inline uintptr_t cf__lock_value(cf__word *lock)
+{
+    uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+}
+
+static inline void cf__unlock_value(cf__word *lock, uintptr_t value)
+{
+    if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
+}
+
 /* ---- threads ---- */
 
 #ifdef CF__PTHREADS
@@ -2084,8 +2336,15 @@ typedef cf__thread_result cf__thread_fn(void *arg);
 
 #ifdef CF__PTHREADS
 
+#ifdef _WIN32 /* which interrupts no thread */
+typedef int cf__signal_mask;
+static void cf__signals_block(cf__signal_mask *old) { *old = 0; }
+static void cf__signals_restore(const cf__signal_mask *old) { (void)old; }
+#else
+typedef sigset_t cf__signal_mask;
+
 /* All signals but those that report a fault of the thread itself stay with the host's threads. */
-static void cf__block_signals(sigset_t *old)
+static void cf__signals_block(cf__signal_mask *old)
 {
     sigset_t set;
     (void)sigfillset(&set);
@@ -2094,16 +2353,22 @@ static void cf__block_signals(sigset_t *old)
     (void)pthread_sigmask(SIG_SETMASK, &set, old);
 }
 
+static void cf__signals_restore(const cf__signal_mask *old)
+{
+    (void)pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+#endif
+
 static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, size_t stack_size)
 {
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return false;
     bool done = stack_size == 0 || pthread_attr_setstacksize(&attributes, stack_size) == 0;
     if (done) {
-        sigset_t old;
-        cf__block_signals(&old);
+        cf__signal_mask old;
+        cf__signals_block(&old);
         done = pthread_create(thread, &attributes, fn, arg) == 0;
-        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+        cf__signals_restore(&old);
     }
     (void)pthread_attr_destroy(&attributes);
     return done;
@@ -2111,16 +2376,6 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)pthread_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)pthread_detach(thread); }
-
-/* What a thread of that stack_size gets; 0: unknown. */
-static size_t cf__thread_stack(size_t stack_size)
-{
-    pthread_attr_t attributes;
-    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
-    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
-    (void)pthread_attr_destroy(&attributes);
-    return stack_size;
-}
 
 /* Rounded up to what the system takes; 0 stays 0. False: out of range. */
 static bool cf__thread_stack_fit(size_t *stack_size)
@@ -2144,10 +2399,22 @@ static bool cf__thread_start(cf__thread *thread, cf__thread_fn *fn, void *arg, s
 
 static void cf__thread_join(cf__thread thread) { (void)thrd_join(thread, NULL); }
 static void cf__thread_detach(cf__thread thread) { (void)thrd_detach(thread); }
-static size_t cf__thread_stack(size_t stack_size) { return stack_size; }
 static bool cf__thread_stack_fit(size_t *stack_size) { return *stack_size == 0; }
 
 #endif
+
+/* What a thread of that stack_size gets; 0: unknown. A C11 thread is a POSIX thread of the default
+ * size wherever both are there. */
+static size_t cf__thread_stack(size_t stack_size)
+{
+#if defined(CF__PTHREADS) || defined(CF__UNIX)
+    pthread_attr_t attributes;
+    if (stack_size != 0 || pthread_attr_init(&attributes) != 0) return stack_size;
+    if (pthread_attr_getstacksize(&attributes, &stack_size) != 0) stack_size = 0;
+    (void)pthread_attr_destroy(&attributes);
+#endif
+    return stack_size;
+}
 
 /* "<name>_<index>" as the system's tools show it: Linux keeps 15 bytes, so the name is cut. */
 static void cf__thread_name(const char *name, size_t index)
@@ -2156,7 +2423,7 @@ static void cf__thread_name(const char *name, size_t index)
     const int saved = errno;
     char text[48];
     int room = 13;
-    for (size_t rest = index; rest > 9 && room > 0; rest /= 10) room--;
+    for (size_t rest = index; rest > 9; rest /= 10) room--;
     (void)snprintf(text, sizeof text, "%.*s_%zu", room, name, index);
     (void)prctl(PR_SET_NAME, text, 0L, 0L, 0L);
     errno = saved;
@@ -2178,14 +2445,15 @@ static uintptr_t cf__stack_here(void)
 
 /* ---- fork: an executor belongs to the process that made it ---- */
 
-static cf__word cf__forks;           /* how often this process is the child of a fork */
-static cf__word cf__forks_watched;   /* the handler is registered */
+static cf__word cf__forks; /* how often this process is the child of a fork */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
 static cf__word cf__graph_lock, cf__count_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
+static cf__word cf__forks_watched; /* the handler is registered */
+
 static void cf__forked_child(void)
 {
     cf__bump(&cf__forks);
@@ -2338,7 +2606,7 @@ static size_t cf__affinity(void)
     unsigned char mask[1024]; /* 8192 CPUs */
     const long bytes = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
     size_t count = 0;
-    for (long i = 0; i < bytes * 8; i++) count += mask[i / 8] >> i % 8 & 1u;
+    for (long i = 0; i < bytes * 8; i++) count += (size_t)mask[i / 8] >> i % 8 & 1;
     return count > 0 ? count : 1;
 }
 
@@ -2557,15 +2825,19 @@ struct cf__heap {
     const cf_pool_options *options;
     uintptr_t forks; /* cf__forks when it was made: another value now means another process */
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
+    const cf_observer *observer; /* NULL: none. Each submit and each task looks here */
     /* free-standing */
     cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
-    _Alignas(CF__LINE) cf__word lock; /* guards: */
+    _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
+                                         CF__STEP. R: anybody. And a lock, which guards: */
     cf_future *free;    /* chained by cell.data */
     cf__block *blocks;
-    cf__word   handed; /* R: anybody, as a hint */
-    bool       closed; /* nothing is handed out any more */
+    cf__word   handed;    /* R: anybody, as a hint */
+    bool       closed;    /* nothing is handed out any more */
+    uint64_t   submitted; /* to the ring */
+    uintptr_t  head_seen; /* the ring's head, or where it was once */
 
     _Alignas(CF__LINE) cf__word returned; /* W: anybody pushes, the lock's holder takes all */
     cf__word freed; /* odd: closed */
@@ -2594,6 +2866,7 @@ struct cf__runner {
     cf__word    denied;  /* R: owner. It must not wait on: see cf__deny */
     cf__awaited kind;
     void       *awaited;
+    cf__word   *word;    /* on which it sleeps; NULL: it joins the stand-in */
     cf__runner *next, *todo;
 };
 
@@ -2610,6 +2883,9 @@ CF__SHARED void cf__blocks_free(cf__block *block)
         cf__free_lines(block);
     }
 }
+
+static uintptr_t cf__heap_lock(cf__heap *heap) { return cf__lock_value(&heap->tail); }
+static void cf__heap_unlock(cf__heap *heap, uintptr_t tail) { cf__unlock_value(&heap->tail, tail); }
 
 /* Under the lock. False: out of memory. */
 static bool cf__heap_grow_locked(cf__heap *heap)
@@ -2628,22 +2904,34 @@ static bool cf__heap_grow_locked(cf__heap *heap)
     return true;
 }
 
+/* Under the lock. NULL: out of memory, or closed. */
+static inline cf_future *cf__heap_pop_locked(cf__heap *heap)
+{
+    if (heap->free == NULL) {
+        if (heap->closed) return NULL;
+        heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
+        if (heap->free == NULL && !cf__heap_grow_locked(heap)) return NULL;
+    }
+    cf_future *const future = heap->free, *const next = future->cell.data;
+    heap->free = next;
+    /* A burst is released in the order of its submission: the next ones lie in a row. */
+    const uintptr_t stride = (uintptr_t)next - (uintptr_t)future;
+    if (next != NULL) cf__prefetch((const void *)((uintptr_t)next + 4 * stride));
+    if (next != NULL) cf__prefetch(next);
+    cf__bump(&heap->handed);
+    return future;
+}
+
 /* Up to count free futures, chained by cell.data. */
 static cf_future *cf__heap_take(cf__heap *heap, size_t count, size_t *taken)
 {
-    cf_future *chain = NULL;
-    cf__lock(&heap->lock);
-    for (*taken = 0; *taken < count && !heap->closed; (*taken)++) {
-        if (heap->free == NULL) heap->free = (cf_future *)cf__exchange(&heap->returned, 0);
-        if (heap->free == NULL && !cf__heap_grow_locked(heap)) break;
-        cf_future *const future = heap->free;
-        heap->free = future->cell.data;
+    cf_future *chain = NULL, *future;
+    const uintptr_t tail = cf__heap_lock(heap);
+    for (*taken = 0; *taken < count && (future = cf__heap_pop_locked(heap)) != NULL; (*taken)++) {
         future->cell.data = chain;
         chain = future;
     }
-    cf__store_relaxed(&heap->handed, cf__load_relaxed(&heap->handed) + *taken);
-    if (heap->free != NULL) cf__prefetch(heap->free);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     return chain;
 }
 
@@ -2667,10 +2955,11 @@ static void cf__heap_hold(cf__heap *heap) { cf__heap_count(heap, 0 - (uintptr_t)
 /* The executor is closed. From now on `freed` counts up to one. */
 static void cf__heap_close(cf__heap *heap)
 {
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     heap->closed = true;
+    heap->free = NULL;
     const uintptr_t handed = cf__load_relaxed(&heap->handed);
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     CFUTURES_TEST_POINT(CF__POINT_CLOSE_HEAP);
     cf__heap_count(heap, 2 * (1 - handed) + 1);
 }
@@ -2702,7 +2991,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         !cf__heap_is_idle(heap, held))
         return false;
     CFUTURES_TEST_POINT(CF__POINT_TRIM);
-    cf__lock(&heap->lock);
+    const uintptr_t tail = cf__heap_lock(heap);
     if (cf__heap_is_idle(heap, held)) {
         surplus = heap->blocks;
         heap->blocks = NULL;
@@ -2710,7 +2999,7 @@ CF__COLD bool cf__heap_trim(cf__heap *heap, uintptr_t held)
         cf__store_relaxed(&heap->returned, 0);
         cf__store_relaxed(&heap->block_count, 0);
     }
-    cf__unlock(&heap->lock);
+    cf__heap_unlock(heap, tail);
     cf__blocks_free(surplus);
     return surplus != NULL;
 }
@@ -2746,6 +3035,7 @@ static void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
+    CF__TEST_FUTURE(future, false);
     if (heap == NULL) {
         cf__free(future);
     } else if (self != NULL && self->heap == heap) {
@@ -2830,21 +3120,20 @@ static const char *cf__cell_message(const cf__cell *cell)
 #define CF__STATIC_FUTURE(s) \
     {.word = CF__DONE, .refs = CF__REF | CF__STATIC, .cell = {.status = (s)}}
 static cf_future cf__static_futures[] = {
-    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_QUEUE_FULL),
-    CF__STATIC_FUTURE(CF_DEADLOCK), CF__STATIC_FUTURE(CF_INVALID), CF__STATIC_FUTURE(CF_NO_MEMORY),
-    CF__STATIC_FUTURE(CF_SYSTEM), CF__STATIC_FUTURE(CF_FORKED)};
+    CF__STATIC_FUTURE(CF_BROKEN), CF__STATIC_FUTURE(CF_SHUTDOWN), CF__STATIC_FUTURE(CF_INVALID),
+    CF__STATIC_FUTURE(CF_NO_MEMORY), CF__STATIC_FUTURE(CF_FORKED)};
 
 static bool cf__is_static(cf_future *future)
 {
     return (cf__load_relaxed(&future->refs) & CF__STATIC) != 0;
 }
 
+/* For one of those statuses. */
 static cf_future *cf__static_future(cf_status status)
 {
-    const size_t count = sizeof cf__static_futures / sizeof *cf__static_futures;
-    for (size_t i = 0; i < count; i++)
-        if (cf__static_futures[i].cell.status == (signed char)status) return &cf__static_futures[i];
-    return &cf__static_futures[count - 3]; /* CF_NO_MEMORY */
+    cf_future *future = cf__static_futures;
+    while (future->cell.status != (signed char)status) future++;
+    return future;
 }
 
 /* ---- state, claim, settle ---- */
@@ -3048,8 +3337,9 @@ static bool cf__last_look(cf_future *future)
     return cf__fetch_add(&future->refs, 0 - CF__REF) < 2 * CF__REF;
 }
 
-/* Done, and neither well nor by cancel. */
-static bool cf__has_failed(const cf_future *future) { return future->cell.status < CF_CANCELLED; }
+/* Ended neither well nor by cancel. */
+static bool cf__cell_has_failed(const cf__cell *cell) { return cell->status < CF_CANCELLED; }
+static bool cf__has_failed(const cf_future *future) { return cf__cell_has_failed(&future->cell); }
 
 static bool cf__is_unread(cf_future *future)
 {
@@ -3287,14 +3577,19 @@ struct cf_task {
     size_t       arg_size;
     size_t       worker;
     char        *message;
-    void        *into;     /* NULL, or where a map_array wants the result: `room` bytes */
+    void        *into;     /* where results of up to `room` bytes go */
     size_t       room;
+    bool         confined; /* a map_array: a longer one is refused */
     /* NULL, or room for what does not fit a slot: in a worker process */
     void      *(*big_room)(size_t size, cf_free_fn **free_room);
     void        *data;     /* the result so far */
     size_t       size;
     cf_free_fn  *free_data;
     cf_status    refused;  /* CF_OK, CF_NO_MEMORY, or CF_INVALID: the result is too long */
+    /* only a share of map_array: the items that it has run, how the first ended that failed */
+    size_t       ran;
+    cf_status    mishap;
+    int          mishap_code;
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
@@ -3308,7 +3603,9 @@ CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *m
     task->arg_size = 0;
     task->worker = worker;
     task->message = NULL;
-    task->into = NULL;
+    task->into = task->local;
+    task->room = CF__INLINE;
+    task->confined = false;
     task->big_room = NULL;
     task->data = task->local;
     task->size = 0;
@@ -3329,12 +3626,11 @@ static inline void cf__task_stage(cf_task *task, void *data, size_t size, cf_fre
 static inline void *cf__task_room(cf_task *task, size_t size)
 {
     cf_free_fn *free_room = NULL;
-    void *room = task->local;
+    void *room = task->into;
     task->refused = CF_OK;
-    if (task->into != NULL) {
-        room = task->into;
-        if (size > task->room) task->refused = CF_INVALID;
-    } else if (size > CF__INLINE) {
+    if (size > task->room && task->confined) {
+        task->refused = CF_INVALID;
+    } else if (size > task->room) {
         const bool big = CF__HAS_PROCESSES && task->big_room != NULL && size > CF__BIG;
         free_room = cf__free;
         room = big ? task->big_room(size, &free_room) : cf__alloc(size);
@@ -3345,10 +3641,8 @@ static inline void *cf__task_room(cf_task *task, size_t size)
     return room;
 }
 
-CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+CF__SLOW int cf__task_return_long(cf_task *task, const void *data, size_t size)
 {
-    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
-    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
     void *const old = task->data; /* where data may lie */
     cf_free_fn *const free_old = task->free_data;
     task->free_data = NULL;
@@ -3356,6 +3650,19 @@ CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
     if (room != NULL) cf__copy(room, data, size);
     if (free_old != NULL) free_old(old);
     return room == NULL;
+}
+
+CFUTURES_API int cf_task_return(cf_task *task, const void *data, size_t size)
+{
+    CFUTURES_ASSERT(task != NULL && "cf_task_return: for a task, with its own cf_task");
+    CFUTURES_ASSERT((data != NULL || size == 0) && "cf_task_return: NULL has size 0");
+    if (size > task->room || task->free_data != NULL) return cf__task_return_long(task, data, size);
+    void *const into = task->into;
+    task->data = into;
+    task->size = size;
+    task->refused = CF_OK;
+    cf__copy(into, data, size);
+    return 0;
 }
 
 CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
@@ -3367,7 +3674,7 @@ CFUTURES_API void *cf_task_result_buffer(cf_task *task, size_t size)
 CFUTURES_API int cf_task_return_owned(cf_task *task, void *data, size_t size, cf_free_fn *free_fn)
 {
     CFUTURES_ASSERT(task != NULL && "cf_task_return_owned: for a task, with its own cf_task");
-    if (task->into != NULL || data == NULL) {
+    if (task->confined || data == NULL) {
         const int refused = cf_task_return(task, data, data != NULL ? size : 0);
         if (free_fn != NULL) free_fn(data);
         return refused;
@@ -3469,16 +3776,19 @@ typedef struct cf__processes {
     void (*join)(cf_executor *executor);
     void (*end)(cf_executor *executor);
     void (*stats)(cf_executor *executor, cf_stats *out); /* under the lock */
+    size_t (*progress)(cf_future *future); /* items of a chunk that its worker has run by now */
     cf_status (*map_array)(cf_executor *executor, cf_task_fn *fn, const void *items,
                            size_t item_size, void *results, size_t result_size, size_t count,
                            const cf_map_options *options, size_t *failed);
 } cf__processes;
 
 /* What a worker is doing. From FREE to BUSY only under the executor's lock, so that whoever counts
- * tasks and free workers under it counts right. */
+ * tasks and free workers under it counts right; from FREE to TAKES before it can be seen that it
+ * has taken what it was handed. */
 #define CF__BUSY   ((uintptr_t)0)
 #define CF__FREE   ((uintptr_t)1) /* has no task, and will look for one before it sleeps */
 #define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
+#define CF__TAKES  ((uintptr_t)3) /* busy, once it has taken what it was handed */
 
 typedef struct cf__worker {
     cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
@@ -3508,14 +3818,16 @@ typedef struct cf__worker {
 /* What is needed most comes first: small offsets make small instructions. */
 struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
-    cf__word    head;      /* where the next task is taken. R: anybody */
-    cf__word    spinner;   /* W, R: anybody. A free worker spins for work: one is enough */
+    cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__worker *asleep;
     unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
     size_t      started, alive;       /* threads ever started; those that have not left */
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
+
+    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
+                                            enough: CF__SPINS, or the task that it is handed */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3527,10 +3839,11 @@ struct cf_executor {
     cf__word closing; /* W: both locks. R: anybody. CF__CLOSING, CF__BROKEN */
     cf__word hungry;  /* W: lock. Somebody sleeps, or may be started: a push must look */
     cf__word crew;    /* W: lock. Workers whose deques may be looked at: `started`, without lock */
+    cf_future **ring;     /* W: both locks. R: either */
+    size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
-    cf__word dead;    /* tombstones in the queues. Counted after the claim: one too many would be a
-                         task for which nobody is woken, unless who has it in hand looks on */
+    cf__word dead;    /* tombstones in the queues */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
@@ -3540,19 +3853,16 @@ struct cf_executor {
     cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
     /* frozen */
     cf_pool_options    options; /* defaults applied */
+    cf_observer        observer;
     char               name[16];
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
 
-    _Alignas(CF__LINE) cf__word tail_lock; /* submitters; taken before lock. Guards: */
-    cf__word    tail;      /* where the next task goes. R: anybody */
-    uint64_t    submitted;
-    cf_future **ring;      /* W: both locks. R: either */
-    size_t      capacity;  /* W: both locks. R: either. 0, or a power of two */
-
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
+
+#define CF__SPINS ((uintptr_t)1)
 
 #define CF__CLOSING ((uintptr_t)1)
 #define CF__BROKEN  ((uintptr_t)2)
@@ -3603,6 +3913,15 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     return true;
 }
 
+/* [stats] Counted before anybody can take it and end it. */
+static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+{
+    cf__bump(&worker->submitted);
+    if (cf__deque_push(worker, future)) return true;
+    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
+    return false;
+}
+
 /* Owner, at the bottom: the youngest. */
 static cf_future *cf__deque_pop(cf__worker *worker)
 {
@@ -3641,48 +3960,42 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring ---- */
+/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
 
-/* A hint, unless under a lock: then tail_lock makes it an upper bound, and lock a lower one. */
+#define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
+
+/* A hint, unless under a lock: then the tail's makes it an upper bound, and lock a lower one. */
 static size_t cf__ring_length(cf_executor *executor)
 {
     const uintptr_t head = cf__load_acquire(&executor->head);
-    const intptr_t length = (intptr_t)(cf__load_seq_cst(&executor->tail) - head);
-    return length > 0 ? (size_t)length : 0;
+    const uintptr_t tail = cf__load_seq_cst(&executor->heap.tail) & CF__PAYLOAD;
+    const intptr_t length = (intptr_t)(tail - head);
+    return length > 0 ? (size_t)length / CF__STEP : 0;
 }
 
-/* Under tail_lock. */
-static bool cf__ring_has_room(cf_executor *executor, size_t count)
+static cf_future **cf__ring_slot(cf_future **ring, size_t capacity, uintptr_t position)
 {
-    return executor->capacity - cf__ring_length(executor) >= count;
+    return &ring[position / CF__STEP & (capacity - 1)];
 }
 
-/* Under tail_lock, with room. [idle] The store to tail comes before the caller's load of hungry. */
-static void cf__ring_push(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock. What a worker read before it moved the head [head] may be overwritten. */
+static inline bool cf__ring_has_room(cf_executor *executor, uintptr_t tail, size_t count)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
-    for (size_t i = 0; i < count; i++)
-        executor->ring[(tail + i) & (executor->capacity - 1)] = futures[i];
-    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
-    cf__store_seq_cst(&executor->tail, tail + count);
+    cf__heap *const heap = &executor->heap;
+    if ((tail - heap->head_seen) / CF__STEP + count <= executor->capacity) return true;
+    heap->head_seen = cf__load_acquire(&executor->head);
+    return (tail - heap->head_seen) / CF__STEP + count <= executor->capacity;
 }
 
 /* Under lock. */
 static cf_future *cf__ring_pop(cf_executor *executor)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    if (head == cf__load_acquire(&executor->tail)) return NULL;
-    cf_future *const future = executor->ring[head & (executor->capacity - 1)];
+    if (head == (cf__load_acquire(&executor->heap.tail) & CF__PAYLOAD)) return NULL;
+    cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, head);
     CFUTURES_TEST_POINT(CF__POINT_RING_POP);
-    cf__store_release(&executor->head, head + 1);
+    cf__store_release(&executor->head, head + CF__STEP); /* [head] */
     return future;
-}
-
-/* One that was dropped before it was counted makes it negative. */
-static size_t cf__dead(cf_executor *executor)
-{
-    const intptr_t dead = (intptr_t)cf__load_relaxed(&executor->dead);
-    return dead > 0 ? (size_t)dead : 0;
 }
 
 CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
@@ -3694,58 +4007,63 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 /* Under both locks: moves what is in the ring to `ring`, which may be the same, but not the
  * cancelled tasks, so that cancelling for ever does not make it grow. Releasing those calls no user
  * code. */
-static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity)
+static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
-    const uintptr_t tail = cf__load_relaxed(&executor->tail);
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    const bool dead = cf__dead(executor) > 0; /* else no future need be touched */
-    uintptr_t count = 0;
-    for (uintptr_t i = head; i != tail; i++) {
-        cf_future *const future = executor->ring[i & (executor->capacity - 1)];
-        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED)
+    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
+    uintptr_t end = head;
+    for (uintptr_t i = head; i != *tail; i += CF__STEP) {
+        cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
+        if (dead && cf__is_done(future) && future->cell.status == CF_CANCELLED) {
             cf__drop_tombstone(executor, future);
-        else
-            ring[(head + count++) & (capacity - 1)] = future;
+        } else {
+            *cf__ring_slot(ring, capacity, end) = future;
+            end += CF__STEP;
+        }
     }
     executor->ring = ring;
     executor->capacity = capacity;
-    cf__store_seq_cst(&executor->tail, head + count);
+    if (end == *tail) return;
+    *tail = end;
+    cf__store_seq_cst(&executor->heap.tail, end | CF__AWAITED); /* held still; who waits sleeps */
 }
 
-/* Under tail_lock. Room for `count` more, in a bigger ring if this one is rather full even without
- * the cancelled tasks. False: out of memory. */
-CF__COLD bool cf__ring_reserve(cf_executor *executor, size_t count)
+/* Under the tail's lock. Room for `count` more, in a bigger ring if this one is rather full even
+ * without the cancelled tasks. False: out of memory. */
+CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t count)
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    if (cf__dead(executor) > 0) {
+    if (cf__load_relaxed(&executor->dead) > 0) {
         cf__lock(&executor->lock);
-        cf__ring_move(executor, old, executor->capacity);
+        cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
     }
     const size_t needed = cf__ring_length(executor) + count;
     while (capacity - capacity / 4 < needed) capacity *= 2;
     if (capacity == executor->capacity) return true;
     cf_future **const ring = cf__alloc(cf__size(0, capacity, sizeof *ring));
-    if (ring == NULL) return cf__ring_has_room(executor, count);
+    if (ring == NULL) return cf__ring_has_room(executor, *tail, count);
     CFUTURES_TEST_POINT(CF__POINT_RING_GROW);
     cf__lock(&executor->lock);
-    cf__ring_move(executor, ring, capacity);
+    cf__ring_move(executor, ring, capacity, tail);
     cf__unlock(&executor->lock);
     cf__free((void *)old);
     return true;
 }
 
-static void cf__lock_both(cf_executor *executor)
+/* Returns where the ring ends. */
+static uintptr_t cf__lock_both(cf_executor *executor)
 {
-    cf__lock(&executor->tail_lock);
+    const uintptr_t tail = cf__heap_lock(&executor->heap);
     cf__lock(&executor->lock);
+    return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor)
+static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
-    cf__unlock(&executor->tail_lock);
+    cf__heap_unlock(&executor->heap, tail);
 }
 
 /* ---- how full it is: under the lock ---- */
@@ -3755,15 +4073,18 @@ static size_t cf__pending(cf_executor *executor)
     size_t pending = cf__ring_length(executor);
     for (size_t i = 0; i < executor->started; i++)
         pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = cf__dead(executor);
+    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
     return dead < pending ? pending - dead : 0;
 }
 
-static size_t cf__free_workers(cf_executor *executor)
+/* handed: what the spinner was handed counts as pending. */
+static size_t cf__free_workers(cf_executor *executor, bool handed)
 {
     size_t count = 0;
-    for (size_t i = 0; i < executor->started; i++)
-        if (cf__load_acquire(&executor->workers[i]->state) == CF__FREE) count++;
+    for (size_t i = 0; i < executor->started; i++) {
+        const uintptr_t state = cf__load_seq_cst(&executor->workers[i]->state);
+        if (state == CF__FREE || (handed && state == CF__TAKES)) count++;
+    }
     return count;
 }
 
@@ -3776,7 +4097,7 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    size_t room = cf__free_workers(executor, false) + executor->asleep_count;
     room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
@@ -3797,11 +4118,109 @@ static void cf__unlock_space(cf_executor *executor)
  * One way for a task to run, whoever runs it: a worker, a waiter inside a task, a caller.
  * --------------------------------------------------------------------------------------------- */
 
+/* ---- observer: hooks are told under no lock. What a task's events have in common is gathered
+ * before it runs, since afterwards argument and function are gone ---- */
+
+/* What a chunk, or a share of map_array, has of its own; see section map. */
+static void cf__event_of_items(const cf__cell *cell, cf_event *event);
+static bool cf__event_of_ended_items(const cf__cell *cell, const cf_task *task, cf_event *event);
+
+static void cf__tell(const cf_event *event)
+{
+    const cf_observer *const observer = event->executor->heap.observer;
+    cf_event_fn *const hooks[] = {observer->submitted, observer->started, observer->finished,
+                                  observer->worker_started, observer->worker_ended};
+    if (hooks[event->kind] != NULL) hooks[event->kind](event, observer->user);
+}
+
+/* Of the executor, and now. */
+static cf_event cf__event(cf_executor *executor, cf_event_kind kind)
+{
+    cf_event event;
+    memset(&event, 0, sizeof event);
+    event.kind = kind;
+    event.message = "";
+    event.time = cf__now();
+    event.executor = executor;
+    event.worker = SIZE_MAX;
+    return event;
+}
+
+/* Of a task whose cell still holds the call. */
+static cf_event cf__task_event(cf_future *future, cf_event_kind kind)
+{
+    cf_event event = cf__event(cf__executor_of(future), kind);
+    event.task = future;
+    event.fn = future->cell.call.fn;
+    if (kind == CF_EVENT_SUBMITTED) {
+        event.arg = future->cell.data;
+        event.arg_size = future->cell.size;
+    }
+    event.items = 1;
+    cf__event_of_items(&future->cell, &event);
+    return event;
+}
+
+CF__COLD void cf__tell_submitted(cf_future *future)
+{
+    const cf_event event = cf__task_event(future, CF_EVENT_SUBMITTED);
+    cf__tell(&event);
+}
+
+/* It will never run, and its cell still holds the call. */
+CF__COLD void cf__tell_unrun(cf_future *future, cf_status status)
+{
+    cf_event event = cf__task_event(future, CF_EVENT_FINISHED);
+    event.status = status;
+    event.message = cf_strerror(status);
+    event.items = 0;
+    cf__tell(&event);
+}
+
+/* The cell holds the outcome. */
+static void cf__tell_finished(const cf__cell *cell, cf_event *event)
+{
+    event->status = (cf_status)cell->status;
+    event->code = cell->code;
+    event->message = cf__cell_message(cell);
+    cf__tell(event);
+}
+
+static void cf__tell_worker(cf_executor *executor, cf_event_kind kind, size_t index)
+{
+    if (executor->heap.observer == NULL) return;
+    cf_event event = cf__event(executor, kind);
+    event.worker = index;
+    cf__tell(&event);
+}
+
+/* cf__execute's second half, for somebody who looks on. */
+CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *future)
+{
+    cf__cell *const cell = &future->cell;
+    cf_event event = cf__task_event(future, CF_EVENT_STARTED);
+    event.worker = self->index;
+    cf__tell(&event);
+    self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
+    const int code = cell->call.fn(task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
+    self->depth--;
+    event.kind = CF_EVENT_FINISHED;
+    event.time = cf__now();
+    const bool told = cf__event_of_ended_items(cell, task, &event);
+    if (told) cf__tell(&event); /* while the items are there */
+    cf__cell_drop_arg(cell);
+    cf__task_finish(task, code, cell);
+    if (!told) cf__tell_finished(cell, &event);
+}
+
+/* ---- a task ---- */
+
 /* Runs a claimed future up to its settling; then the cell holds the outcome. */
 static void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
-    cf_task_fn *const fn = cell->call.fn;
     cf_task task;
     cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
     task.arg = cell->data;
@@ -3811,13 +4230,25 @@ static void cf__execute(cf__runner *self, cf_future *future)
         if (timeout > 0) task.deadline = cf__deadline(timeout);
     }
     cf__store_relaxed(&future->runner, (uintptr_t)self); /* a hint for the deadlock check */
+    if (future->home->observer != NULL) {
+        cf__execute_observed(self, &task, future);
+        return;
+    }
     self->depth++;
     CFUTURES_TEST_POINT(CF__POINT_RUN);
-    const int code = fn(&task, cell->data);
+    const int code = cell->call.fn(&task, cell->data);
     CFUTURES_TEST_POINT(CF__POINT_RAN);
     self->depth--;
     cf__cell_drop_arg(cell);
     cf__task_finish(&task, code, cell);
+}
+
+/* [stats] Each count before the ones that it contains; cf__stats_locked reads the other way. */
+CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
+{
+    cf__store_release(&worker->finished, cf__load_relaxed(&worker->finished) + 1);
+    if (future->cell.status != CF_OK)
+        cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
 }
 
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
@@ -3825,8 +4256,7 @@ static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *futu
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf__complete(future);
 }
 
@@ -3906,8 +4336,8 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    (void)cf__fetch_add(&executor->caller_finished, 1);
     self->index = index;
     cf__complete(future);
     cf__self = outer;
@@ -3919,6 +4349,7 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
 static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
     cf__cell_fail(&future->cell, status);
     CFUTURES_TEST_POINT(CF__POINT_UNRUN);
     cf__lock(&executor->lock);
@@ -3929,6 +4360,23 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
+static bool cf__balance_unlock(cf_executor *executor);
+
+/* From PENDING to that state; the entry in the queue becomes a tombstone, and is counted as one
+ * before whoever drops it counts it back. */
+static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
+{
+    if (cf__state(future) != CF__PENDING) return false;
+    (void)cf__fetch_add(&executor->dead, 1);
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
+    if (cf__move(future, CF__PENDING, state)) return true;
+    /* Meanwhile another task may have been taken for the tombstone, so that nobody was woken. */
+    cf__lock(&executor->lock);
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
+    (void)cf__balance_unlock(executor);
+    return false;
+}
+
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
 static bool cf__await_cancelled(cf_future *future)
 {
@@ -3936,14 +4384,6 @@ static bool cf__await_cancelled(cf_future *future)
     if (cf__state(future) == CF__SETTLING)
         (void)cf__park_until(NULL, &future->word, CF__STATE, CF__DONE, CF__NEVER);
     return cf__is_done(future) && future->cell.status == CF_CANCELLED;
-}
-
-/* A pending task of a thread pool becomes a tombstone. */
-static bool cf__claim_unrun(cf_executor *executor, cf_future *future)
-{
-    if (!cf__move(future, CF__PENDING, CF__SETTLING)) return false;
-    (void)cf__fetch_add(&executor->dead, 1);
-    return true;
 }
 
 CFUTURES_API bool cf_future_cancel(cf_future *future)
@@ -3964,16 +4404,11 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
     const cf__processes *const processes = cf__processes_of(executor);
-    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
-                                       : cf__claim_unrun(executor, future);
-    if (cancelled) {
-        cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
-    } else if (cf__state(future) == CF__RUNNING) {
-        (void)cf__fetch_or(&future->refs, CF__STOP);
-    } else {
-        cancelled = cf__await_cancelled(future);
-    }
+                                       : cf__claim_entry(executor, future, CF__SETTLING);
+    if (cancelled) cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
+    else if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
+    else cancelled = cf__await_cancelled(future);
     cf__visit_end(&visit);
     return cancelled;
 }
@@ -4051,18 +4486,23 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     return stuck;
 }
 
-/* A runner is compared, never read, until it is found to wait: it may be gone. */
+/* The runner, if it waits. It is compared, never read, until it is found: it may be gone. */
+static cf__runner *cf__find_waiting(uintptr_t wanted)
+{
+    cf__runner *runner = cf__waiting;
+    while (runner != NULL && (uintptr_t)runner != wanted) runner = runner->next;
+    return runner;
+}
+
 static bool cf__reach_future(cf_future *future, cf__runner **todo)
 {
     const uintptr_t state = cf__state(future);
-    if (future->home == NULL || cf__is_foreign(future)) return false;
+    if (future->home == NULL) return false;
     if (state == CF__PENDING) return cf__reach_pool(cf__executor_of(future), todo);
     if (state != CF__RUNNING) return false;
     if (cf__processes_of(cf__executor_of(future)) != NULL)
         return cf__reach_pool(cf__executor_of(future), todo);
-    const uintptr_t runner = cf__load_relaxed(&future->runner);
-    cf__runner *waiting = cf__waiting;
-    while (waiting != NULL && (uintptr_t)waiting != runner) waiting = waiting->next;
+    cf__runner *const waiting = cf__find_waiting(cf__load_relaxed(&future->runner));
     return waiting != NULL && cf__state(future) == CF__RUNNING && cf__reach(waiting, todo);
 }
 
@@ -4108,7 +4548,7 @@ static void cf__wait_end(void)
 }
 
 /* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
@@ -4117,6 +4557,7 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     self->finite = deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
+    self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
@@ -4126,17 +4567,19 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, int64_t deadline)
     return !stuck;
 }
 
-/* Whoever runs this future waits for somebody who cannot let it: that wait ends with CF_DEADLOCK.
- * To be repeated until the future is done, since the waiter may be just about to park. */
+/* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
+ * to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
-    for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next) {
-        if ((uintptr_t)runner != cf__load_relaxed(&future->runner)) continue;
+    cf__runner *runner = cf__find_waiting(cf__load_relaxed(&future->runner));
+    while (runner != NULL && runner->word == NULL)
+        runner = cf__find_waiting((uintptr_t)runner->awaited);
+    if (runner != NULL) {
         CFUTURES_TEST_POINT(CF__POINT_DENY);
         cf__store_relaxed(&runner->denied, 1);
-        if (runner->kind == CF__A_FUTURE) cf__unpark_all(&((cf_future *)runner->awaited)->word);
-        if (runner->kind == CF__A_SET) cf__unpark_all(&((cf__set *)runner->awaited)->group.ready);
+        cf__unpark_all(runner->word);
     }
     cf__unlock(&cf__graph_lock);
 }
@@ -4155,9 +4598,9 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
-        for (int i = 0; i < 32; i++) {
+        for (int i = 0; i < 8; i++) {
             if ((cf__load_acquire(word) & mask) >= least) return;
-            cf__pause();
+            for (int j = 0; j < 4; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
     } while (cf__now() < end);
 }
@@ -4186,7 +4629,7 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, deadline))
+    if (!cf__wait_begin(kind, awaited, word, deadline))
         return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
     const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
     cf__wait_end();
@@ -4200,10 +4643,12 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
-    if (!cf__wait_begin(CF__A_POOL, executor, deadline)) return CF_DEADLOCK;
+    cf__runner *const self = cf__self;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
     const bool in_time = cf__park(word, seen, deadline);
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
-    return in_time ? CF_OK : CF_TIMEOUT;
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
 }
 
 /* ---- one future ---- */
@@ -4218,14 +4663,23 @@ typedef struct cf__stand_in {
  * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
-    if (!cf__move(future, CF__PENDING, CF__RUNNING)) return false;
+    cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     const bool at_hand = cf__deque_length(worker) > 0 &&
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
-    if (!at_hand) {
-        (void)cf__fetch_add(&worker->executor->dead, 1);
+    if (at_hand) {
+        if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
+            cf__drop_tombstone(executor, future);
+            return false;
+        }
+    } else {
+        if (!cf__claim_entry(executor, future, CF__RUNNING)) return false;
         (void)cf_future_retain(future); /* the entry keeps the executor's reference */
+    }
+    if (executor->bounded) { /* one task fewer waits to start */
+        cf__lock(&executor->lock);
+        cf__unlock_space(executor);
     }
     cf__run_nested(self, worker, future);
     return true;
@@ -4258,7 +4712,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, CF__NEVER);
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
@@ -4406,7 +4860,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
     cf_status status = CF_OK;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
-        if (set->unclaimed->arrived || cf__state(future) != CF__PENDING) continue;
+        if (cf__state(future) != CF__PENDING) continue;
         status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) break;
     }
@@ -4634,14 +5088,12 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
-                                             cf_status *status)
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+                                cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    *status = CF_INVALID;
-    if (iter == NULL) return NULL;
-    cf__member *const member = cf__set_next(&iter->set, iter->deadline, status);
+    cf__member *const member = cf__set_next(&iter->set, deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -4651,6 +5103,22 @@ CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t 
     iter->spare = member;
     iter->remaining--;
     return future;
+}
+
+CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
+                                             cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
+}
+
+CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
+                                                 cf_status *status)
+{
+    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
+    if (status != NULL) *status = CF_INVALID;
+    return NULL;
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
@@ -4787,7 +5255,9 @@ static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
     if (!cf__set_hungry(executor)) return nudge;
-    const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
+    const bool handed = cf__load_acquire(&executor->spinner) > CF__SPINS; /* [hand] */
+    const size_t pending = cf__pending(executor) + handed;
+    const size_t idle = cf__free_workers(executor, handed);
     if (pending > idle + executor->asleep_count && cf__may_start(executor))
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
@@ -4829,7 +5299,10 @@ static cf_future *cf__take_any(cf_executor *executor)
 {
     if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
+    uintptr_t handed = cf__load_relaxed(&executor->spinner);
     cf_future *future = cf__ring_pop(executor);
+    if (future == NULL && handed > CF__SPINS && cf__cas(&executor->spinner, &handed, CF__SPINS))
+        future = (cf_future *)handed;
     if (future == NULL) future = cf__steal_any(executor, 0, executor->started);
     cf__unlock(&executor->lock);
     return future;
@@ -4859,11 +5332,19 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
     /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
      * hands, and there is more to take at once. */
-    if (executor->cpus > 1 && cf__ring_length(executor) < CF__BATCH)
+    const size_t waiting = cf__ring_length(executor);
+    if (executor->cpus > 1 && waiting > 1 && waiting < CF__BATCH)
         for (int i = 0; i < 20; i++) cf__pause();
     const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
     const size_t share = cf__ring_length(executor) / sharers;
     return share < CF__BATCH ? share : CF__BATCH;
+}
+
+/* The tasks that stand in the deque up to `end` are a batch. */
+static void cf__batch_end(cf__worker *worker, uintptr_t end)
+{
+    worker->batch_end = end;
+    cf__store_seq_cst(&worker->bottom, end);
 }
 
 /* Under the lock, from the ring: one task to run, a few more into the empty deque. */
@@ -4878,22 +5359,24 @@ static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
         cf__prefetch(next);
         cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
     }
-    if (end != bottom) {
-        worker->batch_end = end;
-        cf__store_seq_cst(&worker->bottom, end);
-    }
+    if (end != bottom) cf__batch_end(worker, end);
     return future;
+}
+
+/* Is there anything in a deque? [idle] Who has said what it does first sees what is there. */
+static bool cf__crew_looks_busy(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
+    for (size_t i = 0; i < crew; i++)
+        if (cf__deque_length(executor->workers[i]) > 0) return true;
+    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
 }
 
 /* Is there anything to find? */
 static bool cf__looks_busy(cf__worker *worker)
 {
-    cf_executor *const executor = worker->executor;
-    if (cf__ring_length(executor) > 0) return true;
-    const size_t crew = (size_t)cf__load_acquire(&executor->crew);
-    for (size_t i = 0; i < crew; i++)
-        if (cf__deque_length(executor->workers[i]) > 0) return true;
-    return cf__deque_length(worker) > 0; /* a new one may not belong to the crew yet */
+    return cf__ring_length(worker->executor) > 0 || cf__crew_looks_busy(worker);
 }
 
 /* A task that it finds; then it is busy. Others' batches are older than what is in the ring. */
@@ -4915,39 +5398,62 @@ static cf_future *cf__worker_search(cf__worker *worker)
     return found;
 }
 
-/* Spins for work, if a CPU is free and nobody else does. True: something has turned up. */
-static bool cf__worker_spin(cf__worker *worker)
+/* The spin is over. Returns what it was handed, if that comes before all that waits elsewhere. */
+static cf_future *cf__worker_receive(cf__worker *worker)
+{
+    cf_executor *const executor = worker->executor;
+    uintptr_t seen = CF__SPINS;
+    while (!cf__cas_seq_cst(&executor->spinner, &seen, 0)) /* [hand] */
+        cf__store_seq_cst(&worker->state, seen != CF__SPINS ? CF__TAKES : CF__FREE);
+    if (seen == CF__SPINS) return NULL;
+    cf_future *const future = (cf_future *)seen;
+    cf__prefetch(&future->cell.local);
+    if (!cf__crew_looks_busy(worker)) return future;
+    const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
+    cf__store_relaxed(cf__deque_slot(worker, bottom), (uintptr_t)future);
+    cf__batch_end(worker, bottom + 1);
+    cf__store_release(&worker->state, CF__FREE);
+    return NULL;
+}
+
+/* Spins for work, if a CPU is free and nobody else does. True: something has turned up, perhaps a
+ * task that it was handed. */
+static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
 {
     cf_executor *const executor = worker->executor;
     uintptr_t nobody = 0;
     if (executor->cpus < 2 || cf__load_relaxed(&executor->awake) > executor->cpus ||
-        !cf__cas(&executor->spinner, &nobody, 1))
+        !cf__cas(&executor->spinner, &nobody, CF__SPINS))
         return false;
     bool found = false;
-    worker->idle_from = cf__now();
-    const int64_t end = worker->idle_from + (int64_t)worker->spin;
-    do {
+    int64_t now = 0, from = 0;
+    while (!found && cf__load_relaxed(&executor->closing) == 0 &&
+           now - from <= (int64_t)worker->spin) {
         for (int i = 0; i < 16 && !found; i++) {
-            found = cf__looks_busy(worker);
+            found = cf__load_relaxed(&executor->spinner) != CF__SPINS;
             if (!found) cf__pause();
         }
-    } while (!found && cf__load_relaxed(&executor->closing) == 0 && cf__now() < end);
+        if (found || cf__looks_busy(worker)) break;
+        now = cf__now();
+        if (from == 0) from = now;
+    }
+    worker->idle_from = from;
     CFUTURES_TEST_POINT(CF__POINT_SPUN);
-    cf__store_seq_cst(&executor->spinner, 0); /* and then it looks once more, whatever was found */
-    return found;
+    *handed = cf__worker_receive(worker);
+    return *handed != NULL || cf__looks_busy(worker);
 }
 
 /* Nobody is awake: what a burst of tasks left behind goes back to the system. */
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__ring_length(executor) == 0 && executor->capacity > 256) {
         surplus = executor->ring;
         executor->ring = NULL;
         executor->capacity = 0;
     }
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
 }
@@ -5035,8 +5541,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     }
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
-    if (future->cell.status != CF_OK) cf__bump(&worker->failed);
-    cf__bump(&worker->finished);
+    cf__count_end(worker, future);
     cf_future *next = cf__worker_next(worker);
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) {
@@ -5047,11 +5552,21 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     return next;
 }
 
+/* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
+ * first worker; once the door is closed it would not. */
+static bool cf__lacks_worker(cf_executor *executor)
+{
+    return cf__processes_of(executor) == NULL && executor->alive == 0 &&
+           cf__ring_length(executor) > 0 && cf__may_start(executor);
+}
+
 /* Closes or breaks the executor: nothing comes in any more, everybody wakes up and looks. */
 static void cf__close_door(cf_executor *executor, uintptr_t how)
 {
     CFUTURES_TEST_POINT(CF__POINT_DOOR);
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
+    const bool start = cf__lacks_worker(executor);
+    if (start) executor->starting = true;
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
@@ -5060,7 +5575,8 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     }
     (void)cf__set_hungry(executor);
     cf__unpark_all(&executor->space);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
+    if (start) (void)cf__start_workers(executor);
 }
 
 static bool cf__worker_begin(cf__worker *worker)
@@ -5071,7 +5587,10 @@ static bool cf__worker_begin(cf__worker *worker)
     cf__thread_name(executor->name, worker->index);
     CFUTURES_TEST_POINT(CF__POINT_BEGIN);
     const cf_pool_options *const options = &executor->options;
-    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) return true;
+    if (options->initializer == NULL || options->initializer(options->worker_arg) == 0) {
+        cf__tell_worker(executor, CF_EVENT_WORKER_STARTED, worker->index);
+        return true;
+    }
     cf__close_door(executor, CF__BROKEN);
     cf__withdraw(executor, CF_BROKEN);
     return false;
@@ -5079,11 +5598,13 @@ static bool cf__worker_begin(cf__worker *worker)
 
 static void cf__worker_loop(cf__worker *worker)
 {
-    for (;;) {
-        cf_future *future = cf__worker_search(worker);
+    for (cf_future *handed = NULL;;) {
+        cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        if (cf__looks_busy(worker)) continue;
-        if (!cf__worker_spin(worker) && !cf__worker_rest(worker)) return;
+        /* Who was handed a task is likely to be handed the next: it does not look elsewhere first. */
+        if (handed == NULL && cf__looks_busy(worker)) continue;
+        handed = NULL;
+        if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
     }
 }
 
@@ -5095,6 +5616,7 @@ static cf__thread_result cf__worker_main(void *arg)
         cf__worker_loop(worker);
         if (executor->options.finalizer != NULL)
             executor->options.finalizer(executor->options.worker_arg);
+        cf__tell_worker(executor, CF_EVENT_WORKER_ENDED, worker->index);
     }
     cf__spares_give(&worker->runner, worker->runner.spares);
     cf__self = NULL;
@@ -5189,10 +5711,17 @@ static void cf__refuse(cf_future *future, cf_status status)
     cf__store_release(&future->word, CF__DONE);
 }
 
+/* The same, after it was told as submitted. */
+CF__COLD void cf__turn_away(cf_future *future, cf_status status)
+{
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
+    cf__refuse(future, status);
+}
+
 /* Under both locks, but lets them go meanwhile: what to do with one more task? CF_OK: run it here,
  * or there is room. What ends the wait: a task was taken or cancelled (space), or the executor
  * closes. */
-static cf_status cf__admit(cf_executor *executor, bool *run_here)
+static cf_status cf__admit(cf_executor *executor, uintptr_t *tail, bool *run_here)
 {
     const cf_on_full on_full = executor->options.on_full;
     cf_status status = cf__refusal(executor);
@@ -5206,10 +5735,10 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
             status = CF_QUEUE_FULL;
             break;
         }
-        cf__unlock_both(executor);
+        cf__unlock_both(executor, *tail);
         CFUTURES_TEST_POINT(CF__POINT_ADMIT);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
-        cf__lock_both(executor);
+        *tail = cf__lock_both(executor);
         const cf_status refused = cf__refusal(executor);
         if (refused != CF_OK) status = refused;
     }
@@ -5217,16 +5746,32 @@ static cf_status cf__admit(cf_executor *executor, bool *run_here)
     return status;
 }
 
-/* Under tail_lock. */
-static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t count)
+/* Under the tail's lock: they are in the ring with the unlock, which takes the new tail. */
+static cf_status cf__append(cf_executor *executor, uintptr_t *tail, cf_future **futures,
+                            size_t count)
 {
     const cf_status refused = cf__refusal(executor);
     if (refused != CF_OK) return refused;
-    if (!cf__ring_has_room(executor, count) && !cf__ring_reserve(executor, count))
+    if (!cf__ring_has_room(executor, *tail, count) && !cf__ring_reserve(executor, tail, count))
         return CF_NO_MEMORY;
-    cf__ring_push(executor, futures, count);
-    executor->submitted += count;
+    for (size_t i = 0; i < count; i++, *tail += CF__STEP)
+        *cf__ring_slot(executor->ring, executor->capacity, *tail) = futures[i];
+    CFUTURES_TEST_POINT(CF__POINT_RING_PUSH);
+    executor->heap.submitted += count;
     return CF_OK;
+}
+
+/* Something is in the ring. [idle] The store to tail came before the load of hungry. */
+static inline cf_status cf__announce(cf_executor *executor)
+{
+    CFUTURES_TEST_POINT(CF__POINT_WORK);
+    if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK;
+    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
+     * is the one that it will find, at the latest when it looks again after its spin. */
+    if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) == CF__SPINS)
+        return CF_OK;
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
@@ -5234,16 +5779,10 @@ static cf_status cf__append(cf_executor *executor, cf_future **futures, size_t c
  * the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf__lock(&executor->tail_lock);
-    const cf_status status = cf__append(executor, futures, count);
-    cf__unlock(&executor->tail_lock);
-    CFUTURES_TEST_POINT(CF__POINT_WORK);
-    if (status != CF_OK || cf__load_seq_cst(&executor->hungry) == 0) return status; /* [idle] */
-    /* The spinner has not popped yet when it is still seen spinning: if this is the only task, it
-     * is the one that it will find, at the latest when it looks again after its spin. */
-    if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) != 0) return CF_OK;
-    cf__lock(&executor->lock);
-    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
+    uintptr_t tail = cf__heap_lock(&executor->heap);
+    const cf_status status = cf__append(executor, &tail, futures, count);
+    cf__heap_unlock(&executor->heap, tail);
+    return status == CF_OK ? cf__announce(executor) : status;
 }
 
 /* With a limit: one at a time. It may block and outlast a shutdown, or run the task here. */
@@ -5251,13 +5790,13 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 {
     cf__visit visit;
     bool run_here = false;
-    cf__lock_both(executor);
+    uintptr_t tail = cf__lock_both(executor);
     cf__visit_begin(&visit, executor);
-    cf_status status = cf__admit(executor, &run_here);
+    cf_status status = cf__admit(executor, &tail, &run_here);
     cf__unlock(&executor->lock); /* cf__append takes it where the ring has to grow */
-    if (run_here) executor->submitted++;
-    else if (status == CF_OK) status = cf__append(executor, &future, 1);
-    cf__unlock(&executor->tail_lock);
+    if (run_here) executor->heap.submitted++;
+    else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
+    cf__heap_unlock(&executor->heap, tail);
     if (run_here) {
         cf__run_here(executor, future);
     } else {
@@ -5274,13 +5813,13 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
     cf_status status = CF_OK;
+    if (executor->heap.observer != NULL) cf__tell_submitted(future);
     if (cf__processes_of(executor) != NULL) {
         status = executor->processes->submit(executor, &future, 1);
     } else if (executor->bounded) {
         status = cf__enqueue_bounded(executor, future);
     } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_push(worker, future)) {
-        cf__bump(&worker->submitted);
+               cf__deque_submit(worker, future)) {
         CFUTURES_TEST_POINT(CF__POINT_WORK);
         if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
         cf__lock(&executor->lock);
@@ -5288,7 +5827,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future *future)
     } else {
         status = cf__enqueue(executor, &future, 1);
     }
-    if (status != CF_OK && status != CF_SYSTEM) cf__refuse(future, status);
+    if (status != CF_OK && status != CF_SYSTEM) cf__turn_away(future, status);
     return status;
 }
 
@@ -5299,6 +5838,7 @@ static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, 
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
+    CF__TEST_FUTURE(future, true);
     cf__future_init(future, 2);
     cell->call.fn = fn;
     cell->size = arg_size;
@@ -5351,10 +5891,53 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
+/* Under the tail's lock: the future goes straight to the worker that spins, if nothing is before it
+ * in the ring. */
+static bool cf__hand(cf_executor *executor, uintptr_t tail, cf_future *future)
+{
+    cf__heap *const heap = &executor->heap;
+    uintptr_t seen = cf__load_relaxed(&executor->spinner);
+    if (seen != CF__SPINS) return false;
+    if (heap->head_seen != tail) heap->head_seen = cf__load_acquire(&executor->head);
+    return heap->head_seen == tail && cf__cas(&executor->spinner, &seen, (uintptr_t)future);
+}
+
+/* From outside, small, without a limit or an observer: all under one lock. CF_END: not here. */
+static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                 size_t arg_size, const cf_submit_options *options,
+                                 cf_future **future)
+{
+    cf__heap *const heap = &executor->heap;
+    cf__prefetch(&executor->spinner);
+    uintptr_t tail = cf__heap_lock(heap);
+    const bool open = cf__load_relaxed(&executor->closing) == 0;
+    *future = open && cf__ring_has_room(executor, tail, 1) ? cf__heap_pop_locked(heap) : NULL;
+    if (*future == NULL) {
+        cf__heap_unlock(heap, tail);
+        return CF_END;
+    }
+    (void)cf__future_call(*future, fn, arg, arg_size, options, false);
+    heap->submitted++;
+    const bool handed = cf__hand(executor, tail, *future);
+    if (!handed) {
+        *cf__ring_slot(executor->ring, executor->capacity, tail) = *future;
+        tail += CF__STEP;
+    }
+    cf__heap_unlock(heap, tail);
+    return handed ? CF_OK : cf__announce(executor);
+}
+
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
+    const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
+    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
+        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
+        cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
+        const cf_status status = cf__submit_fast(executor, fn, arg, arg_size, options, future);
+        if (status != CF_END) return status;
+    }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
     return refused != CF_OK ? refused : cf__schedule(executor, *future);
@@ -5396,6 +5979,8 @@ static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, si
     cf_status status = CF_OK;
     const cf__processes *const processes = cf__processes_of(executor);
     const bool singly = executor->bounded;
+    for (size_t i = 0; i < count && !singly && executor->heap.observer != NULL; i++)
+        cf__tell_submitted(futures[i]);
     if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
     else if (!singly) status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; i < count; i++) {
@@ -5403,7 +5988,7 @@ static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, si
             const cf_status refused = cf__schedule(executor, futures[i]);
             if (status == CF_OK) status = refused;
         } else if (status != CF_OK && status != CF_SYSTEM) {
-            cf__refuse(futures[i], status);
+            cf__turn_away(futures[i], status);
         }
     }
     return status;
@@ -5456,29 +6041,6 @@ static void cf__join_workers(cf_executor *executor, const cf__worker *last)
     cf__unlock(&executor->join_lock);
 }
 
-/* The door is closed. A submitter may have queued the first task and not yet looked for somebody to
- * run it: then there is nobody, and it will not find that it may start one. */
-static void cf__staff(cf_executor *executor)
-{
-    cf__lock(&executor->lock);
-    const bool start =
-        executor->alive == 0 && !executor->starting && cf__ring_length(executor) > 0;
-    if (start) executor->starting = true;
-    cf__unlock(&executor->lock);
-    if (start) (void)cf__start_workers(executor);
-}
-
-/* As a visitor, so that no other shutdown returns before the last of them has ended. */
-static void cf__cancel_pending(cf_executor *executor)
-{
-    cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
-    cf__withdraw(executor, CF_CANCELLED);
-    cf__visit_end(&visit);
-}
-
 /* Everything but the heap, which goes with its last future. `last`: the worker that does it, or
  * NULL. */
 static void cf__executor_free(cf_executor *executor, cf__worker *last)
@@ -5496,6 +6058,17 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__heap_close(&executor->heap);
 }
 
+/* As a visitor: another shutdown waits for the callbacks and free functions that run here. */
+static void cf__cancel_all(cf_executor *executor)
+{
+    cf__visit visit;
+    cf__lock(&executor->lock);
+    cf__visit_begin(&visit, executor);
+    cf__unlock(&executor->lock);
+    cf__withdraw(executor, CF_CANCELLED);
+    cf__visit_end(&visit);
+}
+
 CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration timeout,
                                             cf_shutdown_mode mode)
 {
@@ -5503,8 +6076,7 @@ CFUTURES_API cf_status cf_executor_shutdown(cf_executor *executor, cf_duration t
     if (cf__is_foreign_heap(&executor->heap)) return CF_FORKED;
     const int64_t deadline = cf__deadline(timeout);
     cf__close_door(executor, CF__CLOSING);
-    if (mode == CF_CANCEL_PENDING) cf__cancel_pending(executor);
-    else cf__staff(executor);
+    if (mode == CF_CANCEL_PENDING) cf__cancel_all(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->closing(executor);
     if (cf__is_inside(executor)) return timeout == 0 ? CF_TIMEOUT : CF_DEADLOCK;
     const cf_status status = cf__await_left(executor, deadline);
@@ -5520,7 +6092,7 @@ CFUTURES_API void cf_executor_close(cf_executor *executor)
         executor->joined = true;
         cf__store_relaxed(&executor->join_lock, 0);
         cf__store_relaxed(&executor->lock, 0);
-        cf__store_relaxed(&executor->heap.lock, 0);
+        cf__store_relaxed(&executor->heap.tail, 0);
         status = CF_OK;
     }
     if (status == CF_DEADLOCK) {
@@ -5558,6 +6130,10 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     strncpy(executor->name, name, sizeof executor->name - 1);
     executor->heap.whole = executor;
     executor->heap.options = &executor->options;
+    if (options->observer != NULL) {
+        executor->observer = *options->observer;
+        executor->options.observer = executor->heap.observer = &executor->observer;
+    }
     cf__store_relaxed(&executor->heap.handed, 1); /* the executor itself */
     cf__watch_forks();
     executor->heap.forks = cf__load_relaxed(&cf__forks);
@@ -5611,19 +6187,22 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
 static void cf__stats_locked(cf_executor *executor, cf_stats *out)
 {
     out->workers = executor->alive;
-    out->submitted = executor->submitted - executor->refused;
-    out->finished = cf__load_relaxed(&executor->caller_finished);
-    out->failed = cf__load_relaxed(&executor->caller_failed);
+    out->submitted = executor->heap.submitted - executor->refused;
     out->cancelled = executor->cancelled;
+    /* [stats] What is part of something else is read before it, so it is never more. */
+    out->failed = cf__load_acquire(&executor->caller_failed);
+    out->finished = cf__load_acquire(&executor->caller_finished);
     uint64_t started = cf__load_relaxed(&executor->caller_started);
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
-        out->finished += cf__load_relaxed(&worker->finished); /* before started: never more */
-        out->failed += cf__load_relaxed(&worker->failed);
+        out->failed += cf__load_acquire(&worker->failed);
+        out->finished += cf__load_acquire(&worker->finished);
         started += cf__load_relaxed(&worker->started);
-        out->submitted += cf__load_relaxed(&worker->submitted);
-        if (cf__load_acquire(&worker->state) != CF__BUSY) out->idle++;
+        const uintptr_t state = cf__load_acquire(&worker->state);
+        if (state == CF__FREE || state == CF__ASLEEP) out->idle++;
     }
+    for (size_t i = 0; i < executor->started; i++)
+        out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
         const size_t pending = cf__pending(executor);
         const size_t missing = pending > out->idle ? pending - out->idle : 0;
@@ -5640,10 +6219,10 @@ CFUTURES_API void cf_executor_stats(cf_executor *executor, cf_stats *out)
     if (out == NULL) return;
     memset(out, 0, sizeof *out);
     if (executor == NULL || cf__is_foreign_heap(&executor->heap)) return;
-    cf__lock_both(executor);
+    const uintptr_t tail = cf__lock_both(executor);
     if (cf__processes_of(executor) != NULL) executor->processes->stats(executor, out);
     else cf__stats_locked(executor, out);
-    cf__unlock_both(executor);
+    cf__unlock_both(executor, tail);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5668,6 +6247,8 @@ typedef struct cf__chunk {
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
     bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
+    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
+    bool        passed;       /* iterator: counted in its `passed_items` */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
@@ -5685,6 +6266,9 @@ struct cf_map_iter {
     bool           holds;    /* the executor's memory */
     cf_status      shortage; /* why the rest could not be submitted; reported once, at the end */
     cf__chunk     *current;  /* delivers its items */
+    /* progress: those before `ahead` that are not delivered have ended, with so many items */
+    cf__member    *ahead;    /* NULL: none is left */
+    size_t         passed_items, delivered, progress;
     /* of the item just delivered or failed */
     cf__cell      *cell;     /* NULL: there is none */
     size_t         index;
@@ -5714,7 +6298,7 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 /* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
-    const cf__heap *const heap = chunk->future != NULL ? chunk->future->home : NULL;
+    const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
@@ -5762,11 +6346,28 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
 static int cf__chunk_main(cf_task *task, void *arg)
 {
     cf__chunk *const chunk = arg;
-    for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++)
+    for (size_t i = 0; i < chunk->count && (i == 0 || !cf_task_stop_requested(task)); i++) {
         cf__item_run(task, chunk->fn, cf__item(chunk->items, i, chunk->stride), chunk->item_size,
                      &chunk->cells[i]);
+        cf__store_relaxed(&chunk->ran, i + 1); /* a counter only */
+    }
     chunk->has_run = true;
     return 0;
+}
+
+/* How a chunk went from item `first` on: how many ran, and the first of them that failed. */
+static void cf__chunk_event(const cf__chunk *chunk, size_t first, cf_event *event)
+{
+    event->items = 0;
+    for (size_t i = first; i < chunk->count; i++) {
+        const cf__cell *const cell = &chunk->cells[i];
+        event->items += cell->status != CF_CANCELLED;
+        if (!cf__cell_has_failed(cell) || event->status != CF_OK) continue;
+        event->status = (cf_status)cell->status;
+        event->code = cell->code;
+        event->message = cf__cell_message(cell);
+    }
+    if (event->status == CF_OK && event->items < chunk->count - first) event->status = CF_CANCELLED;
 }
 
 /* ---- iterator ---- */
@@ -5794,12 +6395,14 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
     if (refused != CF_OK && iter->options.next_item != NULL) {
         iter->exhausted = true;
         chunk->count = 1;
+        iter->pulled = chunk->first + 1;
     }
     iter->outstanding += chunk->count;
     CFUTURES_TEST_POINT(CF__POINT_CHUNK_LINK);
     chunk->member.arrived = true; /* an ordered map waits for the future, not for the set */
     if (iter->options.unordered) cf__set_add(&iter->set, &chunk->member, future, 0);
     else cf__set_link(&iter->set, &chunk->member);
+    if (iter->ahead == NULL) iter->ahead = &chunk->member;
 }
 
 /* How many items the next chunk takes. */
@@ -5899,8 +6502,11 @@ static cf_status cf__map_advance(cf_map_iter *iter)
         status = cf__await(((cf__chunk *)member)->future, iter->deadline);
         if (status == CF_OK) cf__set_unlink(&iter->set, member);
     }
-    if (status == CF_OK) iter->current = (cf__chunk *)member;
-    return status;
+    if (status != CF_OK) return status;
+    iter->current = (cf__chunk *)member;
+    if (iter->ahead == member) iter->ahead = member->next;
+    if (iter->current->passed) iter->passed_items -= iter->current->count;
+    return CF_OK;
 }
 
 /* The item that was delivered last goes, and with its last item the chunk. */
@@ -5938,6 +6544,7 @@ CF__SHARED cf_status cf__map_step(cf_map_iter *iter)
     const size_t i = chunk->delivered++;
     iter->index = chunk->first + i;
     iter->outstanding--;
+    iter->delivered++;
     why = (cf_status)chunk->future->cell.status;
     if (why == CF_OK) {
         iter->cell = &chunk->cells[i];
@@ -5975,6 +6582,51 @@ CFUTURES_API const char *cf_map_error_message(const cf_map_iter *iter)
     if (iter == NULL) return cf_strerror(CF_INVALID);
     if (iter->cell != NULL) return cf__cell_message(iter->cell);
     return iter->status >= 0 ? "" : cf_strerror(iter->status);
+}
+
+/* ---- progress ---- */
+
+#define CF__LOOK_AHEAD 256 /* chunks that have not ended are looked at, at most */
+
+/* Items of a chunk that has not ended which have. */
+static size_t cf__chunk_progress(cf_executor *executor, cf__chunk *chunk)
+{
+    size_t ran = (size_t)cf__load_relaxed(&chunk->ran);
+    if (cf__processes_of(executor) != NULL) ran += executor->processes->progress(chunk->future);
+    return ran < chunk->count ? ran : chunk->count;
+}
+
+/* Items of chunks that were not delivered yet which have ended. */
+static size_t cf__map_ahead(cf_map_iter *iter)
+{
+    for (; iter->ahead != NULL; iter->ahead = iter->ahead->next) {
+        cf__chunk *const chunk = (cf__chunk *)iter->ahead;
+        if (!cf__is_done(chunk->future)) break;
+        chunk->passed = true;
+        iter->passed_items += chunk->count;
+    }
+    size_t items = iter->passed_items;
+    int left = CF__LOOK_AHEAD;
+    for (cf__member *at = iter->ahead; at != NULL && left > 0; at = at->next) {
+        cf__chunk *const chunk = (cf__chunk *)at;
+        const bool done = cf__is_done(chunk->future);
+        items += done ? chunk->count : cf__chunk_progress(iter->executor, chunk);
+        left -= !done;
+    }
+    return items;
+}
+
+CFUTURES_API size_t cf_map_progress(cf_map_iter *iter, size_t *total)
+{
+    if (total != NULL) *total = 0;
+    if (iter == NULL) return 0;
+    const bool all = iter->options.next_item == NULL && !iter->exhausted;
+    const bool whole = iter->exhausted || iter->pulled == iter->count;
+    if (total != NULL) *total = all ? iter->count : whole ? iter->pulled : 0;
+    size_t items = iter->delivered + cf__map_ahead(iter);
+    if (iter->current != NULL) items += iter->current->count - iter->current->delivered;
+    if (items > iter->progress) iter->progress = items;
+    return iter->progress;
 }
 
 CFUTURES_API void cf_map_close(cf_map_iter *iter)
@@ -6050,32 +6702,42 @@ CF__COLD void cf__sweep_fail(cf__sweep *sweep, size_t first, size_t end, cf_stat
     if (status != CF_OK && sweep->stop_on_error) cf__store_release(&sweep->stop, 1);
 }
 
-CF__SHARED void cf__sweep_item(cf__sweep *sweep, cf_task *task, size_t index, void *item)
+/* What an item left behind that is more than a result of full size. */
+CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, int code)
 {
-    char *const into = sweep->results + index * sweep->result_size;
-    cf__copy(item, cf__item(sweep->items, index, sweep->item_size), sweep->item_size);
-    task->data = task->into = into;
-    task->size = 0;
-    const int code = sweep->fn(task, item);
-    if (task->message != NULL) {
-        cf__free(task->message);
-        task->message = NULL;
-    }
+    cf__free(task->message);
+    task->message = NULL;
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
+        if (task->mishap == CF_OK) task->mishap_code = code;
+        if (task->mishap == CF_OK) task->mishap = task->refused;
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
-        memset(into + task->size, 0, sweep->result_size - task->size);
+        memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
     }
 }
 
 static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void *item)
 {
-    const size_t end = cf__unit_begin(sweep, unit + 1);
+    const size_t end = cf__unit_begin(sweep, unit + 1), result_size = sweep->result_size;
+    const size_t item_size = sweep->item_size;
     size_t i = cf__unit_begin(sweep, unit);
-    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++)
-        cf__sweep_item(sweep, task, i, item);
+    const size_t begin = i;
+    cf_task_fn *const fn = sweep->fn;
+    const char *from = cf__item(sweep->items, i, item_size);
+    task->into = sweep->results + i * result_size;
+    for (; i < end && cf__load_relaxed(&sweep->stop) == 0; i++) {
+        cf__copy(item, from, item_size);
+        from += item_size;
+        task->size = 0;
+        const int code = fn(task, item);
+        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
+            task->size != result_size)
+            cf__sweep_item_end(sweep, task, i, code);
+        task->into = (char *)task->into + result_size;
+    }
+    task->ran += i - begin;
     if (i < end) cf__sweep_fail(sweep, i, end, CF_OK);
     if (cf__is_past(sweep->deadline)) cf__store_release(&sweep->stop, 1);
 }
@@ -6123,6 +6785,10 @@ static int cf__sweep_main(cf_task *task, void *arg)
     task->arg = item;
     task->arg_size = sweep->item_size;
     task->room = sweep->result_size;
+    task->ran = 0;
+    task->mishap = copy != NULL ? CF_OK : CF_NO_MEMORY;
+    task->mishap_code = 0;
+    task->confined = true;
     (void)cf__fetch_add(&sweep->inside, 1);
     const size_t own = (size_t)cf__fetch_add(&sweep->next_part, 1);
     while (copy != NULL && cf__load_relaxed(&sweep->stop) == 0) {
@@ -6134,10 +6800,42 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->into = NULL;
+    task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
     return 0;
+}
+
+static void cf__event_of_items(const cf__cell *cell, cf_event *event)
+{
+    if (cell->call.fn == cf__chunk_main) {
+        const cf__chunk *const chunk = cell->data;
+        event->fn = chunk->fn;
+        event->items = chunk->count - chunk->ended;
+        if (event->kind != CF_EVENT_SUBMITTED) return;
+        event->arg = cf__item(chunk->items, chunk->ended, chunk->stride);
+        event->arg_size = chunk->item_size;
+    } else if (cell->call.fn == cf__sweep_main) {
+        event->fn = ((const cf__sweep *)cell->data)->fn;
+        event->arg = NULL;
+        event->items = 0;
+    }
+}
+
+/* False: it is neither of the two, the outcome is the task's own. */
+static bool cf__event_of_ended_items(const cf__cell *cell, const cf_task *task, cf_event *event)
+{
+    if (cell->call.fn == cf__chunk_main) {
+        const cf__chunk *const chunk = cell->data;
+        cf__chunk_event(chunk, 0, event);
+        return true;
+    }
+    if (cell->call.fn != cf__sweep_main) return false;
+    event->items = task->ran;
+    event->status = task->mishap;
+    event->code = task->mishap_code;
+    if (task->mishap != CF_OK) event->message = cf_strerror(task->mishap);
+    return true;
 }
 
 /* A worker that maps on its own pool takes part itself. */
@@ -6189,8 +6887,11 @@ static void cf__sweep_finish(cf__sweep *sweep, size_t tasks, cf_status status)
         if (status == CF_OK) status = (cf_status)sweep->parts[i].future->cell.status;
         cf_future_release(sweep->parts[i].future);
     }
-    if (sweep->skipped == sweep->count || (sweep->status != CF_OK && sweep->stop_on_error)) return;
-    if (sweep->status == CF_OK || sweep->skipped < sweep->failed) sweep->failed = sweep->skipped;
+    const bool failed = sweep->status != CF_OK;
+    if (sweep->skipped == sweep->count || (failed && sweep->stop_on_error) ||
+        (failed && sweep->failed < sweep->skipped))
+        return;
+    sweep->failed = sweep->skipped;
     sweep->status = status != CF_OK ? status : CF_TIMEOUT; /* a task saw the deadline first */
 }
 
@@ -6361,6 +7062,7 @@ typedef struct cf__slot {
     uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
     uintptr_t item_size, stride;
     int64_t   timeout, given;
+    int64_t   began, ended; /* worker. When it did, if anybody wants to know */
     /* worker, before ENDED */
     uintptr_t size;
     int32_t   status, code;
@@ -6377,6 +7079,7 @@ typedef struct cf__slot {
 typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
+    cf__word pid;    /* worker, before `up` */
     cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
@@ -6390,6 +7093,7 @@ typedef struct cf__share {
     uintptr_t check;   /* both are the same program */
     uintptr_t initializer, finalizer, worker_arg; /* 0: none */
     uintptr_t lanes, spins;
+    uintptr_t observed; /* somebody wants to know when tasks begin and end */
     char      name[16];
 } cf__share;
 
@@ -6403,13 +7107,15 @@ static cf__desk *cf__desk_at(cf__share *share, size_t index)
 
 static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
 
+#define CF__RECORD_ALIGN ((size_t)16)
+
 /* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
 typedef struct cf__record {
-    int32_t   status, code;
-    uintptr_t size;
+    int32_t  status, code;
+    uint64_t size; /* 64 bits everywhere, so that the bytes start aligned */
 } cf__record;
 
-#define CF__RECORD_ALIGN ((size_t)16)
+_Static_assert(sizeof(cf__record) == CF__RECORD_ALIGN, "no gap between a record and its bytes");
 
 static size_t cf__padded(size_t size)
 {
@@ -6540,8 +7246,10 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
 static int cf__memory_open(size_t size)
 {
 #ifdef __linux__
-    const int fd =
-        cf__fd_high((int)syscall(SYS_memfd_create, "cfutures", 3UL)); /* CLOEXEC, SEALS */
+    const unsigned long flags = 1 | 2; /* CLOEXEC, SEALS; 8: NOEXEC_SEAL, which may be required */
+    int made = (int)syscall(SYS_memfd_create, "cfutures", flags | 8);
+    if (made < 0 && errno == EINVAL) made = (int)syscall(SYS_memfd_create, "cfutures", flags);
+    const int fd = cf__fd_high(made);
 #else
     static cf__word count;
     char name[48];
@@ -6646,7 +7354,7 @@ static struct cf__child {
 } cf__child;
 
 /* The host is gone, or has given this worker up: nobody is left to serve. */
-static void cf__child_vanish(void) { _exit(0); }
+static _Noreturn void cf__child_vanish(void) { _exit(0); }
 
 /* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
@@ -6776,7 +7484,8 @@ static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_
     task->arg = arg;
     task->arg_size = arg_size;
     task->worker = cf__child.index;
-    task->data = task->local;
+    task->data = task->into = task->local;
+    task->room = CF__INLINE;
     task->big_room = cf__child_room;
 }
 
@@ -6870,16 +7579,17 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 /* False: not even a status can be said. */
 static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
 {
-    cf__record record = {cell->status, cell->code, 0};
-    record.size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (record.size > SIZE_MAX / 4 ||
-        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(record.size))) {
+    size_t size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
+    cf__record record = {cell->status, cell->code, size};
+    if (size > SIZE_MAX / 4 ||
+        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(size))) {
         record = (cf__record){CF_NO_MEMORY, 0, 0};
+        size = 0;
         if (out->room - out->used < sizeof record) return false;
     }
     memcpy(out->base + out->used, &record, sizeof record);
-    if (record.size > 0) memcpy(out->base + out->used + sizeof record, cell->data, record.size);
-    out->used += cf__padded(sizeof record) + cf__padded(record.size);
+    if (size > 0) memcpy(out->base + out->used + sizeof record, cell->data, size);
+    out->used += sizeof record + cf__padded(size);
     return true;
 }
 
@@ -6931,10 +7641,12 @@ static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     void *const arg = cf__child_argument(slot);
+    if (cf__child.share->observed != 0) slot->began = cf__now();
     if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
     else if (slot->items > 0)
         cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
     else cf__child_single(slot, arg);
+    if (cf__child.share->observed != 0) slot->ended = cf__now();
     cf__child_flush();
     if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
     CFUTURES_TEST_POINT(CF__POINT_ANSWER);
@@ -6992,7 +7704,7 @@ static void cf__child_loop(void)
 }
 
 /* The process becomes worker `index`, and never returns from here. */
-static void cf__child_main(cf__share *share, size_t index, int channel)
+static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
@@ -7014,6 +7726,7 @@ static void cf__child_main(cf__share *share, size_t index, int channel)
         share->initializer != 0 && ((cf_initializer_fn *)initializer)(worker_arg) != 0;
     cf__child_flush();
     CFUTURES_TEST_POINT(CF__POINT_UP);
+    cf__store_relaxed(&cf__child.desk->pid, (uintptr_t)getpid());
     cf__store_seq_cst(&cf__child.desk->up, failed ? CF__DESK_FAILED : CF__DESK_UP);
     cf__child_ring();
     if (failed) _exit(0);
@@ -7123,7 +7836,7 @@ static void cf__zygote_stdio(void)
 }
 
 /* Kills and reaps all, and ends. */
-static void cf__zygote_end(cf__zygote *zygote)
+static _Noreturn void cf__zygote_end(cf__zygote *zygote)
 {
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
@@ -7275,6 +7988,7 @@ typedef struct cf__lane {
     uint64_t     held;    /* slots of collected tasks that a pump still reads, as bits */
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
+    long         greeted; /* manager: the process that the observer was told of; 0: none */
     int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
     int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
     bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
@@ -7466,7 +8180,7 @@ static void cf__hub_strip(cf__hub *hub)
 
 static void cf__hub_sweep(cf__hub *hub)
 {
-    if (cf__dead(hub->executor) <= hub->queued / 2) return;
+    if (cf__load_relaxed(&hub->executor->dead) <= hub->queued / 2) return;
     for (size_t i = hub->queued; i > 0; i--) {
         cf_future *const future = cf__hub_pop(hub);
         if (cf__is_pending(future)) cf__hub_push(hub, future);
@@ -7502,7 +8216,7 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
 
 static size_t cf__hub_pending(cf__hub *hub)
 {
-    const size_t dead = cf__dead(hub->executor);
+    const size_t dead = (size_t)cf__load_relaxed(&hub->executor->dead);
     return dead < hub->queued ? hub->queued - dead : 0;
 }
 
@@ -7606,6 +8320,7 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     slot->items = 0;
     slot->timeout = cf__cell_options(cell).timeout;
     slot->given = slot->timeout > 0 ? cf__now() : 0;
+    slot->began = slot->ended = 0;
     slot->size = 0;
     slot->status = CF_WORKER_LOST;
     slot->code = 0;
@@ -7865,6 +8580,7 @@ static void cf__desk_clear(cf__desk *desk)
 {
     cf__store_relaxed(&desk->up, 0);
     cf__store_relaxed(&desk->bell, 0);
+    cf__store_relaxed(&desk->pid, 0);
     cf__store_relaxed(&desk->asleep, 0);
     cf__store_relaxed(&desk->leave, 0);
     for (size_t i = 0; i < CF__LOANS; i++) cf__store_relaxed(&desk->loans[i], CF__LOAN_FREE);
@@ -7930,6 +8646,9 @@ typedef struct cf__ended {
     void             *arg;
     unsigned char     traits;
     cf_submit_options  options;
+    /* for an observer */
+    cf_task_fn       *fn;
+    int64_t           began, over;
 } cf__ended;
 
 #define CF__COLLECT 32  /* at once */
@@ -8088,6 +8807,9 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
+    ended->fn = cell->call.fn;
+    ended->began = slot->began;
+    ended->over = slot->ended;
     cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
@@ -8121,20 +8843,20 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
     const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
     size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
-    const size_t head = cf__padded(sizeof(cf__record));
     CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
-    for (size_t i = 0; i < progress && left >= head; i++) {
+    for (size_t i = 0; i < progress && left >= sizeof(cf__record); i++) {
         cf__record record;
         memcpy(&record, at, sizeof record);
-        at += head;
-        left -= head;
+        at += sizeof record;
+        left -= sizeof record;
         if (record.size > left || !cf__status_is_sane(record.status)) return;
+        const size_t size = (size_t)record.size;
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
-        cf__cell_outcome(cell, record.status, record.code, at, record.size);
-        chunk->ended++;
-        const size_t step = cf__padded(record.size);
+        cf__cell_outcome(cell, record.status, record.code, at, size);
+        cf__store_relaxed(&chunk->ran, ++chunk->ended);
+        const size_t step = cf__padded(size);
         at += step;
         left -= step <= left ? step : left;
     }
@@ -8178,16 +8900,117 @@ static void cf__hub_settle(cf__hub *hub, cf_future *future)
     cf__unlock(&executor->lock);
 }
 
+/* ---- observer: in a process pool the manager alone collects then, and tells. So one event comes
+ * after the other, and a hook that waits for its own pool finds out ---- */
+
+/* The task has begun there, and is over. Times that make no sense are not believed. False: nobody
+ * wants to know; else the event is to be completed and told. */
+static bool cf__lane_tell_started(const cf__lane *lane, cf_future *future, cf_task_fn *fn,
+                                  int64_t began, int64_t over, cf_event *event)
+{
+    cf_executor *const executor = cf__executor_of(future);
+    if (executor->heap.observer == NULL) return false;
+    *event = cf__event(executor, CF_EVENT_STARTED);
+    if (over <= 0 || over > event->time) over = event->time;
+    event->time = began > 0 && began <= over ? began : over;
+    event->task = future;
+    event->fn = fn;
+    event->items = 1;
+    event->worker = (size_t)(lane - executor->hub->lanes);
+    event->pid = lane->greeted > 0 ? lane->greeted : 0;
+    if (fn == cf__chunk_main) cf__event_of_items(&future->cell, event);
+    cf__tell(event);
+    event->kind = CF_EVENT_FINISHED;
+    event->time = over;
+    return true;
+}
+
+static const char *cf__signal_name(int signal)
+{
+    switch (signal) {
+    case SIGSEGV: return "SIGSEGV";
+    case SIGABRT: return "SIGABRT";
+    case SIGBUS: return "SIGBUS";
+    case SIGFPE: return "SIGFPE";
+    case SIGILL: return "SIGILL";
+    case SIGKILL: return "SIGKILL";
+    case SIGTERM: return "SIGTERM";
+    case SIGTRAP: return "SIGTRAP";
+    case SIGSYS: return "SIGSYS";
+    case SIGPIPE: return "SIGPIPE";
+    case SIGALRM: return "SIGALRM";
+    case SIGHUP: return "SIGHUP";
+    case SIGQUIT: return "SIGQUIT";
+    case SIGXCPU: return "SIGXCPU";
+    case SIGXFSZ: return "SIGXFSZ";
+    case SIGUSR1: return "SIGUSR1";
+    case SIGUSR2: return "SIGUSR2";
+    default: return "a signal";
+    }
+}
+
+/* How a worker died. Returns the number of it. */
+static int cf__lane_death(const cf__lane *lane, char *text, size_t size)
+{
+    if (lane->pid == 0) {
+        (void)snprintf(text, size,
+                       "the process that started all workers is gone, and they with it");
+        return SIGKILL;
+    }
+    if (WIFSIGNALED(lane->status)) {
+        const int signal = WTERMSIG(lane->status);
+        (void)snprintf(text, size, "worker %d was killed by signal %d (%s)", lane->pid, signal,
+                       cf__signal_name(signal));
+        return signal;
+    }
+    const int status = WEXITSTATUS(lane->status);
+    (void)snprintf(text, size, "worker %d exited with status %d", lane->pid, status);
+    return status + 256;
+}
+
+static void cf__lane_tell_ready(const cf__lane *lane, cf_executor *executor)
+{
+    cf_event event = cf__event(executor, CF_EVENT_WORKER_STARTED);
+    event.worker = (size_t)(lane - executor->hub->lanes);
+    event.pid = lane->greeted > 0 ? lane->greeted : 0;
+    cf__tell(&event);
+}
+
+/* Manager. If it was told as ready. */
+static void cf__lane_tell_ended(cf__lane *lane, cf_executor *executor)
+{
+    char text[96];
+    if (lane->greeted == 0) return;
+    cf_event event = cf__event(executor, CF_EVENT_WORKER_ENDED);
+    event.worker = (size_t)(lane - executor->hub->lanes);
+    event.pid = lane->greeted > 0 ? lane->greeted : 0;
+    lane->greeted = 0;
+    const int code = cf__lane_death(lane, text, sizeof text);
+    if (lane->crashed || code != 256) {
+        event.status = CF_WORKER_LOST;
+        event.code = code;
+        event.message = text;
+    }
+    cf__tell(&event);
+}
+
 static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
 {
     cf_future *const future = ended->future;
     cf__cell *const cell = &future->cell;
+    cf_event event;
+    bool told = false;
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
+        const size_t first = chunk->ended;
         const int status = ended->slot->status;
+        told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
+                                     &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
         if (status != CF_OK)
             cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        if (told) cf__chunk_event(chunk, first, &event);
+        if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
         chunk->has_run = true;
         cf__cell_drop_arg(cell);
@@ -8197,6 +9020,9 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     } else if (ended->options.free_arg != NULL) {
         ended->options.free_arg(ended->arg);
     }
+    if (!told && cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
+                                       &event))
+        cf__tell_finished(cell, &event);
     cf__hub_settle(hub, future);
 }
 
@@ -8264,6 +9090,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     cf__hub_wake(hub);
     if (status == CF_OK) return;
     cf__unlock(&executor->lock);
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
     cf__cell_fail(&future->cell, status);
     cf__hub_settle(hub, future);
     cf__lock(&executor->lock);
@@ -8272,6 +9099,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
 {
     const uintptr_t up = cf__load_acquire(&lane->desk->up);
+    if (up == CF__DESK_UP && hub->executor->heap.observer != NULL && lane->greeted == 0) return;
     if (up == CF__DESK_UP) {
         lane->phase = CF__LANE_UP;
         hub->strikes = 0;
@@ -8309,8 +9137,25 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
     while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
-    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
     return count;
+}
+
+/* Manager. Tells of workers that are ready, which get their first task only after that. */
+static void cf__hub_greet(cf__hub *hub)
+{
+    cf_executor *const executor = hub->executor;
+    for (size_t i = 0; i < hub->count; i++) {
+        cf__lane *const lane = &hub->lanes[i];
+        cf__lock(&executor->lock);
+        const bool ready = lane->phase == CF__LANE_STARTING && lane->greeted == 0 &&
+                           cf__load_acquire(&lane->desk->up) == CF__DESK_UP;
+        cf__unlock(&executor->lock);
+        if (!ready) continue;
+        const long pid = (long)cf__load_relaxed(&lane->desk->pid);
+        lane->greeted = pid > 0 ? pid : -1; /* it is out of its mind */
+        cf__lane_tell_ready(lane, executor);
+    }
 }
 
 /* One round: collects what has ended, hands out what waits. True: there was something. */
@@ -8320,6 +9165,7 @@ static bool cf__hub_pump(cf__hub *hub)
     cf__ended batch[CF__COLLECT];
     cf__lane *load = NULL;
     size_t count = 0;
+    if (executor->heap.observer != NULL) cf__hub_greet(hub);
     cf__lock(&executor->lock);
     if (hub->calling && cf__self != &hub->runner) {
         cf__unlock(&executor->lock);
@@ -8346,52 +9192,14 @@ static bool cf__hub_pump(cf__hub *hub)
 
 /* ---- death ---- */
 
-static const char *cf__signal_name(int signal)
-{
-    switch (signal) {
-    case SIGSEGV: return "SIGSEGV";
-    case SIGABRT: return "SIGABRT";
-    case SIGBUS: return "SIGBUS";
-    case SIGFPE: return "SIGFPE";
-    case SIGILL: return "SIGILL";
-    case SIGKILL: return "SIGKILL";
-    case SIGTERM: return "SIGTERM";
-    case SIGTRAP: return "SIGTRAP";
-    case SIGSYS: return "SIGSYS";
-    case SIGPIPE: return "SIGPIPE";
-    case SIGALRM: return "SIGALRM";
-    case SIGHUP: return "SIGHUP";
-    case SIGQUIT: return "SIGQUIT";
-    case SIGXCPU: return "SIGXCPU";
-    case SIGXFSZ: return "SIGXFSZ";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGUSR2: return "SIGUSR2";
-    default: return "a signal";
-    }
-}
-
 /* An empty cell says how the worker died with its task. */
 static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
 {
     char text[96];
     cell->status = (signed char)lane->verdict;
     if (lane->verdict != CF_WORKER_LOST) return;
-    int length;
-    if (lane->pid == 0) {
-        cell->code = SIGKILL;
-        length = snprintf(text, sizeof text,
-                          "the process that started all workers is gone, and they with it");
-    } else if (WIFSIGNALED(lane->status)) {
-        const int signal = WTERMSIG(lane->status);
-        cell->code = signal;
-        length = snprintf(text, sizeof text, "worker %d was killed by signal %d (%s)", lane->pid,
-                          signal, cf__signal_name(signal));
-    } else {
-        cell->code = WEXITSTATUS(lane->status) + 256;
-        length = snprintf(text, sizeof text, "worker %d exited with status %d", lane->pid,
-                          WEXITSTATUS(lane->status));
-    }
-    cf__cell_message_copy(cell, text, length > 0 ? (size_t)length : 0);
+    cell->code = cf__lane_death(lane, text, sizeof text);
+    cf__cell_message_copy(cell, text, strlen(text));
 }
 
 /* The task goes back to the front of the queue: it has not started, or what is left of it. */
@@ -8407,6 +9215,10 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
 {
     cf_executor *const executor = hub->executor;
     cf__chunk *const chunk = future->cell.data;
+    const size_t first = chunk->ended;
+    cf_event event;
+    const bool told =
+        cf__lane_tell_started(lane, future, cf__chunk_main, slot->began, 0, &event);
     cf__lock(&executor->lock);
     const uintptr_t place = cf__load_acquire(&slot->place);
     cf__mapping *const mapping = cf__lane_mapping(lane, place);
@@ -8414,6 +9226,11 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__chunk_read(chunk, slot, place, mapping);
     if (mapping != NULL) cf__mapping_give_back(mapping);
     if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
+    cf__store_relaxed(&chunk->ran, chunk->ended);
+    const bool rest = told && chunk->ended < chunk->count; /* another task, to who looks on */
+    if (told) cf__chunk_event(chunk, first, &event);
+    if (told) cf__tell(&event);
+    if (rest) cf__tell_submitted(future);
     cf__lock(&executor->lock);
     const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
     const bool broken = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0;
@@ -8425,6 +9242,7 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     }
     cf__unlock(&executor->lock);
     if (again) return;
+    if (rest) cf__tell_unrun(future, broken ? CF_BROKEN : CF_CANCELLED);
     cf__chunk_rest(chunk, broken ? CF_BROKEN : CF_CANCELLED);
     chunk->has_run = true;
     cf__cell_drop_arg(&future->cell);
@@ -8436,11 +9254,15 @@ static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__s
 {
     if (cf__is_chunk(future)) {
         cf__chunk_lose(hub, lane, future, slot);
-    } else {
-        cf__cell_drop_arg(&future->cell);
-        cf__cell_lost(&future->cell, lane);
-        cf__hub_settle(hub, future);
+        return;
     }
+    cf_event event;
+    cf_task_fn *const fn = future->cell.call.fn;
+    cf__cell_drop_arg(&future->cell);
+    cf__cell_lost(&future->cell, lane);
+    if (cf__lane_tell_started(lane, future, fn, slot->began, 0, &event))
+        cf__tell_finished(&future->cell, &event);
+    cf__hub_settle(hub, future);
 }
 
 /* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
@@ -8464,6 +9286,7 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     cf__unlock(&hub->executor->lock);
     CFUTURES_TEST_POINT(CF__POINT_LOSE);
     if (unstarted) {
+        if (future->home->observer != NULL) cf__tell_unrun(future, CF_NO_MEMORY);
         cf__cell_fail(&future->cell, CF_NO_MEMORY);
         cf__hub_settle(hub, future);
     } else {
@@ -8487,6 +9310,9 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
     const bool by_kill =
         lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
+    cf__unlock(&executor->lock);
+    cf__lane_tell_ended(lane, executor);
+    cf__lock(&executor->lock);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
     cf__hub_feed(hub);
     cf__unlock(&executor->lock);
@@ -8587,8 +9413,8 @@ static bool cf__manager_tick(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
         if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
-            if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
-            if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
+            if (lane->head != lane->tail) lane->verdict = CF_BROKEN;
+            cf__lane_kill(hub, lane, SIGKILL);
         }
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
@@ -8938,7 +9764,7 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     }
     const bool claimed =
         cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
-    if (claimed) (void)cf__fetch_add(&executor->dead, 1); /* before anybody can drop it */
+    if (claimed) (void)cf__fetch_add(&executor->dead, 1); /* the lock's holder drops it later */
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
@@ -8952,7 +9778,8 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__visit visit;
     cf__lock(&executor->lock);
     hub = executor->hub;
-    if (hub == NULL || executor->cpus < 2 || cf__self == &hub->runner) {
+    if (hub == NULL || executor->cpus < 2 || cf__self == &hub->runner ||
+        executor->heap.observer != NULL) {
         cf__unlock(&executor->lock);
         return;
     }
@@ -8975,6 +9802,19 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     if (cf__hub_has_news(hub)) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
+}
+
+static size_t cf__hub_progress(cf_future *future)
+{
+    cf_executor *const executor = cf__executor_of(future);
+    size_t position, items = 0;
+    if (cf__is_foreign(future) || cf__load_relaxed(&future->runner) == 0) return 0;
+    cf__lock(&executor->lock);
+    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
+    if (lane != NULL && !cf__lane_is_loading(lane, position))
+        items = (size_t)cf__load_relaxed(&cf__lane_slot(lane, position)->progress);
+    cf__unlock(&executor->lock);
+    return items;
 }
 
 static void cf__hub_closing(cf_executor *executor)
@@ -9081,7 +9921,7 @@ static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const 
 
 static const cf__processes cf__process_backend = {
     cf__hub_accepts, cf__hub_submit, cf__hub_take, cf__hub_claim, cf__hub_spin, cf__hub_closing,
-    cf__hub_join, cf__hub_end, cf__hub_stats, cf__hub_map_array};
+    cf__hub_join, cf__hub_end, cf__hub_stats, cf__hub_progress, cf__hub_map_array};
 
 /* ---- make ---- */
 
@@ -9114,7 +9954,6 @@ static bool cf__hub_alloc(cf__hub *hub)
 {
     const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
     const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
-    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
     hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
@@ -9137,12 +9976,13 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     share->worker_arg = (uintptr_t)options->worker_arg;
     share->lanes = hub->count;
     share->spins = hub->executor->cpus > 1;
+    share->observed = options->observer != NULL;
     memcpy(share->name, hub->executor->name, sizeof share->name);
     for (size_t i = 0; i < hub->count; i++) hub->lanes[i].desk = cf__desk_at(share, i);
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static void cf__zygote_exec(int channel, int memory)
+static _Noreturn void cf__zygote_exec(int channel, int memory)
 {
     char what[] = "--cfutures-zygote", numbers[32];
     char program[] = "cfutures";

@@ -12,242 +12,167 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-enum {
-    WORKERS = 4,
-    NAME_SIZE = 256,
-    FILE_LIMIT = 16 * 1024 * 1024,
-    EXIT_NO_MEMORY = 70 /* how the parser gives up */
-};
-
+enum { FILE_LIMIT = 16 * 1024 * 1024, BLOCK = 1024 * 1024, EXIT_NO_MEMORY = 70 };
 #define PARSE_TIME (500 * CF_MILLISECOND)
 #define MEMORY ((rlim_t)512 * 1024 * 1024)
 
 /* ------------------------------------------------------------------ the parser, with its bugs
  *
  *     add 1 2 3          the sum of all numbers of a file is its result
- *     let apples 7       gives a number a name
+ *     let apples 7       gives a number a name, known by its first letter
  *     use apples         bug: a name that nobody has given is a null pointer
  *     range 1 10 3       adds 1, 4, 7, 10; bug: with step 0 it never ends
- *     keep 1000          keeps that many zeros; bug: it believes any number
+ *     keep 1000          keeps that many bytes; bug: it believes any number, and never frees
  *
  * Any other word "cannot happen", and aborts. Only wrong numbers are reported as they should be. */
-
-struct name {
-    struct name *next;
-    long long value;
-    char text[];
-};
-
-enum { KEPT_AT_ONCE = 128 * 1024 };
-
-struct kept {
-    struct kept *next;
-    long long zeros[KEPT_AT_ONCE];
-};
 
 struct parser {
     cf_task *task;
     int line;
-    long long sum;
-    struct name *names; /* these and what is kept go with the worker: one more bug */
-    struct kept *kept;
     bool failed;
+    long long sum, values[256], *names[256];
 };
 
-static void *allocate(size_t size) {
-    void *memory = calloc(1, size);
-    if (memory == NULL) {
-        exit(EXIT_NO_MEMORY);
-    }
-    return memory;
-}
-
-/* The next word of the line, or NULL. */
-static char *next_word(char **at) {
-    char *word = *at + strspn(*at, " \t\r");
-    char *end = word + strcspn(word, " \t\r");
-    *at = end;
-    if (*end != '\0') {
-        *end = '\0';
-        *at = end + 1;
-    }
-    return *word != '\0' ? word : NULL;
+/* The next one of the line, or NULL. A worker process has one thread. */
+static char *next_word(void) {
+    return strtok(NULL, " \t\r");
 }
 
 static long long parse_number(struct parser *parser, const char *word) {
-    char *end = NULL;
+    char *end;
     errno = 0;
-    const long long number = word != NULL ? strtoll(word, &end, 10) : 0;
-    if (word == NULL || end == word || *end != '\0' || errno != 0) {
-        (void)cf_task_fail(parser->task, 1, "line %d: '%.20s' is no number", parser->line,
-                           word != NULL ? word : "");
+    word = word != NULL ? word : "";
+    const long long number = strtoll(word, &end, 10);
+    if (end == word || *end != '\0' || errno != 0) {
+        (void)cf_task_fail(parser->task, 1, "line %d: '%.20s' is no number", parser->line, word);
         parser->failed = true;
-        return 0;
     }
     return number;
 }
 
-static void parse_let(struct parser *parser, char *at) {
-    const char *word = next_word(&at);
-    struct name *name = allocate(sizeof *name + strlen(word) + 1);
-    memcpy(name->text, word, strlen(word) + 1);
-    name->value = parse_number(parser, next_word(&at));
-    name->next = parser->names;
-    parser->names = name;
-}
-
-static const struct name *find_name(const struct parser *parser, const char *word) {
-    const struct name *name = parser->names;
-    while (name != NULL && strcmp(name->text, word) != 0) {
-        name = name->next;
+static void parse_add(struct parser *parser) {
+    for (char *word; !parser->failed && (word = next_word()) != NULL;) {
+        parser->sum += parse_number(parser, word);
     }
-    return name;
 }
 
-static void parse_use(struct parser *parser, char *at) {
-    /* Volatile, so that the compiler does not see the bug and make another one of it. */
-    const struct name *volatile name = find_name(parser, next_word(&at));
-    parser->sum += name->value;
+static void parse_let(struct parser *parser) {
+    const unsigned char letter = (unsigned char)next_word()[0];
+    parser->names[letter] = &parser->values[letter];
+    parser->values[letter] = parse_number(parser, next_word());
 }
 
-static void parse_range(struct parser *parser, char *at) {
-    const long long from = parse_number(parser, next_word(&at));
-    const long long to = parse_number(parser, next_word(&at));
-    const long long step = parse_number(parser, next_word(&at));
+static void parse_use(struct parser *parser) {
+    parser->sum += *parser->names[(unsigned char)next_word()[0]];
+}
+
+static void parse_range(struct parser *parser) {
+    const long long from = parse_number(parser, next_word());
+    const long long to = parse_number(parser, next_word());
+    const long long step = parse_number(parser, next_word());
     for (volatile long long i = from; !parser->failed && i <= to; i += step) {
         parser->sum += i;
     }
 }
 
-static void parse_keep(struct parser *parser, char *at) {
-    for (long long left = parse_number(parser, next_word(&at)); left > 0; left -= KEPT_AT_ONCE) {
-        struct kept *kept = allocate(sizeof *kept);
-        kept->next = parser->kept;
-        parser->kept = kept;
+static void parse_keep(struct parser *parser) {
+    static void *volatile kept;
+    for (long long left = parse_number(parser, next_word()); left > 0; left -= BLOCK) {
+        kept = malloc(BLOCK);
+        if (kept == NULL) {
+            exit(EXIT_NO_MEMORY);
+        }
     }
 }
 
-static void parse_line(struct parser *parser, char *at) {
-    const char *word = next_word(&at);
-    if (word == NULL) {
-        return;
-    }
-    if (strcmp(word, "add") == 0) {
-        while ((word = next_word(&at)) != NULL && !parser->failed) {
-            parser->sum += parse_number(parser, word);
+static const struct {
+    const char *word;
+    void (*parse)(struct parser *parser);
+} commands[] = {{"add", parse_add},     {"let", parse_let},   {"use", parse_use},
+                {"range", parse_range}, {"keep", parse_keep}, {NULL, NULL}};
+
+static void parse_line(struct parser *parser, char *line) {
+    const char *word = strtok(line, " \t\r");
+    for (size_t i = 0; word != NULL; i++) {
+        if (commands[i].word == NULL) {
+            abort();
         }
-    } else if (strcmp(word, "let") == 0) {
-        parse_let(parser, at);
-    } else if (strcmp(word, "use") == 0) {
-        parse_use(parser, at);
-    } else if (strcmp(word, "range") == 0) {
-        parse_range(parser, at);
-    } else if (strcmp(word, "keep") == 0) {
-        parse_keep(parser, at);
-    } else {
-        abort();
+        if (strcmp(commands[i].word, word) == 0) {
+            commands[i].parse(parser);
+            word = NULL;
+        }
     }
 }
 
 /* The text of a file, ended by a zero. Its copy belongs to the task, so it may be cut to pieces. */
 static int parse(cf_task *task, void *arg) {
-    struct parser parser = {.task = task};
-    for (char *line = arg, *next; line != NULL && !parser.failed; line = next) {
-        next = strchr(line, '\n');
-        if (next != NULL) {
-            *next++ = '\0';
-        }
-        parser.line++;
+    struct parser parser = {.task = task, .line = 1};
+    char *text = arg;
+    for (char *line; !parser.failed && (line = strsep(&text, "\n")) != NULL; parser.line++) {
         parse_line(&parser, line);
     }
     return parser.failed ? 1 : cf_task_return(task, &parser.sum, sizeof parser.sum);
 }
 
-/* ------------------------------------------------------------------ the workers */
-
-/* In each worker, before its first file. Not 0: the pool breaks, rather than run without limits. */
+/* In each worker, before its first file. Not 0: the pool breaks. */
 static int set_limits(void *arg) {
     const struct rlimit memory = {MEMORY, MEMORY}, no_core = {0, 0};
     (void)arg;
     return setrlimit(RLIMIT_AS, &memory) == 0 && setrlimit(RLIMIT_CORE, &no_core) == 0 ? 0 : 1;
 }
 
-struct file {
-    char name[NAME_SIZE];
-    cf_future *future;
-};
-
-struct tally {
-    size_t parsed, refused, crashed, timed_out, other;
-};
-
-static const char *signal_name(int signal) {
-    switch (signal) {
-    case SIGSEGV:
-        return "SIGSEGV";
-    case SIGBUS:
-        return "SIGBUS";
-    case SIGABRT:
-        return "SIGABRT";
-    case SIGFPE:
-        return "SIGFPE";
-    case SIGKILL:
-        return "SIGKILL";
-    default:
-        return "another signal";
+/* NULL with errno set. The pool has its own copy of the text when it returns. */
+static cf_future *submit(cf_executor *pool, FILE *file) {
+    static const cf_submit_options options = {.timeout = PARSE_TIME};
+    static char text[FILE_LIMIT + 1];
+    if (file == NULL) {
+        return NULL;
     }
+    text[fread(text, 1, FILE_LIMIT, file)] = '\0';
+    (void)fclose(file);
+    return cf_executor_submit_with(pool, parse, CF_STRING(text), &options);
 }
 
-static void report_lost(const struct file *file) {
-    const int code = cf_future_error_code(file->future);
-    if (code == EXIT_NO_MEMORY + 256) {
-        printf("%-24s crashed: out of memory\n", file->name);
-    } else if (code >= 256) {
-        printf("%-24s crashed: exit status %d\n", file->name, code - 256);
+static int parsed, refused, crashed, timed_out;
+
+/* The signal stands in the message's brackets: "worker 4711 was killed by signal 11 (SIGSEGV)". */
+static void report_lost(const char *name, const cf_future *future) {
+    const char *message = cf_future_error_message(future), *signal = strchr(message, '(');
+    const bool gave_up = cf_future_error_code(future) == EXIT_NO_MEMORY + 256;
+    message = gave_up ? "out of memory" : signal != NULL ? signal + 1 : message;
+    printf("%-24s crashed: %.*s\n", name, (int)strcspn(message, ")"), message);
+    crashed++;
+}
+
+static void report(const char *name, cf_future *future) {
+    cf_status status;
+    const long long *sum = cf_future_result(future, CF_FOREVER, &status);
+    if (status == CF_OK) {
+        printf("%-24s sum %lld\n", name, *sum);
+        parsed++;
+    } else if (status == CF_TASK_FAILED) {
+        printf("%-24s refused: %s\n", name, cf_future_error_message(future));
+        refused++;
+    } else if (status == CF_WORKER_LOST) {
+        report_lost(name, future);
+    } else if (status == CF_TASK_TIMEOUT) {
+        printf("%-24s timed out\n", name);
+        timed_out++;
     } else {
-        printf("%-24s crashed: %s\n", file->name, signal_name(code));
+        printf("%-24s not parsed: %s\n", name, cf_strerror(status));
     }
 }
 
-/* Waits for the file. */
-static void report(const struct file *file, struct tally *tally) {
-    cf_status status = CF_SYSTEM;
-    const long long *sum = cf_future_result(file->future, CF_FOREVER, &status);
-    switch (status) {
-    case CF_OK:
-        printf("%-24s sum %lld\n", file->name, *sum);
-        tally->parsed++;
-        break;
-    case CF_TASK_FAILED:
-        printf("%-24s refused: %s\n", file->name, cf_future_error_message(file->future));
-        tally->refused++;
-        break;
-    case CF_WORKER_LOST:
-        report_lost(file);
-        tally->crashed++;
-        break;
-    case CF_TASK_TIMEOUT:
-        printf("%-24s timed out\n", file->name);
-        tally->timed_out++;
-        break;
-    default:
-        printf("%-24s not parsed: %s\n", file->name, cf_strerror(status));
-        tally->other++;
-        break;
-    }
-}
-
-/* ------------------------------------------------------------------ files and samples */
-
-static const struct {
-    const char *name, *text;
+static struct {
+    const char *name;
+    char text[40];
 } samples[] = {
     {"01-numbers", "add 1 2 3\nadd 4\n"},
     {"02-unknown-name", "let apples 7\nuse pears\n"},
@@ -263,118 +188,48 @@ static const struct {
     {"12-all-is-well", "add 5\nrange 0 100 1\n"},
 };
 
-enum { SAMPLES = sizeof samples / sizeof *samples };
-
-struct feed {
-    cf_executor *pool;
-    struct file *files;
-    size_t count, room;
-};
-
-/* The pool has its own copy of the text when it returns. */
-static bool submit(struct feed *feed, const char *name, const char *text, size_t size) {
-    static const cf_submit_options options = {.timeout = PARSE_TIME};
-    if (feed->count == feed->room) {
-        const size_t room = feed->room * 2 + 16;
-        struct file *files = realloc(feed->files, room * sizeof *files);
-        if (files == NULL) {
-            return false;
-        }
-        feed->files = files;
-        feed->room = room;
-    }
-    struct file *file = &feed->files[feed->count++];
-    (void)snprintf(file->name, sizeof file->name, "%s", name);
-    file->future = cf_executor_submit_with(feed->pool, parse, text, size, &options);
-    return true;
-}
-
-static bool submit_samples(struct feed *feed) {
-    bool complete = true;
-    for (size_t i = 0; i < SAMPLES; i++) {
-        complete = complete &&
-                   submit(feed, samples[i].name, samples[i].text, strlen(samples[i].text) + 1);
-    }
-    return complete;
-}
-
-/* The text with a zero behind it, or NULL with errno set. */
-static char *read_file(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    char *text = file != NULL ? malloc(FILE_LIMIT + 1) : NULL;
-    if (text != NULL) {
-        *size = fread(text, 1, FILE_LIMIT, file) + 1;
-        text[*size - 1] = '\0';
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return text;
-}
-
-static bool submit_file(struct feed *feed, const char *directory, const char *name) {
-    char path[4096];
+static int is_regular(const struct dirent *entry) {
     struct stat info;
-    size_t size = 0;
-    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
-    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
-        return true;
-    }
-    char *text = read_file(path, &size);
-    const bool complete = text != NULL && submit(feed, name, text, size);
-    if (!complete) {
-        fprintf(stderr, "crashy: %s: %s\n", path, strerror(errno));
-    }
-    free(text);
-    return complete;
-}
-
-static bool submit_directory(struct feed *feed, const char *name) {
-    DIR *directory = opendir(name);
-    bool complete = directory != NULL;
-    if (directory == NULL) {
-        fprintf(stderr, "crashy: %s: %s\n", name, strerror(errno));
-        return false;
-    }
-    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-        complete = submit_file(feed, name, entry->d_name) && complete;
-    }
-    (void)closedir(directory);
-    return complete;
-}
-
-static int compare_files(const void *a, const void *b) {
-    return strcmp(((const struct file *)a)->name, ((const struct file *)b)->name);
+    return stat(entry->d_name, &info) == 0 && S_ISREG(info.st_mode);
 }
 
 int main(int argc, char **argv) {
-    struct tally tally = {0};
-    cf_status status;
-    if (argc > 2) {
-        fputs("usage: crashy [directory]\n", stderr);
+    if (argc > 2 || (argc > 1 && argv[1][0] == '-')) {
+        fputs("usage: crashy [DIRECTORY]\n", stderr);
         return 2;
     }
-    const cf_pool_options options = {
-        .max_workers = WORKERS, .initializer = set_limits, .kill_grace = 100 * CF_MILLISECOND};
-    struct feed feed = {.pool = cf_process_pool_new(&options, &status)};
-    if (feed.pool == NULL) {
-        fprintf(stderr, "crashy: %s\n", cf_strerror(status));
+    const cf_pool_options options = {.max_workers = 4, .initializer = set_limits};
+    cf_executor *pool = cf_process_pool_new(&options, NULL); /* NULL shows where results are read */
+    static struct dirent **files;
+    int count = sizeof samples / sizeof *samples;
+    if (argc > 1 && ((count = chdir(argv[1])) == 0)) {
+        count = scandir(".", &files, is_regular, alphasort);
+    }
+    cf_future **futures = calloc(count > 0 ? (size_t)count : 1, sizeof *futures);
+    if (count < 0 || futures == NULL) {
+        fprintf(stderr, "crashy: %s: %s\n", argc > 1 ? argv[1] : "samples", strerror(errno));
         return EXIT_FAILURE;
     }
-    bool complete = argc > 1 ? submit_directory(&feed, argv[1]) : submit_samples(&feed);
-    if (feed.count > 0) {
-        qsort(feed.files, feed.count, sizeof *feed.files, compare_files);
+    for (int i = 0; i < count; i++) {
+        const char *name = files != NULL ? files[i]->d_name : samples[i].name;
+        futures[i] =
+            submit(pool, files != NULL ? fopen(name, "rb") : fmemopen(samples[i].text, 40, "rb"));
+        if (futures[i] == NULL) {
+            fprintf(stderr, "crashy: %s: %s\n", name, strerror(errno));
+        }
     }
-    for (size_t i = 0; i < feed.count; i++) {
-        report(&feed.files[i], &tally);
-        cf_future_release(feed.files[i].future);
+    for (int i = 0; i < count; i++) {
+        if (futures[i] != NULL) {
+            report(files != NULL ? files[i]->d_name : samples[i].name, futures[i]);
+        }
+        cf_future_release(futures[i]);
     }
-    cf_executor_close(feed.pool);
-    free(feed.files);
-    printf("%zu files: %zu parsed, %zu refused, %zu crashed, %zu timed out\n", feed.count,
-           tally.parsed, tally.refused, tally.crashed, tally.timed_out);
-    complete = complete && tally.other == 0;
-    return complete && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    cf_executor_close(pool);
+    free(futures);
+    printf("%d files: %d parsed, %d refused, %d crashed, %d timed out\n", count, parsed, refused,
+           crashed, timed_out);
+    const bool works = parsed + refused + crashed + timed_out == count && !ferror(stdout);
+    return works && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* Expected output:

@@ -1,9 +1,9 @@
 /* cc -std=c11 -O2 -I. examples/eventloop_glib.c -o eventloop_glib `pkg-config --cflags --libs glib-2.0` -pthread */
 
 /*
- * GLib's main loop, which is also GTK's: the descriptor of the results is one more source beside
- * standard input and a timeout, and nothing blocks but the loop itself. eventloop_poll.c and
- * eventloop_libuv.c are the same program (begin reading at run). In Python:
+ * GLib's main loop, which is also GTK's (Debian: libglib2.0-dev): the descriptor of the results is
+ * one more source beside standard input and a timeout, and nothing blocks but the loop itself. The
+ * same program as eventloop_poll.c and eventloop_libuv.c (begin reading at run). In Python:
  *
  *     line = await loop.run_in_executor(pool, factorize, word)
  */
@@ -150,7 +150,9 @@ static gboolean on_input(gint fd, GIOCondition condition, gpointer user) {
 static gboolean on_result(gint fd, GIOCondition condition, gpointer user) {
     struct loop *loop = user;
     (void)fd, (void)condition;
-    print_result(loop, cf_as_completed_next(loop->done, NULL, NULL));
+    for (cf_future *next; (next = cf_as_completed_try_next(loop->done, NULL, NULL)) != NULL;) {
+        print_result(loop, next);
+    }
     if (!loop->is_reading && wants_input(loop)) {
         loop->is_reading = true;
         (void)g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, loop);

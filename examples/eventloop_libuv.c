@@ -1,9 +1,8 @@
 /* cc -std=c11 -O2 -I. examples/eventloop_libuv.c -o eventloop_libuv `pkg-config --cflags --libs libuv` -pthread */
 
 /*
- * libuv's loop: the descriptor of the results is one more handle beside standard input and a timer;
- * nothing blocks but the loop itself. eventloop_poll.c and eventloop_glib.c are the same program
- * (begin reading at run). In Python:
+ * libuv's loop (Debian: libuv1-dev): results are one more handle beside standard input and a timer.
+ * The same program as eventloop_poll.c and eventloop_glib.c (begin reading at run). In Python:
  *
  *     line = await loop.run_in_executor(pool, factorize, word)
  */
@@ -160,7 +159,9 @@ static void start_input(struct loop *loop) {
 static void on_result(uv_poll_t *handle, int status, int events) {
     struct loop *loop = handle->data;
     (void)status, (void)events;
-    print_result(loop, cf_as_completed_next(loop->done, NULL, NULL));
+    for (cf_future *next; (next = cf_as_completed_try_next(loop->done, NULL, NULL)) != NULL;) {
+        print_result(loop, next);
+    }
     start_input(loop);
 }
 

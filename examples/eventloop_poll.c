@@ -87,6 +87,14 @@ static void print_result(struct loop *loop, cf_future *future) {
     cf_future_release(future);
 }
 
+/* All that are ready. */
+static void print_results(struct loop *loop) {
+    cf_future *future;
+    while ((future = cf_as_completed_try_next(loop->done, NULL, NULL)) != NULL) {
+        print_result(loop, future);
+    }
+}
+
 /* Submits the word that it ends. */
 static void take_byte(struct loop *loop, char byte) {
     const bool fits = loop->length < sizeof loop->word - 1;
@@ -142,18 +150,19 @@ static int64_t now(void) {
 
 static void run(struct loop *loop) {
     int64_t next = now() + TICK;
-    struct pollfd events[2] = {{.fd = cf_as_completed_fd(loop->done), .events = POLLIN},
-                               {.events = POLLIN}};
+    struct pollfd events[2] = {{.events = POLLIN}, {.events = POLLIN}};
     while (!loop->input_ended || loop->under_way > 0) {
         const int64_t left = next - now();
-        events[1].fd = wants_input(loop) ? STDIN_FILENO : -1; /* of -1 poll takes no notice */
+        /* Of -1 poll takes no notice. With nothing under way the results are readable for good. */
+        events[0].fd = loop->under_way > 0 ? cf_as_completed_fd(loop->done) : -1;
+        events[1].fd = wants_input(loop) ? STDIN_FILENO : -1;
         const int ready = poll(events, 2, left > 0 ? (int)left : 0);
         if (now() >= next) {
             tick(loop);
             next = now() + TICK;
         }
         if (ready > 0 && events[0].revents != 0) {
-            print_result(loop, cf_as_completed_next(loop->done, NULL, NULL));
+            print_results(loop);
         }
         if (ready > 0 && events[1].revents != 0) {
             read_input(loop);
@@ -190,18 +199,15 @@ int main(int argc, char **argv) {
     }
     (void)setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     loop.pool = cf_thread_pool_new(&options, NULL); /* NULL surfaces with each number */
-    /* At its end the descriptor is readable too. With a promise that nobody keeps it never ends. */
-    cf_future *never = cf_future_new();
-    loop.done = cf_as_completed(&never, 1, CF_FOREVER);
+    loop.done = cf_as_completed(NULL, 0, CF_FOREVER);
     const bool has_input = fcntl(STDIN_FILENO, F_GETFD) >= 0;
-    if (never != NULL && cf_as_completed_fd(loop.done) >= 0 && has_input) {
+    if (cf_as_completed_fd(loop.done) >= 0 && has_input) {
         run(&loop);
     } else {
         print_error(&loop, "no memory, no descriptor, or no standard input");
     }
     fputs(loop.clear_bar, stderr);
     cf_as_completed_close(loop.done);
-    cf_future_release(never);
     cf_executor_close(loop.pool);
     return loop.failed == 0 && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,9 +1,9 @@
 /* cc -std=c11 -O2 -I. examples/fetch.c -o fetch `pkg-config --cflags --libs libcurl` -pthread */
 
 /*
- * Downloads many files at a time, as `curl -Z -O` does, each with retries and a deadline of its
- * own. A file appears under its name when it is whole; Ctrl-C cancels the rest, and leaves no half
- * of one behind. In Python:
+ * Downloads many files at a time, as `curl -Z -O` does, by libcurl (Debian: libcurl4-openssl-dev),
+ * each with retries and a deadline of its own. A file appears under its name when it is whole;
+ * Ctrl-C cancels the rest, and leaves no half of one behind. In Python:
  *
  *     futures = {pool.submit(fetch, url): url for url in urls}
  *     for future in as_completed(futures): print(futures[future], future.result())

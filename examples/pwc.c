@@ -50,7 +50,7 @@ struct part {
 static bool wanted[COLUMNS], lines_only, is_narrow, failed;
 
 static void complain(const char *name, const char *reason) {
-    fprintf(stderr, "pwc: %s: %s\n", name, reason);
+    fprintf(stderr, "pwc: %s: %s\n", name != NULL ? name : "'standard input'", reason);
     failed = true;
 }
 

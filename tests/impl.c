@@ -116,17 +116,16 @@ static void wrap_worker(void) {
 }
 
 void test_wrap(struct cf_executor *executor) {
-    const uintptr_t start = 0 - (uintptr_t)100;
-    cf__lock_both(executor);
-    cf__store_relaxed(&executor->head, start);
-    cf__store_relaxed(&executor->tail, start);
+    const uintptr_t start = 0 - (uintptr_t)100, place = start * CF__STEP;
+    (void)cf__lock_both(executor);
+    cf__store_relaxed(&executor->head, place);
+    executor->heap.head_seen = place;
     cf__store_relaxed(&executor->left, 0 - (uintptr_t)1);
     cf__store_relaxed(&executor->space, 0 - (uintptr_t)3);
-    cf__unlock_both(executor);
-    cf__lock(&executor->heap.lock); /* as if so many had been handed out, and were all back */
+    /* as if so many had been handed out, and were all back */
     cf__store_relaxed(&executor->heap.handed, start / 2 + 1);
     cf__store_relaxed(&executor->heap.freed, start / 2 * 2);
-    cf__unlock(&executor->heap.lock);
+    cf__unlock_both(executor, place);
     atomic_store(&wraps, true);
 }
 

@@ -8,15 +8,18 @@
 #                           undefined-behaviour sanitizers (none of them understands C11 threads)
 #     memcheck helgrind     valgrind: memcheck on C11 threads, helgrind on POSIX threads
 #     children              memcheck on process pools: the host, its zygotes, their workers
-#     header examples docs install bench    the script tests/check_<kind>.sh
+#     header examples docs install bench sched mutants models plants    the script tests/check_<kind>.sh
 #
 # A lane without a compiler uses $CC; one whose tools are missing is skipped and named. A lane that
 # watches for errors also runs tests/planted.c, and fails if it misses the bugs in there. Tests see
 # the kind in CF_TEST_LANE, and in CF_TEST_SCALE how slow they may be. What a job printed is kept in
 # build/test/<lane>/; what failed is printed, with the command that replays it.
+#
+# For lanes c11, posix and generic: UNITS="test_pool ..." runs these alone, RUNNER stands before each
+# program (an emulator, say), SCALE is how slow that is. TEST_OUT: a directory for build/test.
 . tests/lib.sh
 
-out=build/test
+out=${TEST_OUT:-build/test}
 results=${RESULTS:-$out/results.$$} # RESULTS: this is a job
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
 
@@ -31,7 +34,8 @@ fi
 #   objects: where the compiled tests are (those of the native lanes are the same)
 #   plants: bug=words that the report must have (a dot for a blank)
 lane() {
-    lane=$1 kind=${1##*-} cc=$CC flags=$CFLAGS objects=$1 defs='' wrap='' plants='' scale=1
+    lane=$1 kind=${1##*-} cc=$CC flags=$CFLAGS objects=$1 defs='' wrap=$RUNNER plants=''
+    scale=${SCALE:-1}
     [ "$kind" = "$1" ] || cc=${1%-*}
     hooks='-DCFUTURES_MALLOC=test_malloc -DCFUTURES_FREE=test_free'
     sanitize='-O1 -g -fno-omit-frame-pointer -fsanitize'
@@ -92,7 +96,8 @@ unavailable() {
 # those who watch, or hit them first: such tests run where nothing watches.
 units() {
     [ -z "$plants" ] || echo planted
-    for unit in tests/test_*.c; do
+    for unit in ${UNITS:-tests/test_*.c}; do
+        unit=tests/$(basename "$unit" .c).c
         case $kind,$unit,$defs in
         children,tests/test_process.c,* | children,tests/test_process_order.c,* | \
             children,tests/test_process_storm.c,* | posix,tests/test_process*.c,*)
@@ -112,7 +117,9 @@ units() {
 jobs_of() {
     case $1:$kind in
     compile:header | compile:examples | compile:docs | compile:install | compile:bench) ;;
+    compile:sched | compile:mutants | compile:models | compile:plants) ;;
     run:header | run:examples | run:docs | run:install | run:bench) echo "$lane:script:$kind" ;;
+    run:sched | run:mutants | run:models | run:plants) echo "$lane:script:$kind" ;;
     compile:*)
         echo "$lane:compile:impl"
         for unit in $(units); do echo "$objects:compile:$unit"; done

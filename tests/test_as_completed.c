@@ -776,6 +776,64 @@ TEST(places_that_are_used_again_hold_each_future_once) {
     }
 }
 
+/* ---------------------------------------------------------------- without waiting */
+
+/* Nothing is ready: for this reason. */
+static void nothing_ready(cf_as_completed_iter *iter, cf_status expected) {
+    size_t at = 42;
+    cf_status status = CF_OK;
+    CHECK(cf_as_completed_try_next(iter, &at, &status) == NULL);
+    CHECK_STATUS(status, expected);
+    CHECK_EQ(at, 42);
+    CHECK(cf_as_completed_try_next(iter, NULL, NULL) == NULL);
+}
+
+TEST(try_next_takes_what_is_ready_and_never_waits) {
+    cf_future *futures[3];
+    fill_promises(futures, 3);
+    cf_as_completed_iter *iter = iterate(futures, 3, CF_FOREVER);
+    nothing_ready(iter, CF_TIMEOUT);
+    set_int(futures[2], 2);
+    set_int(futures[0], 0);
+    size_t at = SIZE_MAX;
+    cf_status status = CF_SYSTEM;
+    CHECK(cf_as_completed_try_next(iter, &at, &status) == futures[2]);
+    CHECK_STATUS(status, CF_OK);
+    CHECK_EQ(at, 2);
+    CHECK(cf_as_completed_try_next(iter, NULL, NULL) == futures[0]);
+    nothing_ready(iter, CF_TIMEOUT);
+    CHECK_EQ(cf_as_completed_remaining(iter), 1);
+    set_int(futures[1], 1);
+    next_is(iter, futures[1], 1);
+    nothing_ready(iter, CF_END);
+    CHECK_STATUS(cf_as_completed_add(iter, futures[1]), CF_OK);
+    CHECK(cf_as_completed_try_next(iter, &at, NULL) == futures[1]);
+    CHECK_EQ(at, 3);
+    cf_as_completed_close(iter);
+    release_all(futures, 3);
+    nothing_ready(NULL, CF_INVALID);
+}
+
+static int try_in_a_task(cf_task *task, void *arg) {
+    cf_future *pending = cf_executor_submit(cf_task_executor(task), task_nothing, CF_NO_ARG);
+    cf_as_completed_iter *iter = iterate(&pending, 1, CF_FOREVER);
+    (void)arg;
+    nothing_ready(iter, CF_TIMEOUT);
+    CHECK(!cf_future_done(pending));
+    next_is(iter, pending, 0); /* which runs it here */
+    cf_as_completed_close(iter);
+    cf_future_release(pending);
+    return 0;
+}
+
+TEST(try_next_in_a_task_runs_no_other) {
+    cf_executor *executor = pool(1);
+    cf_future *future = cf_executor_submit(executor, try_in_a_task, CF_NO_ARG);
+    CHECK_STATUS(cf_future_wait(future, CF_FOREVER), CF_OK);
+    cf_future_release(future);
+    cf_executor_close(executor);
+}
+
 TEST_MAIN(
     RUN(no_futures_end_at_once)
     RUN(futures_come_in_the_order_in_which_they_end)
@@ -815,4 +873,6 @@ TEST_MAIN(
     RUN_WITHIN(60, a_hundred_thousand_additions_take_linear_time)
     RUN(an_iterator_does_not_grow_for_ever)
     RUN(places_that_are_used_again_hold_each_future_once)
+    RUN(try_next_takes_what_is_ready_and_never_waits)
+    RUN(try_next_in_a_task_runs_no_other)
 )

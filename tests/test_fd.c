@@ -253,6 +253,49 @@ TEST(several_iterators_have_their_own) {
     release_all(futures, 2);
 }
 
+/* A loop that lives on: it watches the descriptor while something is under way, takes all that is
+ * ready, and so neither spins between two rounds nor loses a future. */
+TEST(a_loop_that_takes_what_is_ready_does_not_spin) {
+    enum { ROUNDS = 100, COUNT = 10 };
+    cf_executor *executor = pool(2);
+    cf_as_completed_iter *iter = iterate(NULL, 0, CF_FOREVER);
+    for (int round = 0; round < ROUNDS; round++) {
+        cf_future *futures[COUNT];
+        size_t events = 0;
+        for (size_t i = 0; i < COUNT; i++) {
+            futures[i] = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+            CHECK_STATUS(cf_as_completed_add(iter, futures[i]), CF_OK);
+        }
+        for (size_t left = COUNT; left > 0; left = cf_as_completed_remaining(iter)) {
+            CHECK(readable_within(iter, limit(TEST_GATE_LIMIT_S)));
+            CHECK(cf_as_completed_try_next(iter, NULL, NULL) != NULL);
+            while (cf_as_completed_try_next(iter, NULL, NULL) != NULL) {
+            }
+            events++;
+        }
+        CHECK(events <= COUNT);
+        release_all(futures, COUNT);
+    }
+    cf_as_completed_close(iter);
+    cf_executor_close(executor);
+}
+
+TEST(nothing_is_readable_once_all_that_was_ready_is_taken) {
+    cf_future *futures[3] = {promise(), promise(), promise()};
+    cf_as_completed_iter *iter = iterate(futures, 3, CF_FOREVER);
+    CHECK(!readable(iter));
+    CHECK(cf_as_completed_try_next(iter, NULL, NULL) == NULL);
+    set_int(futures[0], 0);
+    set_int(futures[1], 1);
+    CHECK(readable(iter));
+    CHECK(cf_as_completed_try_next(iter, NULL, NULL) == futures[0]);
+    CHECK(readable(iter));
+    CHECK(cf_as_completed_try_next(iter, NULL, NULL) == futures[1]);
+    CHECK(!readable(iter));
+    cf_as_completed_close(iter);
+    release_all(futures, 3);
+}
+
 TEST_MAIN(
     RUN(readable_exactly_while_something_is_ready)
     RUN(readable_from_the_start_if_some_are_done)
@@ -268,4 +311,6 @@ TEST_MAIN(
     RUN(an_end_wakes_a_poll_that_sleeps)
     RUN(an_event_loop_loses_no_event)
     RUN(several_iterators_have_their_own)
+    RUN(a_loop_that_takes_what_is_ready_does_not_spin)
+    RUN(nothing_is_readable_once_all_that_was_ready_is_taken)
 )

@@ -193,13 +193,13 @@ static int task_slow(cf_task *task, void *arg) {
 
 static int task_slower(cf_task *task, void *arg) {
     (void)arg;
-    sleep_for(60 * CF_MILLISECOND);
+    sleep_for(limit(60) / 1000);
     return return_int(task, 1);
 }
 
 /* One worker, so nobody else could have run the children. */
 static int task_wait_too_short(cf_task *task, void *arg) {
-    const cf_duration timeout = 40 * CF_MILLISECOND; /* time enough to begin */
+    const cf_duration timeout = limit(40) / 1000; /* time enough to begin */
     cf_executor *executor = cf_task_executor(task);
     cf_future *children[4];
     (void)arg;
@@ -1863,9 +1863,9 @@ TEST(any_graph_of_waits_ends) {
         cf_executor *executors[2] = {pool(round % 3 + 1), pool(round / 3 % 3 + 1)};
         graph g = {.start = GATE_INIT};
         for (size_t i = 0; i < NODES; i++) {
-            g.style[i] = test_random(&state) % 3;
+            g.style[i] = (size_t)(test_random(&state) % 3);
             for (size_t k = 0; k < EDGES; k++) {
-                g.edges[i][k] = test_random(&state) % NODES;
+                g.edges[i][k] = (size_t)(test_random(&state) % NODES);
             }
         }
         (void)run_graph(&g, executors, round % 2 + 1);
@@ -1883,9 +1883,9 @@ TEST(a_graph_without_a_cycle_in_one_pool_has_no_deadlock) {
         const bool upwards = round % 2 == 0;
         for (size_t i = 0; i < NODES; i++) {
             const size_t rank = upwards ? NODES - 1 - i : i;
-            g.style[rank] = i == 0 ? LEAF : test_random(&state) % 3;
+            g.style[rank] = i == 0 ? LEAF : (size_t)(test_random(&state) % 3);
             for (size_t k = 0; k < EDGES; k++) {
-                const size_t other = i == 0 ? 0 : test_random(&state) % i;
+                const size_t other = i == 0 ? 0 : (size_t)(test_random(&state) % i);
                 g.edges[rank][k] = upwards ? NODES - 1 - other : other;
             }
         }

@@ -98,6 +98,15 @@ run_peer() {
     measure "$@"
 }
 
+# conditions: of this run, for the table in README.md.
+conditions() {
+    cpu=$(sed -n 's/^model name[^:]*: /, /p' /proc/cpuinfo 2>/dev/null | head -n 1)
+    compiler=$($CC --version | sed 's/ (.*)//; q')
+    version=$(sed -n 's/^#define CFUTURES_VERSION_STRING "\(.*\)"/\1/p' cfutures.h)
+    echo "# $REPS interleaved runs of cfutures.h $version ($(date -u +%Y-%m-%d), $W workers," \
+        "$(getconf _NPROCESSORS_ONLN) CPUs$cpu, $(uname -sm), $compiler)"
+}
+
 # Builds all at once, and sorts the peers into present and missing.
 build_all() {
     jobs=''
@@ -137,6 +146,7 @@ run_all() {
 
 mkdir -p "$out"
 : >"$out/results.txt"
+rm -f "$out/conditions.txt"
 present='' missing='' failed=0
 build_all
 echo "W=$W, $REPS repetitions, $(machine)"
@@ -151,4 +161,5 @@ awk -v ours=cfutures -v reps="$REPS" -v order="cfutures $PEERS" -v wanted="$want
 awk -v ours=cfutures -v reps="$REPS" -v w="$W" \
     -f "$bench/chart.awk" "$bench/workloads.txt" "$out/medians.txt" >build/bench.svg
 echo 'chart: build/bench.svg'
+[ -n "$QUICK$N" ] || conditions >"$out/conditions.txt"
 exit $failed

@@ -1,0 +1,1294 @@
+/* Small programs for the controlled scheduler: two to five threads, a few tasks, and what must hold
+ * whatever the schedule. The library under them is the real one; see hooks.h for what it stands on.
+ *
+ * With HEADER defined, that file instead of cfutures.h: check_sched.sh plants bugs in copies. */
+#include "hooks.h"
+
+#define CFUTURES_IMPLEMENTATION
+#ifdef HEADER
+#include HEADER
+#else
+#include "../../cfutures.h"
+#endif
+
+static cf__runner *selves[CTL_THREADS];
+static cf__visit *visits[CTL_THREADS];
+
+static cf__runner **ctl_self(void) {
+    return &selves[ctl_now];
+}
+
+static cf__visit **ctl_visits(void) {
+    return &visits[ctl_now];
+}
+
+/* ---- what tasks, free functions and callbacks leave behind ---- */
+
+#define JOBS 8
+
+typedef struct job {
+    unsigned ran, freed, called;
+    cf_future *future;
+    cf_status status;
+    cf_executor *executor;
+    struct job *other;
+} job;
+
+static job jobs[JOBS];
+static cf_executor *pool, *second_pool;
+
+static int value_of(const job *j) {
+    return 100 + (int)(j - jobs);
+}
+
+static int run_job(cf_task *task, void *arg) {
+    job *const j = arg;
+    const int value = value_of(j);
+    CHECK(j->ran == 0 && j->freed == 0);
+    j->ran++;
+    ctl_yield();
+    return cf_task_return(task, &value, sizeof value);
+}
+
+static void free_job(void *arg) {
+    job *const j = arg;
+    CHECK(j->freed == 0);
+    CHECK(j->future == NULL || !cf_future_done(j->future));
+    j->freed++;
+}
+
+static void on_done(cf_future *future, void *user) {
+    job *const j = user;
+    CHECK(cf_future_done(future));
+    j->called++;
+}
+
+static cf_executor *make_pool(size_t workers) {
+    const cf_pool_options options = {.max_workers = workers};
+    memset(jobs, 0, sizeof jobs);
+    cf_executor *const made = cf_thread_pool_new(&options, NULL);
+    CHECK(made != NULL);
+    return made;
+}
+
+static cf_future *submit(job *j, cf_task_fn *fn) {
+    const cf_submit_options options = {free_job, 0};
+    j->future = NULL;
+    cf_future *const future = cf_executor_submit_with(pool, fn, j, 0, &options);
+    CHECK(future != NULL);
+    return future;
+}
+
+static void expect_result(cf_future *future, const job *j) {
+    cf_status status;
+    const int *const value = cf_future_result(future, CF_FOREVER, &status);
+    CHECK(status == CF_OK);
+    CHECK(*value == value_of(j));
+    CHECK(j->ran == 1 && j->freed == 1);
+}
+
+/* It ran, or it was cancelled or refused: never both, never neither. */
+static void expect_end(cf_future *future, const job *j, cf_status without) {
+    const cf_status status = cf_future_wait(future, CF_FOREVER);
+    CHECK(status == (j->ran == 1 ? CF_OK : without));
+    CHECK(j->freed == 1);
+}
+
+/* ---- one pool, its workers, and whoever submits ---- */
+
+static void submit_result_close(void) {
+    pool = make_pool(1 + ctl_random(2));
+    cf_future *const a = submit(&jobs[0], run_job);
+    cf_future *const b = submit(&jobs[1], run_job);
+    expect_result(a, &jobs[0]);
+    expect_result(b, &jobs[1]);
+    cf_future_release(a);
+    cf_executor_close(pool);
+    cf_future_release(b);
+}
+
+/* The worker may be looking for work, lying down, or asleep when the next task comes. */
+static void submit_to_a_parking_worker(void) {
+    pool = make_pool(1 + ctl_random(2));
+    for (int i = 0; i < 3; i++) {
+        cf_future *const future = submit(&jobs[i], run_job);
+        expect_result(future, &jobs[i]);
+        cf_future_release(future);
+    }
+    cf_executor_close(pool);
+}
+
+static void *submit_two(void *arg) {
+    job *const j = arg;
+    cf_future *const a = submit(&j[0], run_job), *const b = submit(&j[1], run_job);
+    expect_result(a, &j[0]);
+    expect_result(b, &j[1]);
+    cf_future_release(a);
+    cf_future_release(b);
+    return NULL;
+}
+
+static void two_submitters(void) {
+    pool = make_pool(2);
+    const int other = ctl_spawn(submit_two, &jobs[2]);
+    (void)submit_two(&jobs[0]);
+    ctl_join(other);
+    cf_executor_close(pool);
+}
+
+/* Two tasks that need each other, each in a worker of its own, end only if both are woken. */
+static int meet(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    j->ran++;
+    (void)cf_future_set_result(j->other->future, NULL, 0);
+    CHECK(cf_future_wait(j->future, CF_FOREVER) == CF_OK);
+    return 0;
+}
+
+static void start_two_workers(void) {
+    cf_future *submitted[2];
+    for (int i = 0; i < 2; i++) {
+        jobs[i + 6].future = cf_future_new();
+        jobs[i + 6].other = &jobs[7 - i];
+    }
+    for (int i = 0; i < 2; i++) {
+        submitted[i] = cf_executor_submit(pool, meet, &jobs[i + 6], 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK(cf_future_wait(submitted[i], CF_FOREVER) == CF_OK);
+        cf_future_release(submitted[i]);
+    }
+    cf_future_release(jobs[6].future);
+    cf_future_release(jobs[7].future);
+}
+
+static void two_tasks_meet(void) {
+    pool = make_pool(2);
+    for (unsigned rounds = 1 + ctl_random(2); rounds > 0; rounds--) {
+        start_two_workers();
+    }
+    cf_executor_close(pool);
+}
+
+static int run_pointed(cf_task *task, void *arg) {
+    job *const *const j = arg;
+    return run_job(task, *j);
+}
+
+static void submit_many_then_close(void) {
+    cf_future *futures[3];
+    job *const wanted[3] = {&jobs[0], &jobs[1], &jobs[2]};
+    pool = make_pool(2);
+    CHECK(cf_executor_submit_many(pool, run_pointed, wanted, 3, sizeof *wanted, futures) == CF_OK);
+    cf_executor_close(pool);
+    for (int i = 0; i < 3; i++) {
+        CHECK(cf_future_wait(futures[i], 0) == CF_OK && jobs[i].ran == 1);
+        cf_future_release(futures[i]);
+    }
+}
+
+static void *ask_stats(void *arg) {
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        cf_stats stats;
+        cf_executor_stats(pool, &stats);
+        CHECK(stats.finished + stats.cancelled <= stats.submitted);
+        CHECK(stats.submitted <= 3 && stats.running <= 2);
+        ctl_yield();
+    }
+    return NULL;
+}
+
+static void stats_always_add_up(void) {
+    pool = make_pool(2);
+    const int asker = ctl_spawn(ask_stats, NULL);
+    for (int i = 0; i < 3; i++) {
+        cf_future_release(submit(&jobs[i], run_job));
+    }
+    ctl_join(asker);
+    CHECK(cf_executor_shutdown(pool, CF_FOREVER, CF_RUN_PENDING) == CF_OK);
+    cf_stats stats;
+    cf_executor_stats(pool, &stats);
+    CHECK(stats.finished == 3 && stats.workers == 0 && stats.queued == 0 && stats.running == 0);
+    cf_executor_close(pool);
+}
+
+/* ---- cancel, wait, callbacks, references ---- */
+
+static void *cancel_it(void *arg) {
+    job *const j = arg;
+    const bool cancelled = cf_future_cancel(j->future);
+    if (cancelled) {
+        CHECK(cf_future_done(j->future) && j->freed == 1 && j->ran == 0);
+    } else {
+        const cf_state state = cf_future_state(j->future);
+        CHECK(state == CF_STATE_RUNNING || (state == CF_STATE_FINISHED && j->ran == 1));
+    }
+    return NULL;
+}
+
+static void *wait_for_it(void *arg) {
+    job *const j = arg;
+    expect_end(j->future, j, CF_CANCELLED);
+    return NULL;
+}
+
+/* free_job must not look for its own future here: it is known before it is submitted to others. */
+static void free_quietly(void *arg) {
+    job *const j = arg;
+    CHECK(j->freed == 0);
+    j->freed++;
+}
+
+static void submit_known(job *j, cf_task_fn *fn) {
+    const cf_submit_options options = {free_quietly, 0};
+    j->future = cf_executor_submit_with(pool, fn, j, 0, &options);
+}
+
+static void cancel_against_start_and_wait(void) {
+    pool = make_pool(1);
+    submit_known(&jobs[0], run_job);
+    submit_known(&jobs[1], run_job);
+    const int canceller = ctl_spawn(cancel_it, &jobs[1]);
+    const int waiter = ctl_spawn(wait_for_it, &jobs[1]);
+    (void)cancel_it(&jobs[1]);
+    expect_end(jobs[0].future, &jobs[0], CF_OK);
+    ctl_join(canceller);
+    ctl_join(waiter);
+    cf_future_release(jobs[0].future);
+    cf_future_release(jobs[1].future);
+    cf_executor_close(pool);
+}
+
+static void *add_callbacks(void *arg) {
+    job *const j = arg;
+    CHECK(cf_future_add_done_callback(j->future, on_done, j) == CF_OK);
+    CHECK(cf_future_add_done_callback(j->future, on_done, j) == CF_OK);
+    return NULL;
+}
+
+static void callbacks_while_it_settles(void) {
+    pool = make_pool(1);
+    submit_known(&jobs[0], run_job);
+    const int other = ctl_spawn(add_callbacks, &jobs[0]);
+    (void)add_callbacks(&jobs[0]);
+    if (ctl_random(2) == 1) {
+        (void)cancel_it(&jobs[0]);
+    }
+    ctl_join(other);
+    cf_executor_close(pool);
+    CHECK(jobs[0].called == 4 && jobs[0].freed == 1);
+    cf_future_release(jobs[0].future);
+}
+
+static unsigned order[JOBS], ordered;
+
+static void note_order(cf_future *future, void *user) {
+    (void)future;
+    order[ordered++] = (unsigned)((job *)user - jobs);
+}
+
+static void callbacks_in_order(void) {
+    pool = make_pool(1);
+    ordered = 0;
+    cf_future *const promise = cf_future_new();
+    submit_known(&jobs[0], run_job);
+    for (unsigned i = 0; i < 3; i++) {
+        (void)cf_future_add_done_callback(promise, note_order, &jobs[i]);
+    }
+    (void)cf_future_set_result(promise, NULL, 0);
+    CHECK(ordered == 3 && order[0] == 0 && order[1] == 1 && order[2] == 2);
+    cf_future_release(promise);
+    cf_future_release(jobs[0].future);
+    cf_executor_close(pool);
+}
+
+static void release_at_done(cf_future *future, void *user) {
+    on_done(future, user);
+    cf_future_release(future);
+}
+
+/* Whoever sees it done may release it: the settling thread must not touch it any more. */
+static void release_against_settle(void) {
+    pool = make_pool(1);
+    for (int i = 0; i < 2; i++) {
+        cf_future *const future = submit(&jobs[i], run_job);
+        if (ctl_random(2) == 1) {
+            (void)cf_future_add_done_callback(future, release_at_done, &jobs[i]);
+        } else {
+            cf_future_release(future);
+        }
+    }
+    cf_future *const last = submit(&jobs[2], run_job);
+    while (!cf_future_done(last)) {
+        CHECK(cf_future_wait(last, CF_SECOND) != CF_CANCELLED);
+    }
+    cf_future_release(last);
+    cf_executor_close(pool);
+    CHECK(jobs[0].ran == 1 && jobs[1].ran == 1);
+}
+
+static void *release_it(void *arg) {
+    cf_future_release(arg);
+    return NULL;
+}
+
+/* The last of three holders ends a promise that nobody kept: by a cancel that its callback sees. */
+static void last_reference_of_a_promise(void) {
+    memset(jobs, 0, sizeof jobs);
+    cf_future *const promise = cf_future_new();
+    (void)cf_future_add_done_callback(promise, on_done, &jobs[0]);
+    const int a = ctl_spawn(release_it, cf_future_retain(promise));
+    const int b = ctl_spawn(release_it, cf_future_retain(promise));
+    cf_future_release(promise);
+    ctl_join(a);
+    ctl_join(b);
+    CHECK(jobs[0].called == 1);
+}
+
+static void *set_it(void *arg) {
+    job *const j = arg;
+    const int value = value_of(j);
+    j->status = cf_future_set_result(j->other->future, &value, sizeof value);
+    return NULL;
+}
+
+static void *wait_for_promise(void *arg) {
+    job *const j = arg;
+    j->status = cf_future_wait(j->other->future, CF_FOREVER);
+    return NULL;
+}
+
+static void promise_set_against_cancel(void) {
+    memset(jobs, 0, sizeof jobs);
+    cf_future *const promise = jobs[0].future = cf_future_new();
+    int threads[3];
+    for (int i = 1; i < 4; i++) {
+        jobs[i].other = &jobs[0];
+    }
+    threads[0] = ctl_spawn(set_it, &jobs[1]);
+    threads[1] = ctl_spawn(set_it, &jobs[2]);
+    threads[2] = ctl_spawn(wait_for_promise, &jobs[3]);
+    const bool cancelled = cf_future_cancel(promise);
+    for (int i = 0; i < 3; i++) {
+        ctl_join(threads[i]);
+    }
+    CHECK((jobs[1].status == CF_OK) + (jobs[2].status == CF_OK) + cancelled == 1);
+    CHECK(jobs[3].status == (cancelled ? CF_CANCELLED : CF_OK));
+    CHECK(cf_future_wait(promise, 0) == jobs[3].status);
+    cf_future_release(promise);
+}
+
+/* ---- several futures ---- */
+
+static void make_promises(int count) {
+    memset(jobs, 0, sizeof jobs);
+    for (int i = 0; i < count; i++) {
+        jobs[i].future = cf_future_new();
+        jobs[i].other = &jobs[i];
+    }
+}
+
+static void wait_for_several(void) {
+    cf_future *futures[3];
+    bool done[3];
+    int setters[3];
+    make_promises(3);
+    for (int i = 0; i < 3; i++) {
+        futures[i] = jobs[i].future;
+        setters[i] = ctl_spawn(set_it, &jobs[i]);
+    }
+    const bool all = ctl_random(2) == 1;
+    const cf_return_when when = all ? CF_ALL_COMPLETED : CF_FIRST_COMPLETED;
+    const size_t count = cf_wait(futures, 3, when, CF_FOREVER, done);
+    CHECK(count >= (all ? 3u : 1u));
+    CHECK((size_t)done[0] + done[1] + done[2] == count);
+    for (int i = 0; i < 3; i++) {
+        CHECK(!done[i] || cf_future_done(futures[i]));
+        ctl_join(setters[i]);
+        cf_future_release(futures[i]);
+    }
+}
+
+static void as_completed_delivers_each(void) {
+    cf_future *futures[3];
+    int setters[3];
+    unsigned seen = 0;
+    make_promises(3);
+    for (int i = 0; i < 3; i++) {
+        futures[i] = jobs[i].future;
+        setters[i] = ctl_spawn(set_it, &jobs[i]);
+    }
+    const size_t first = ctl_random(2) + 1;
+    cf_as_completed_iter *const iter = cf_as_completed(futures, first, CF_FOREVER);
+    for (size_t i = first; i < 3; i++) {
+        CHECK(cf_as_completed_add(iter, futures[i]) == CF_OK);
+    }
+    cf_status status;
+    size_t index;
+    for (cf_future *f; (f = cf_as_completed_next(iter, &index, &status)) != NULL;) {
+        CHECK(f == futures[index] && cf_future_done(f) && (seen >> index & 1) == 0);
+        seen |= 1u << index;
+    }
+    CHECK(status == CF_END && seen == 7);
+    cf_as_completed_close(iter);
+    for (int i = 0; i < 3; i++) {
+        ctl_join(setters[i]);
+        cf_future_release(futures[i]);
+    }
+}
+
+/* The iterator goes while nodes of it are on their way. */
+static void as_completed_closes_early(void) {
+    cf_future *futures[3];
+    int setters[3];
+    make_promises(3);
+    for (int i = 0; i < 3; i++) {
+        futures[i] = jobs[i].future;
+        setters[i] = ctl_spawn(set_it, &jobs[i]);
+    }
+    cf_as_completed_iter *const iter = cf_as_completed(futures, 3, CF_FOREVER);
+    for (unsigned taken = ctl_random(3); taken > 0; taken--) {
+        CHECK(cf_as_completed_next(iter, NULL, NULL) != NULL);
+    }
+    cf_as_completed_close(iter);
+    for (int i = 0; i < 3; i++) {
+        ctl_join(setters[i]);
+        cf_future_release(futures[i]);
+    }
+}
+
+/* Two that wait for the same future by a group each, one of which leaves. */
+static void *wait_with_others(void *arg) {
+    job *const j = arg;
+    cf_future *const futures[2] = {jobs[0].future, jobs[1].future};
+    (void)j;
+    CHECK(cf_wait(futures, 2, CF_FIRST_COMPLETED, CF_FOREVER, NULL) >= 1);
+    return NULL;
+}
+
+static void groups_share_a_future(void) {
+    make_promises(2);
+    const int a = ctl_spawn(wait_with_others, NULL);
+    const int b = ctl_spawn(wait_with_others, NULL);
+    const int c = ctl_spawn(set_it, &jobs[1]);
+    (void)set_it(&jobs[0]);
+    ctl_join(a);
+    ctl_join(b);
+    ctl_join(c);
+    cf_future_release(jobs[0].future);
+    cf_future_release(jobs[1].future);
+}
+
+/* ---- deadlines ---- */
+
+static void deadline_against_event(void) {
+    make_promises(1);
+    cf_future *const promise = jobs[0].future;
+    const int setter = ctl_spawn(set_it, &jobs[0]);
+    const int64_t from = ctl_clock();
+    const cf_status status = cf_future_wait(promise, CF_MILLISECOND);
+    if (status == CF_TIMEOUT) {
+        CHECK(ctl_clock() >= from + CF_MILLISECOND);
+    } else {
+        CHECK(status == CF_OK && cf_future_done(promise));
+    }
+    cf_status why;
+    cf_as_completed_iter *const iter = cf_as_completed(&promise, 1, CF_MILLISECOND);
+    const int64_t then = ctl_clock();
+    if (cf_as_completed_next(iter, NULL, &why) == NULL) {
+        CHECK(why == CF_TIMEOUT && ctl_clock() >= then + CF_MILLISECOND / 2);
+    }
+    cf_as_completed_close(iter);
+    ctl_join(setter);
+    CHECK(cf_future_wait(promise, 0) == CF_OK);
+    cf_future_release(promise);
+}
+
+static void shutdown_with_a_deadline(void) {
+    pool = make_pool(1);
+    submit_known(&jobs[0], run_job);
+    const int64_t from = ctl_clock();
+    const cf_status status = cf_executor_shutdown(pool, CF_MILLISECOND, CF_RUN_PENDING);
+    CHECK(status == CF_OK || (status == CF_TIMEOUT && ctl_clock() >= from + CF_MILLISECOND));
+    CHECK(cf_future_wait(jobs[0].future, CF_FOREVER) == CF_OK);
+    cf_executor_close(pool);
+    cf_future_release(jobs[0].future);
+}
+
+/* ---- waiting inside tasks ---- */
+
+/* Submits the next job and waits for it: on its own stack, or on another worker. */
+static int run_parent(cf_task *task, void *arg) {
+    job *const j = arg;
+    j->ran++;
+    cf_future *const child = submit(&j[1], run_job);
+    expect_result(child, &j[1]);
+    cf_future_release(child);
+    const int value = value_of(j);
+    return cf_task_return(task, &value, sizeof value);
+}
+
+static void nested_wait_claims(void) {
+    pool = make_pool(1 + ctl_random(2));
+    cf_future *const parent = submit(&jobs[0], run_parent);
+    expect_result(parent, &jobs[0]);
+    cf_future_release(parent);
+    cf_executor_close(pool);
+}
+
+/* Three children in the worker's deque: it works at one end, a thief at the other. */
+static int run_family(cf_task *task, void *arg) {
+    job *const j = arg;
+    cf_future *children[3];
+    (void)task;
+    j->ran++;
+    for (int i = 0; i < 3; i++) {
+        children[i] = submit(&j[i + 1], run_job);
+    }
+    for (int i = 2; i >= 0; i--) {
+        expect_result(children[i], &j[i + 1]);
+        cf_future_release(children[i]);
+    }
+    return 0;
+}
+
+static void deque_owner_against_thief(void) {
+    pool = make_pool(2);
+    cf_future *const family = submit(&jobs[0], run_family);
+    CHECK(cf_future_wait(family, CF_FOREVER) == CF_OK);
+    cf_future_release(family);
+    cf_executor_close(pool);
+}
+
+/* The same, but nobody waits: thieves and owner empty the deque. */
+static int run_and_forget(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    j->ran++;
+    for (int i = 1; i < 4; i++) {
+        cf_future_release(submit(&j[i], run_job));
+    }
+    return 0;
+}
+
+static void deque_emptied_by_two(void) {
+    pool = make_pool(2);
+    cf_future *const parent = submit(&jobs[0], run_and_forget);
+    CHECK(cf_future_wait(parent, CF_FOREVER) == CF_OK);
+    cf_future_release(parent);
+    cf_executor_close(pool);
+    for (int i = 0; i < 4; i++) {
+        CHECK(jobs[i].ran == 1 && jobs[i].freed == 1);
+    }
+}
+
+/* The deque by itself: its owner, and two thieves, who may come one after the other while the owner
+ * stands still. */
+static cf__worker *owner;
+static cf_future entries[4];
+static unsigned taken[4];
+
+static void take(const cf_future *future) {
+    if (future != NULL) {
+        taken[future - entries]++;
+    }
+}
+
+static void *steal_one(void *arg) {
+    (void)arg;
+    take(cf__deque_steal(owner));
+    return NULL;
+}
+
+static void deque_gives_each_once(void) {
+    int thieves[2];
+    owner = cf__alloc_lines(sizeof *owner);
+    memset(owner, 0, sizeof *owner);
+    memset(taken, 0, sizeof taken);
+    const unsigned count = 2 + ctl_random(2);
+    for (unsigned i = 0; i < count; i++) {
+        CHECK(cf__deque_push(owner, &entries[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        thieves[i] = ctl_spawn(steal_one, NULL);
+    }
+    take(cf__deque_pop(owner));
+    CHECK(cf__deque_push(owner, &entries[count]));
+    take(cf__deque_pop(owner));
+    take(cf__deque_pop(owner));
+    for (int i = 0; i < 2; i++) {
+        ctl_join(thieves[i]);
+    }
+    for (cf_future *left; (left = cf__deque_pop(owner)) != NULL;) {
+        take(left);
+    }
+    for (unsigned i = 0; i <= count; i++) {
+        CHECK(taken[i] == 1);
+    }
+    cf__free_lines(owner);
+}
+
+/* What a task submits may need another worker, who may be lying down just now. */
+static int run_setter(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    j->ran++;
+    CHECK(cf_future_set_result(j->future, NULL, 0) == CF_OK);
+    return 0;
+}
+
+static int run_and_need_another(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    for (int round = 1; round < 5; round++) { /* the other is about to rest when the next comes */
+        j[round].future = cf_future_new();
+        cf_future *const child = cf_executor_submit(pool, run_setter, &j[round], 0);
+        for (int i = 0; i < 8; i++) { /* what is in the store buffer may stay there */
+            ctl_yield();
+        }
+        cf_future_release(child);
+        CHECK(cf_future_wait(j[round].future, CF_FOREVER) == CF_OK);
+        cf_future_release(j[round].future);
+    }
+    return 0;
+}
+
+static void child_needs_another_worker(void) {
+    pool = make_pool(2);
+    start_two_workers();
+    cf_future *const parent = cf_executor_submit(pool, run_and_need_another, &jobs[0], 0);
+    CHECK(cf_future_wait(parent, CF_FOREVER) == CF_OK);
+    cf_future_release(parent);
+    cf_executor_close(pool);
+}
+
+/* More frames than half of a small stack has room for. */
+static int run_deep(cf_task *task, void *arg) {
+    job *const j = arg;
+    volatile char room[20000];
+    room[0] = 1;
+    room[sizeof room - 1] = room[0];
+    j->ran++;
+    if (j - jobs < 3) {
+        cf_future *const child = submit(&j[1], run_deep);
+        CHECK(cf_future_wait(child, CF_FOREVER) == CF_OK);
+        cf_future_release(child);
+    }
+    const int value = value_of(j) + room[sizeof room - 1] - room[0];
+    return cf_task_return(task, &value, sizeof value);
+}
+
+static void stand_in_runs_the_deepest(void) {
+    const cf_pool_options options = {.max_workers = 1, .stack_size = 65536};
+    memset(jobs, 0, sizeof jobs);
+    pool = cf_thread_pool_new(&options, NULL);
+    cf_future *const root = submit(&jobs[0], run_deep);
+    expect_result(root, &jobs[0]);
+    CHECK(jobs[3].ran == 1);
+    cf_future_release(root);
+    cf_executor_close(pool);
+}
+
+/* Waits for another task, once that is known; says how the wait ended. */
+static int wait_for_other(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    j->ran++;
+    CHECK(cf_future_wait(j->future, CF_FOREVER) == CF_OK); /* the gate: both are submitted */
+    j->status = cf_future_wait(j->other->other->future, CF_FOREVER);
+    return 0;
+}
+
+/* jobs[i].other is where the future of task i stands. */
+static void expect_one_deadlock(cf_executor *first, cf_executor *second) {
+    jobs[0].future = cf_future_new();
+    jobs[1].future = cf_future_retain(jobs[0].future);
+    jobs[2].future = cf_executor_submit(first, wait_for_other, &jobs[0], 0);
+    jobs[3].future = cf_executor_submit(second, wait_for_other, &jobs[1], 0);
+    jobs[0].other = &jobs[4];
+    jobs[4].other = &jobs[3];
+    jobs[1].other = &jobs[5];
+    jobs[5].other = &jobs[2];
+    (void)cf_future_set_result(jobs[0].future, NULL, 0);
+    CHECK(cf_future_wait(jobs[2].future, CF_FOREVER) == CF_OK);
+    CHECK(cf_future_wait(jobs[3].future, CF_FOREVER) == CF_OK);
+    CHECK((jobs[0].status == CF_DEADLOCK) + (jobs[1].status == CF_DEADLOCK) == 1);
+    CHECK(jobs[0].status == CF_OK || jobs[1].status == CF_OK);
+    for (int i = 0; i < 4; i++) {
+        cf_future_release(jobs[i].future);
+    }
+}
+
+static void cycle_of_two_tasks(void) {
+    pool = make_pool(2);
+    expect_one_deadlock(pool, pool);
+    cf_executor_close(pool);
+}
+
+static void cycle_across_executors(void) {
+    pool = make_pool(1);
+    second_pool = make_pool(1);
+    expect_one_deadlock(pool, second_pool);
+    cf_executor_close(pool);
+    cf_executor_close(second_pool);
+}
+
+/* A chain that ends in a task which runs is no cycle. */
+static int run_slowly(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        ctl_yield();
+    }
+    return 0;
+}
+
+static void chain_is_no_cycle(void) {
+    pool = make_pool(2);
+    second_pool = make_pool(1);
+    jobs[0].future = cf_future_new();
+    jobs[2].future = cf_executor_submit(second_pool, run_slowly, NULL, 0);
+    jobs[0].other = &jobs[4];
+    jobs[4].other = &jobs[2];
+    jobs[1].future = cf_future_retain(jobs[0].future);
+    jobs[1].other = &jobs[5];
+    jobs[3].future = cf_executor_submit(pool, wait_for_other, &jobs[0], 0);
+    jobs[5].other = &jobs[3];
+    jobs[6].future = cf_executor_submit(pool, wait_for_other, &jobs[1], 0);
+    (void)cf_future_set_result(jobs[0].future, NULL, 0);
+    CHECK(cf_future_wait(jobs[6].future, CF_FOREVER) == CF_OK);
+    CHECK(jobs[0].status == CF_OK && jobs[1].status == CF_OK);
+    for (int i = 0; i < 4; i++) {
+        cf_future_release(jobs[i].future);
+    }
+    cf_future_release(jobs[6].future);
+    cf_executor_close(pool);
+    cf_executor_close(second_pool);
+}
+
+/* ---- bounded queues, shutdown ---- */
+
+static cf_executor *make_bounded(cf_on_full on_full) {
+    const cf_pool_options options = {.max_workers = 1, .queue_limit = 1, .on_full = on_full};
+    memset(jobs, 0, sizeof jobs);
+    return cf_thread_pool_new(&options, NULL);
+}
+
+static void *submit_to_full(void *arg) {
+    job *const j = arg;
+    for (int i = 0; i < 2; i++) {
+        submit_known(&j[i], run_job);
+    }
+    for (int i = 0; i < 2; i++) {
+        expect_end(j[i].future, &j[i], CF_SHUTDOWN);
+        cf_future_release(j[i].future);
+    }
+    return NULL;
+}
+
+static void full_queue_blocks(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    const int other = ctl_spawn(submit_to_full, &jobs[2]);
+    (void)submit_to_full(&jobs[0]);
+    ctl_join(other);
+    for (int i = 0; i < 4; i++) {
+        CHECK(jobs[i].ran == 1);
+    }
+    cf_executor_close(pool);
+}
+
+static void *shut_down(void *arg) {
+    const cf_shutdown_mode *const mode = arg;
+    CHECK(cf_executor_shutdown(pool, CF_FOREVER, *mode) == CF_OK);
+    return NULL;
+}
+
+static cf_shutdown_mode run_pending = CF_RUN_PENDING, cancel_pending = CF_CANCEL_PENDING;
+
+static void shutdown_while_submitters_block(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    const int a = ctl_spawn(submit_to_full, &jobs[0]);
+    const int b = ctl_spawn(submit_to_full, &jobs[2]);
+    ctl_yield();
+    (void)shut_down(&run_pending);
+    ctl_join(a);
+    ctl_join(b);
+    cf_executor_close(pool);
+}
+
+/* The task that runs waits for the blocked submitter, whom only the shutdown lets go. */
+static void *submit_and_open(void *arg) {
+    job *const j = arg;
+    submit_known(&j[0], run_job);
+    submit_known(&j[1], run_job);
+    (void)cf_future_set_result(j[2].future, NULL, 0);
+    for (int i = 0; i < 2; i++) {
+        expect_end(j[i].future, &j[i], CF_SHUTDOWN);
+        cf_future_release(j[i].future);
+    }
+    return NULL;
+}
+
+static int wait_for_gate(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    CHECK(cf_future_wait(j->future, CF_FOREVER) == CF_OK);
+    return 0;
+}
+
+static void shutdown_frees_a_submitter(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    jobs[2].future = cf_future_new();
+    cf_future *const blocker = cf_executor_submit(pool, wait_for_gate, &jobs[2], 0);
+    const int submitter = ctl_spawn(submit_and_open, &jobs[0]);
+    ctl_yield();
+    (void)shut_down(&run_pending);
+    ctl_join(submitter);
+    CHECK(cf_future_wait(blocker, 0) == CF_OK);
+    cf_future_release(blocker);
+    cf_executor_close(pool);
+    cf_future_release(jobs[2].future);
+}
+
+/* The submitter that waits for room goes on when a queued task is cancelled. */
+static void cancel_makes_room(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    cf_future *const gate = cf_future_new();
+    jobs[6].future = gate;
+    jobs[6].other = &jobs[6];
+    jobs[7].other = &jobs[6];
+    jobs[5].future = gate;
+    jobs[5].other = &jobs[4];
+    jobs[4].other = &jobs[6];
+    cf_future *const blocker = cf_executor_submit(pool, wait_for_other, &jobs[5], 0);
+    submit_known(&jobs[0], run_job); /* the one that may wait */
+    const int canceller = ctl_spawn(cancel_it, &jobs[0]);
+    submit_known(&jobs[1], run_job); /* blocks until that is cancelled */
+    (void)cf_future_set_result(gate, NULL, 0);
+    expect_end(jobs[1].future, &jobs[1], CF_OK);
+    ctl_join(canceller);
+    expect_end(jobs[0].future, &jobs[0], CF_CANCELLED);
+    cf_future_release(jobs[0].future);
+    cf_future_release(jobs[1].future);
+    cf_future_release(blocker);
+    cf_executor_close(pool);
+    cf_future_release(gate);
+}
+
+/* The same when the task that waits in the queue is claimed by one that waits for it. */
+static int claim_then_wait(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    CHECK(cf_future_wait(j[3].future, CF_FOREVER) == CF_OK); /* the gate: the next is queued */
+    CHECK(cf_future_wait(j[1].future, CF_FOREVER) == CF_OK);
+    CHECK(cf_future_wait(j[4].future, CF_FOREVER) == CF_OK); /* until one more was submitted */
+    return 0;
+}
+
+static void claim_makes_room(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    jobs[3].future = cf_future_new();
+    jobs[4].future = cf_future_new();
+    cf_future *const outer = cf_executor_submit(pool, claim_then_wait, &jobs[0], 0);
+    submit_known(&jobs[1], run_job);
+    (void)cf_future_set_result(jobs[3].future, NULL, 0);
+    submit_known(&jobs[2], run_job);
+    (void)cf_future_set_result(jobs[4].future, NULL, 0);
+    CHECK(cf_future_wait(outer, CF_FOREVER) == CF_OK);
+    cf_executor_close(pool);
+    CHECK(jobs[1].ran == 1 && jobs[2].ran == 1);
+    cf_future_release(outer);
+    for (int i = 1; i < 5; i++) {
+        cf_future_release(jobs[i].future);
+    }
+}
+
+/* A cancel that comes too late must not hide another task from whoever wakes the workers. */
+static void *cancel_late(void *arg) {
+    job *const j = arg;
+    (void)cf_future_cancel(j->future);
+    return NULL;
+}
+
+static void late_cancel_hides_nothing(void) {
+    pool = make_pool(2);
+    start_two_workers();
+    jobs[2].future = cf_future_new();
+    jobs[0].future = cf_executor_submit(pool, wait_for_gate, &jobs[2], 0);
+    const int canceller = ctl_spawn(cancel_late, &jobs[0]);
+    submit_known(&jobs[1], run_job);
+    expect_end(jobs[1].future, &jobs[1], CF_OK); /* by the second worker: the first is held */
+    (void)cf_future_set_result(jobs[2].future, NULL, 0);
+    ctl_join(canceller);
+    cf_executor_close(pool);
+    for (int i = 0; i < 3; i++) {
+        cf_future_release(jobs[i].future);
+    }
+}
+
+static void callers_run_what_does_not_fit(void) {
+    pool = make_bounded(CF_FULL_CALLER_RUNS);
+    const int other = ctl_spawn(submit_to_full, &jobs[2]);
+    (void)submit_to_full(&jobs[0]);
+    ctl_join(other);
+    cf_executor_close(pool);
+}
+
+static void shutdown_by_two_threads(void) {
+    pool = make_pool(1 + ctl_random(2));
+    for (int i = 0; i < 3; i++) {
+        submit_known(&jobs[i], run_job);
+    }
+    const int other = ctl_spawn(shut_down, &cancel_pending);
+    (void)shut_down(&run_pending);
+    for (int i = 0; i < 3; i++) {
+        CHECK(cf_future_done(jobs[i].future));
+        expect_end(jobs[i].future, &jobs[i], CF_CANCELLED);
+        cf_future_release(jobs[i].future);
+    }
+    ctl_join(other);
+    cf_executor_close(pool);
+}
+
+static void *submit_late(void *arg) {
+    job *const j = arg;
+    submit_known(j, run_job);
+    expect_end(j->future, j, CF_SHUTDOWN);
+    cf_future_release(j->future);
+    return NULL;
+}
+
+static void submit_against_shutdown(void) {
+    pool = make_pool(1);
+    const int a = ctl_spawn(submit_late, &jobs[0]);
+    const int b = ctl_spawn(submit_late, &jobs[1]);
+    (void)shut_down(&run_pending);
+    ctl_join(a);
+    ctl_join(b);
+    cf_executor_close(pool);
+}
+
+static int close_own_pool(cf_task *task, void *arg) {
+    job *const j = arg;
+    j->ran++;
+    cf_executor_close(cf_task_executor(task));
+    return 0;
+}
+
+static void closed_by_its_own_worker(void) {
+    pool = make_pool(2);
+    cf_future *const other = submit(&jobs[1], run_job);
+    cf_future *const closer = submit(&jobs[0], close_own_pool);
+    CHECK(cf_future_wait(closer, CF_FOREVER) == CF_OK);
+    expect_result(other, &jobs[1]);
+    cf_future_release(closer);
+    cf_future_release(other);
+}
+
+static int refuse_to_work(void *arg) {
+    (void)arg;
+    ctl_yield();
+    return 1;
+}
+
+static void *submit_to_broken(void *arg) {
+    job *const j = arg;
+    submit_known(j, run_job);
+    CHECK(cf_future_wait(j->future, CF_FOREVER) == CF_BROKEN);
+    CHECK(j->ran == 0 && j->freed == 1);
+    cf_future_release(j->future);
+    return NULL;
+}
+
+static void initializer_breaks_the_pool(void) {
+    const cf_pool_options options = {.max_workers = 2, .initializer = refuse_to_work};
+    memset(jobs, 0, sizeof jobs);
+    pool = cf_thread_pool_new(&options, NULL);
+    const int other = ctl_spawn(submit_to_broken, &jobs[1]);
+    (void)submit_to_broken(&jobs[0]);
+    ctl_join(other);
+    cf_executor_close(pool);
+}
+
+/* ---- map ---- */
+
+static int square(cf_task *task, void *arg) {
+    const int *const item = arg, result = *item * *item;
+    jobs[*item].ran++;
+    ctl_yield();
+    return cf_task_return(task, &result, sizeof result);
+}
+
+static const int items[] = {0, 1, 2, 3};
+
+static void map_in_a_window(void) {
+    pool = make_pool(1 + ctl_random(2));
+    const bool unordered = ctl_random(2) == 1;
+    const unsigned wanted = ctl_random(5);
+    const cf_map_options options = {.buffersize = 2, .unordered = unordered};
+    cf_map_iter *const iter = cf_executor_map(pool, square, items, 4, sizeof *items, &options);
+    for (unsigned i = 0; i < wanted; i++) {
+        cf_status status;
+        const int *const result = cf_map_next(iter, &status);
+        const size_t index = cf_map_index(iter);
+        CHECK(status == CF_OK && (unordered || index == i));
+        CHECK(*result == items[index] * items[index]);
+    }
+    if (wanted == 4) {
+        cf_status status;
+        CHECK(cf_map_next(iter, &status) == NULL && status == CF_END);
+    }
+    const bool late = ctl_random(2) == 1;
+    if (!late) {
+        cf_map_close(iter);
+    }
+    cf_executor_close(pool);
+    if (late) {
+        cf_map_close(iter);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(jobs[i].ran <= 1);
+    }
+}
+
+static void map_array_fills_all(void) {
+    int results[4] = {-1, -1, -1, -1};
+    pool = make_pool(2);
+    CHECK(cf_executor_map_array(pool, square, items, sizeof *items, results, sizeof *results, 4,
+                                NULL, NULL) == CF_OK);
+    for (int i = 0; i < 4; i++) {
+        CHECK(results[i] == items[i] * items[i] && jobs[i].ran == 1);
+    }
+    cf_executor_close(pool);
+}
+
+static int map_inside(cf_task *task, void *arg) {
+    int results[4] = {-1, -1, -1, -1};
+    (void)arg;
+    CHECK(cf_executor_map_array(cf_task_executor(task), square, items, sizeof *items, results,
+                                sizeof *results, 4, NULL, NULL) == CF_OK);
+    for (int i = 0; i < 4; i++) {
+        CHECK(results[i] == items[i] * items[i] && jobs[i].ran == 1);
+    }
+    return 0;
+}
+
+static void map_array_inside_a_task(void) {
+    pool = make_pool(2);
+    cf_future *const future = cf_executor_submit(pool, map_inside, NULL, 0);
+    CHECK(cf_future_wait(future, CF_FOREVER) == CF_OK);
+    cf_future_release(future);
+    cf_executor_close(pool);
+}
+
+/* ---- anything at once: three threads and the tasks themselves do what the seed says ---- */
+
+#define MOST 16
+
+typedef struct known {
+    cf_future *future; /* a reference that lasts to the end */
+    unsigned ran, freed, added, called;
+} known;
+
+static known all[MOST];
+static size_t all_count;
+
+static void free_known(void *arg) {
+    known *const k = arg;
+    CHECK(k->freed == 0);
+    k->freed++;
+}
+
+static void count_call(cf_future *future, void *user) {
+    known *const k = user;
+    CHECK(cf_future_done(future));
+    k->called++;
+}
+
+static int run_anything(cf_task *task, void *arg);
+
+static void submit_anything(void) {
+    const cf_submit_options options = {free_known, 0};
+    if (all_count == MOST) {
+        return;
+    }
+    known *const k = &all[all_count++];
+    memset(k, 0, sizeof *k);
+    cf_future *const future = cf_executor_submit_with(pool, run_anything, k, 0, &options);
+    ctl_publish(); /* as by a lock: others take it from here */
+    k->future = future;
+}
+
+/* One that has been submitted; NULL: none has. */
+static known *any_known(void) {
+    known *const k = all_count > 0 ? &all[ctl_random((unsigned)all_count)] : NULL;
+    return k != NULL && k->future != NULL ? k : NULL;
+}
+
+static cf_duration any_timeout(void) {
+    static const cf_duration timeouts[] = {0, CF_MILLISECOND, CF_FOREVER};
+    return timeouts[ctl_random(3)];
+}
+
+static void wait_for_any(const known *k) {
+    const cf_duration timeout = any_timeout();
+    const cf_status status = cf_future_wait(k->future, timeout);
+    CHECK(status != CF_TIMEOUT || timeout != CF_FOREVER);
+    CHECK(status != CF_OK || k->ran == 1);
+    CHECK(status != CF_CANCELLED || k->ran == 0);
+}
+
+static void gather_some(void) {
+    cf_future *futures[3];
+    size_t count = 0;
+    for (int i = 0; i < 3; i++) {
+        const known *const k = any_known();
+        futures[count++] = k != NULL ? k->future : NULL;
+    }
+    if (ctl_random(2) == 0) {
+        (void)cf_wait(futures, count, (cf_return_when)ctl_random(3), any_timeout(), NULL);
+        return;
+    }
+    cf_as_completed_iter *const iter = cf_as_completed(futures, count, any_timeout());
+    for (unsigned wanted = ctl_random(4); wanted > 0; wanted--) {
+        const cf_future *const next = cf_as_completed_next(iter, NULL, NULL);
+        CHECK(next == NULL || cf_future_done(next));
+    }
+    cf_as_completed_close(iter);
+}
+
+static void do_anything(void) {
+    known *const k = any_known();
+    switch (ctl_random(8)) {
+    case 0:
+        if (k != NULL && cf_future_cancel(k->future)) {
+            CHECK(k->ran == 0 && k->freed == 1);
+        }
+        break;
+    case 1:
+        if (k != NULL) {
+            k->added++;
+            CHECK(cf_future_add_done_callback(k->future, count_call, k) == CF_OK);
+        }
+        break;
+    case 2:
+    case 3:
+        if (k != NULL) {
+            wait_for_any(k);
+        }
+        break;
+    case 4: gather_some(); break;
+    default: submit_anything();
+    }
+}
+
+static int run_anything(cf_task *task, void *arg) {
+    known *const k = arg;
+    (void)task;
+    CHECK(k->ran == 0 && k->freed == 0);
+    k->ran++;
+    for (unsigned acts = ctl_random(3); acts > 0; acts--) {
+        do_anything();
+    }
+    return 0;
+}
+
+static void *act(void *arg) {
+    (void)arg;
+    for (unsigned acts = 2 + ctl_random(3); acts > 0; acts--) {
+        do_anything();
+    }
+    if (ctl_random(8) == 0) {
+        (void)cf_executor_shutdown(pool, 0, (cf_shutdown_mode)ctl_random(2));
+    }
+    return NULL;
+}
+
+static void anything_goes(void) {
+    static const cf_on_full rules[] = {CF_FULL_BLOCK, CF_FULL_REJECT, CF_FULL_CALLER_RUNS};
+    const cf_pool_options options = {.max_workers = 1 + ctl_random(3),
+                                     .queue_limit = ctl_random(3) == 0 ? 1 + ctl_random(2) : 0,
+                                     .on_full = rules[ctl_random(3)]};
+    memset(all, 0, sizeof all);
+    all_count = 0;
+    pool = cf_thread_pool_new(&options, NULL);
+    CHECK(pool != NULL);
+    const int a = ctl_spawn(act, NULL), b = ctl_spawn(act, NULL);
+    (void)act(NULL);
+    ctl_join(a);
+    ctl_join(b);
+    cf_executor_close(pool);
+    for (size_t i = 0; i < all_count; i++) {
+        const known *const k = &all[i];
+        const cf_status status = cf_future_wait(k->future, 0);
+        CHECK(status == CF_OK || status == CF_CANCELLED || status == CF_SHUTDOWN ||
+              status == CF_QUEUE_FULL || status == CF_DEADLOCK);
+        CHECK(k->ran == (status == CF_OK));
+        CHECK(k->freed == 1);
+        CHECK(k->called == k->added);
+        cf_future_release(k->future);
+    }
+}
+
+/* ---- after each schedule ---- */
+
+static void expect_all_settled(void) {
+    CHECK(cf__waiting == NULL);
+    CHECK(ctl_peek(&cf__graph_lock) == 0 && ctl_peek(&cf__count_lock) == 0);
+    for (int i = 0; i < CTL_THREADS; i++) {
+        CHECK(selves[i] == NULL && visits[i] == NULL);
+    }
+}
+
+#define SCENARIO(name) {#name, name}
+static const ctl_scenario scenarios[] = {
+    SCENARIO(submit_result_close),
+    SCENARIO(submit_to_a_parking_worker),
+    SCENARIO(two_submitters),
+    SCENARIO(two_tasks_meet),
+    SCENARIO(submit_many_then_close),
+    SCENARIO(stats_always_add_up),
+    SCENARIO(cancel_against_start_and_wait),
+    SCENARIO(callbacks_while_it_settles),
+    SCENARIO(callbacks_in_order),
+    SCENARIO(release_against_settle),
+    SCENARIO(last_reference_of_a_promise),
+    SCENARIO(promise_set_against_cancel),
+    SCENARIO(wait_for_several),
+    SCENARIO(as_completed_delivers_each),
+    SCENARIO(as_completed_closes_early),
+    SCENARIO(groups_share_a_future),
+    SCENARIO(deadline_against_event),
+    SCENARIO(shutdown_with_a_deadline),
+    SCENARIO(nested_wait_claims),
+    SCENARIO(deque_gives_each_once),
+    SCENARIO(deque_owner_against_thief),
+    SCENARIO(deque_emptied_by_two),
+    SCENARIO(child_needs_another_worker),
+    SCENARIO(stand_in_runs_the_deepest),
+    SCENARIO(cycle_of_two_tasks),
+    SCENARIO(cycle_across_executors),
+    SCENARIO(chain_is_no_cycle),
+    SCENARIO(full_queue_blocks),
+    SCENARIO(shutdown_while_submitters_block),
+    SCENARIO(shutdown_frees_a_submitter),
+    SCENARIO(cancel_makes_room),
+    SCENARIO(claim_makes_room),
+    SCENARIO(late_cancel_hides_nothing),
+    SCENARIO(callers_run_what_does_not_fit),
+    SCENARIO(shutdown_by_two_threads),
+    SCENARIO(submit_against_shutdown),
+    SCENARIO(closed_by_its_own_worker),
+    SCENARIO(initializer_breaks_the_pool),
+    SCENARIO(map_in_a_window),
+    SCENARIO(map_array_fills_all),
+    SCENARIO(map_array_inside_a_task),
+    SCENARIO(anything_goes),
+    {NULL, NULL},
+};
+
+int main(int argc, char **argv) {
+    return ctl_main(argc, argv, scenarios, expect_all_settled);
+}
