@@ -4612,7 +4612,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
     do {
         for (int i = 0; i < 8; i++) {
             if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 4; j++) cf__pause(); /* whoever runs it needs the cache line too */
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
     } while (cf__now() < end);
 }
@@ -5432,7 +5432,8 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
     int64_t now = 0, from = 0;
     while (!found && cf__load_relaxed(&executor->closing) == 0 &&
            now - from <= (int64_t)worker->spin) {
-        for (int i = 0; i < 16 && !found; i++) {
+        /* Tasks come by hand: queues are looked at now and then, their cache lines are others'. */
+        for (int i = 0; i < 64 && !found; i++) {
             found = cf__load_relaxed(&executor->spinner) != CF__SPINS;
             if (!found) cf__pause();
         }
