@@ -38,6 +38,12 @@ demo: ## download the flags of 20 countries in five styles, from a server of its
 	@$(env) sh tests/check_examples.sh build flags
 	@mkdir -p build/demo && cd build/demo && ../examples/flags
 
+pictures: ## draw the pictures of README.md: what ran on which worker, and when
+	@$(env) sh tests/check_examples.sh build timeline
+	@mkdir -p examples/pictures
+	build/examples/timeline --svg examples/pictures/loiter.svg loiter
+	build/examples/timeline --processes --svg examples/pictures/flags.svg flags
+
 test: ## run all tests on each backend, check header, examples and documents (under 2 minutes)
 	@$(env) sh tests/run.sh $(LANES)
 
@@ -82,4 +88,4 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo test check fuzz coverage bench table man install uninstall clean
+.PHONY: all help examples demo pictures test check fuzz coverage bench table man install uninstall clean

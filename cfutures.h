@@ -102,7 +102,8 @@
  *     executor.map(f, xs)            cf_executor_map,             yours: cf_map_close. A result
  *                                    cf_map_next                  lives until the next call; an
  *                                                                 error ends its item alone
- *     list(executor.map(f, xs))      cf_executor_map_array        nothing: two arrays of yours
+ *     list(executor.map(f, xs))      cf_executor_map_array        two arrays of yours, and nothing
+ *                                                                 to free
  *     executor.shutdown(wait,        cf_executor_shutdown         has a deadline, and frees
  *       cancel_futures=True)                                      nothing
  *     terminate_workers(),           cf_executor_kill_workers     SIGTERM, or SIGKILL; the pool is
@@ -1786,7 +1787,7 @@ enum {
     CF__POINT_RUN = 26,       /* claimed / the function is called */
     CF__POINT_RAN = 27,       /* the function returned / its argument goes */
     CF__POINT_LEAVE = 28,     /* the last one is out, unlocked / whoever waits for that is told */
-    CF__POINT_CANCEL = 29,    /* the tombstone is counted / claimed */
+    CF__POINT_CANCEL = 29,    /* a visitor / claimed */
     CF__POINT_UNRUN = 30,     /* the argument is gone / counted, settled */
     /* wait */
     CF__POINT_WAIT = 31,      /* entered among those that wait / asleep */
@@ -2040,7 +2041,7 @@ static inline void cf__copy(void *to, const void *from, size_t size)
 static int64_t cf__now(void)
 {
 #if defined(CLOCK_MONOTONIC)
-    struct timespec now;
+    struct timespec now = {0, 0}; /* kept if the system refuses */
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #elif defined(__linux__)
@@ -2048,7 +2049,7 @@ static int64_t cf__now(void)
     (void)syscall(CF__CLOCK_GETTIME, 1L /* CLOCK_MONOTONIC */, now);
     return (int64_t)now[0] * CF_SECOND + (int64_t)now[1];
 #else
-    struct timespec now;
+    struct timespec now = {0, 0};
     (void)timespec_get(&now, TIME_UTC);
     return (int64_t)now.tv_sec * CF_SECOND + (int64_t)now.tv_nsec;
 #endif
@@ -3857,7 +3858,7 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
-    cf__word dead;    /* tombstones in the queues */
+    cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
@@ -4012,15 +4013,13 @@ static cf_future *cf__ring_pop(cf_executor *executor)
     return future;
 }
 
-/* Its entry in the queue becomes a tombstone, which has a reference. To be done before the claim:
- * whoever takes the entry out afterwards drops it. */
-static void cf__bury(cf_executor *executor, cf_future *future)
+/* One that is dropped before it is counted makes the word negative for a moment. */
+static size_t cf__dead(cf_executor *executor)
 {
-    (void)cf__fetch_add(&executor->dead, 1);
-    (void)cf_future_retain(future);
+    const intptr_t dead = (intptr_t)cf__load_relaxed(&executor->dead);
+    return dead > 0 ? (size_t)dead : 0;
 }
 
-/* Also when the claim did not succeed. */
 CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 {
     (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
@@ -4033,7 +4032,7 @@ CF__SHARED void cf__drop_tombstone(cf_executor *executor, cf_future *future)
 static void cf__ring_move(cf_executor *executor, cf_future **ring, size_t capacity, uintptr_t *tail)
 {
     const uintptr_t head = cf__load_relaxed(&executor->head);
-    const bool dead = cf__load_relaxed(&executor->dead) > 0; /* else no future need be touched */
+    const bool dead = cf__dead(executor) > 0; /* else no future need be touched */
     uintptr_t end = head;
     for (uintptr_t i = head; i != *tail; i += CF__STEP) {
         cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, i);
@@ -4057,7 +4056,7 @@ CF__COLD bool cf__ring_reserve(cf_executor *executor, uintptr_t *tail, size_t co
 {
     cf_future **const old = executor->ring;
     size_t capacity = executor->capacity > 0 ? executor->capacity : 64;
-    if (cf__load_relaxed(&executor->dead) > 0) {
+    if (cf__dead(executor) > 0) {
         cf__lock(&executor->lock);
         cf__ring_move(executor, old, executor->capacity, tail);
         cf__unlock(&executor->lock);
@@ -4096,7 +4095,7 @@ static size_t cf__pending(cf_executor *executor)
     size_t pending = cf__ring_length(executor);
     for (size_t i = 0; i < executor->started; i++)
         pending += cf__deque_length(executor->workers[i]);
-    const size_t dead = (size_t)cf__load_relaxed(&executor->dead);
+    const size_t dead = cf__dead(executor);
     return dead < pending ? pending - dead : 0;
 }
 
@@ -4383,6 +4382,20 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
+/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for whoever
+ * takes it out. It is counted after the claim: one too many would hide a task for which somebody
+ * has to be woken. */
+static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
+{
+    (void)cf_future_retain(future);
+    if (!cf__move(future, CF__PENDING, state)) {
+        cf_future_release(future); /* not the last: the caller has one */
+        return false;
+    }
+    (void)cf__fetch_add(&executor->dead, 1);
+    return true;
+}
+
 /* Another thread settles it: what ends the wait is the return of the task's free_arg there. */
 static bool cf__await_cancelled(cf_future *future)
 {
@@ -4409,18 +4422,13 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf__lock(&executor->lock);
     cf__visit_begin(&visit, executor);
     cf__unlock(&executor->lock);
-    cf__bury(executor, future);
-    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     const cf__processes *const processes = cf__processes_of(executor);
+    CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
-                                       : cf__move(future, CF__PENDING, CF__SETTLING);
-    if (cancelled) {
-        cf__end_unrun(executor, future, CF_CANCELLED);
-    } else {
-        cf__drop_tombstone(executor, future);
-        if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
-        else cancelled = cf__await_cancelled(future);
-    }
+                                       : cf__claim_entry(executor, future, CF__SETTLING);
+    if (cancelled) cf__end_unrun(executor, future, CF_CANCELLED);
+    else if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
+    else cancelled = cf__await_cancelled(future);
     cf__visit_end(&visit);
     return cancelled;
 }
@@ -4675,14 +4683,22 @@ typedef struct cf__stand_in {
  * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
+    cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     const bool at_hand = cf__deque_length(worker) > 0 &&
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
-    if (!at_hand) cf__bury(worker->executor, future);
-    if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-        cf__drop_tombstone(worker->executor, future);
+    if (at_hand) {
+        if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
+            cf__drop_tombstone(executor, future);
+            return false;
+        }
+    } else if (!cf__claim_entry(executor, future, CF__RUNNING)) {
         return false;
+    }
+    if (executor->bounded) { /* one task fewer waits to start */
+        cf__lock(&executor->lock);
+        cf__unlock_space(executor);
     }
     cf__run_nested(self, worker, future);
     return true;
@@ -5840,6 +5856,7 @@ static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, 
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
+    CF__TEST_FUTURE(future, true);
     cf__future_init(future);
     cell->call.fn = fn;
     cell->size = arg_size;
@@ -5889,7 +5906,6 @@ static cf_status cf__future_make(cf_executor *executor, cf_task_fn *fn, const vo
         *future = cf__static_future(status);
         return status;
     }
-    CF__TEST_FUTURE(*future, true);
     return cf__future_call(*future, fn, arg, arg_size, options, lend) ? CF_OK : CF_NO_MEMORY;
 }
 
@@ -6050,7 +6066,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
     cf__join_workers(executor, last);
     CFUTURES_TEST_POINT(CF__POINT_FREE_ALL);
     if (cf__processes_of(executor) != NULL) executor->processes->end(executor);
-    cf__lock(&executor->lock); /* who submitted the task that closed it may still look for workers */
+    cf__lock(&executor->lock); /* who submitted the task that closed it may still look at workers */
     const size_t started = executor->started;
     executor->started = 0;
     cf__unlock(&executor->lock);
@@ -6756,8 +6772,8 @@ static bool cf__part_take(cf__part *part, uintptr_t *unit)
     return false;
 }
 
-/* A unit from the middle of another's, and what is behind it into the own empty range. Were the unit
- * not run at once, thieves could pass it round for ever. */
+/* A unit from the middle of another's, and what is behind it into the own empty range. Were the
+ * unit not run at once, thieves could pass it round for ever. */
 static bool cf__part_steal(cf__sweep *sweep, size_t own, uintptr_t *unit)
 {
     for (size_t i = 1; i < sweep->part_count; i++) {
@@ -8182,7 +8198,7 @@ static void cf__hub_strip(cf__hub *hub)
 
 static void cf__hub_sweep(cf__hub *hub)
 {
-    if (cf__load_relaxed(&hub->executor->dead) <= hub->queued / 2) return;
+    if (cf__dead(hub->executor) <= hub->queued / 2) return;
     for (size_t i = hub->queued; i > 0; i--) {
         cf_future *const future = cf__hub_pop(hub);
         if (cf__is_pending(future)) cf__hub_push(hub, future);
@@ -8218,7 +8234,7 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
 
 static size_t cf__hub_pending(cf__hub *hub)
 {
-    const size_t dead = (size_t)cf__load_relaxed(&hub->executor->dead);
+    const size_t dead = cf__dead(hub->executor);
     return dead < hub->queued ? hub->queued - dead : 0;
 }
 
@@ -9136,7 +9152,7 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
     while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
-    else if (4 * count < lane->depth && lane->depth > CF__DEPTH_LEAST) lane->depth /= 2;
+    else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
     return count;
 }
 
@@ -9412,8 +9428,8 @@ static bool cf__manager_tick(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
         if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
         if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
-            if (lane->head != lane->tail && !lane->crashed) lane->verdict = CF_BROKEN;
-            if (!lane->crashed) cf__lane_kill(hub, lane, SIGKILL);
+            if (lane->head != lane->tail) lane->verdict = CF_BROKEN;
+            cf__lane_kill(hub, lane, SIGKILL);
         }
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
@@ -9758,7 +9774,8 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
         break;
     }
     const bool claimed =
-        cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
+        cf__hub_find(hub, future, &position) == NULL &&
+        cf__claim_entry(executor, future, CF__SETTLING); /* the lock's holder drops it later */
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
@@ -9948,7 +9965,6 @@ static bool cf__hub_alloc(cf__hub *hub)
 {
     const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
     const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
-    if (cf__size(CF__SHARE_SIZE, hub->count, CF__DESK_SIZE) == SIZE_MAX) return false;
     hub->lanes = cf__alloc(lanes);
     hub->kids = cf__alloc(kids);
     hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));

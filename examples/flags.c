@@ -574,7 +574,7 @@ static void draw_bar(const struct run *run) {
     const int width = (int)(run->done * (sizeof full - 1) / FLAGS);
     const double seconds = (double)(now() - run->begin) / (double)CF_SECOND;
     if (run->has_bar) {
-        fprintf(stderr, "\r[%-20.*s] %zu/%d, %.1f flags/s\033[K", width, full, run->done,
+        fprintf(stderr, "\r[%-20.*s] %zu/%d flags, %.1f/s\033[K", width, full, run->done,
                 (int)FLAGS, seconds > 0 ? (double)run->done / seconds : 0.0);
     }
 }

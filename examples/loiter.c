@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
     const bool complete = show_results(results);
     cf_map_close(results);
     cf_executor_close(executor);
-    return complete && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return complete && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* Lines of the same second may come in any order: `LC_ALL=C sort` both sides to compare. */

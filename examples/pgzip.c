@@ -196,7 +196,7 @@ static void process_file(cf_executor *pool, const char *name) {
     const bool is_packed = length > 3 && strcmp(name + length - 3, ".gz") == 0;
     if (stream.from == NULL || fstat(fileno(stream.from), &info) != 0) {
         (void)complain(name, strerror(errno), 1);
-    } else if (to_stdout) {
+    } else if (to_stdout && !S_ISDIR(info.st_mode)) {
         (void)run(pool, &stream);
     } else if (!S_ISREG(info.st_mode)) {
         (void)complain(name, "not a regular file -- ignored", 2);

@@ -111,7 +111,8 @@ int main(int argc, char **argv) {
         }
         most = (size_t)number;
     }
-    return print_primes() && print_table(most) && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    const bool complete = print_primes() && print_table(most);
+    return complete && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* Expected output with two processors, every time and speed-up written as T:

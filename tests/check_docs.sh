@@ -185,10 +185,13 @@ fi
 
 # ---------------------------------------------------------------- words
 
-# Comments of a C file to one file, its code without strings to another, line by line.
-$AWK '
+# parts_of FILE...: the comments of C files to parts.comments, strings to parts.strings, and the rest
+# to parts.code, line by line.
+parts_of() {
+    $AWK '
+    FNR == 1 { inside = 0 }
     {
-        code = comment = ""
+        code = comment = string = ""
         line = $0
         while (line != "") {
             if (inside) {
@@ -201,32 +204,86 @@ $AWK '
                 code = code substr(line, 1, RSTART - 1) " "
                 found = substr(line, RSTART, RLENGTH)
                 line = substr(line, RSTART + RLENGTH)
+                if (found ~ /^"/) string = string " " found
                 if (found == "/*") inside = 1
                 if (found == "//") { comment = comment line; break }
             } else { code = code line; break }
         }
-        print code > (out "/header.code")
-        print comment > (out "/header.comments")
-    }' out="$out" cfutures.h
+        print code > (out "/parts.code")
+        print comment > (out "/parts.comments")
+        print string > (out "/parts.strings")
+    }' out="$out" "$@"
+}
+parts_of cfutures.h
+for part in code comments strings; do mv "$out/parts.$part" "$out/header.$part"; done
 
 words() {
-    grep -oE '\b(cf|CF|CFUTURES)_[A-Za-z0-9_]*' "$@" | sort -u
+    grep -ohE '\b(cf|CF|CFUTURES)_[A-Za-z0-9_]*' "$@" | sort -u
 }
 words "$out/header.code" >"$out/declared"
 
-# A word that ends in _ (from "cf_map_*" or "cf_<class>_<method>") is the beginning of others.
-all_declared() {
-    $AWK 'NR == FNR { declared[$0] = 1; all = all " " $0; next }
-         !($0 in declared) && !(/_$/ && index(all, " " $0)) { print; bad = 1 }
-         END { exit bad }' "$out/declared" "$1"
+# all_known FILE FILE: each word of the second is in the first. One that ends in _ (from "cf_map_*"
+# or "cf_<class>_<method>") is the beginning of others.
+all_known() {
+    $AWK 'NR == FNR { known[$0] = 1; all = all " " $0; next }
+         !($0 in known) && !(/_$/ && index(all, " " $0)) { print; bad = 1 }
+         END { exit bad }' "$@"
 }
+all_declared() { all_known "$out/declared" "$1"; }
 for document in header.comments readme.text; do
     words "$out/$document" >"$out/used"
     must "every cf_ word of $document is declared" all_declared "$out/used"
 done
 
+# What is private does not stand in README.md, and in comments only if it is there.
+private_words() { grep -ohE '\b(cf|CF)__[A-Za-z0-9_]*' "$@" | sort -u; }
+private_words "$out/header.code" >"$out/private"
+private_words "$out/header.comments" >"$out/used"
+must 'every cf__ word of a comment is there' all_known "$out/private" "$out/used"
+no_private_words() { [ -z "$(private_words "$1")" ]; }
+must 'README.md speaks of nothing private' no_private_words README.md
+
+# Tests and examples: in comments and strings only what is declared, defined by themselves, or read
+# from the environment by one of them.
+environment=$(grep -ohE '[( ]"CF_[A-Z_]*"|\$\{?CF_[A-Z_]*' tests/*.[ch] tests/*/*.[ch] \
+    tests/*.sh tests/*/*.sh | grep -oE 'CF_[A-Z_]*')
+# check_words FILE...: prints what is not known.
+check_words() {
+    parts_of "$@" || return
+    { words "$out/header.code" "$out/parts.code"; echo "$environment"; } >"$out/known"
+    cat "$out/private" >>"$out/known"
+    private_words "$out/parts.code" >>"$out/known"
+    { words "$out/parts.comments" "$out/parts.strings"; private_words "$out/parts.comments"; } |
+        grep -v '^cf_0$' >"$out/used" # a thread
+    all_known "$out/known" "$out/used"
+}
+must 'every cf_ word of tests and examples is known' check_words tests/*.[ch] tests/*/*.[ch] \
+    examples/*.c
+
+# Each of these would be found: a name that is no more, in each kind of place.
+lies() { must "a lie is found: $1" lie_is_found "$2" "$3"; }
+lie_is_found() {
+    echo "$2" >"$out/lie.c"
+    case $1 in
+    header) parts_of "$out/lie.c" && words "$out/parts.comments" >"$out/used" &&
+        ! all_declared "$out/used" ;;
+    private) parts_of "$out/lie.c" && private_words "$out/parts.comments" >"$out/used" &&
+        ! all_known "$out/private" "$out/used" ;;
+    readme) ! no_private_words "$out/lie.c" ;;
+    tests) ! check_words "$out/lie.c" ;;
+    esac
+}
+lies 'a function in a comment of the header' header '/* see cf_future_await */'
+lies 'a private function in a comment' private '/* see cf__future_await */'
+lies 'a macro in a comment of the header' header '/* CFUTURES_POSIX_THREADS */'
+lies 'something private in README.md' readme 'see cf__alloc'
+lies 'a function in a comment of a test' tests 'int x; /* cf_pool_new says */'
+lies 'a function in a string of an example' tests 'puts("cf_pool_new failed");'
+lies 'a variable that nobody reads' tests '/* CF_TEST_FASTER=1 */'
+
 # Macros that the code asks for or has a default for, and those that the two tables explain.
-grep -E '^ *# *(if|ifdef|ifndef|elif|define)' "$out/header.code" | words |
+grep -E '^ *# *(if|ifdef|ifndef|elif|define)' "$out/header.code" >"$out/directives"
+words "$out/directives" |
     grep -E '^CFUTURES_' | grep -vE '^CFUTURES_(H|IMPLEMENTED|VERSION_.*)$' >"$out/macros.code"
 sed -n '/^ \* BUILD OPTIONS/,/^ \* PLATFORMS/s/^ \*     *\(CFUTURES_.*\)/\1/p' cfutures.h |
     cut -c 1-26 | words >"$out/macros.manual"
@@ -236,6 +293,70 @@ must 'README.md explains each macro' diff "$out/macros.code" "$out/macros.readme
 # The comparison of README.md is what a command made of figures that a command has measured.
 sh tests/bench/table.sh print >"$out/table.md" 2>&1
 must 'make table wrote the table of README.md' sh -c "sh tests/bench/table.sh printed | diff $out/table.md -"
+
+# ---------------------------------------------------------------- figures
+
+# figure NAME FILE PATTERN EXPRESSION: the number in the text is what the code says.
+echo '#define CFUTURES_IMPLEMENTATION' >"$out/figures.c"
+echo '#include "cfutures.h"' >>"$out/figures.c"
+figure() {
+    number=$(tr '\n' ' ' <"$2" | sed 's/  \**  *//g; s/ \* / /g' |
+        grep -oE "$3" | grep -oE '[0-9]+' | tail -n 1)
+    must "$1: the text has the figure" test -n "$number"
+    echo "_Static_assert(($4) == ${number:-0}, \"$1\");" >>"$out/figures.c"
+}
+figure 'size of a future' cfutures.h 'one object of [0-9]+' 'sizeof(struct cf_future)'
+figure 'room inside a future' cfutures.h 'up to [0-9]+ bytes lie inside' CF__INLINE
+figure 'room beside options' cfutures.h 'beside options up to [0-9]+' CF__INLINE_WITH_OPTIONS
+figure 'memory of an idle pool' cfutures.h '[0-9]+ MiB of futures is kept' \
+    'CF__BLOCKS_KEPT * CF__BLOCK_BYTES >> 20'
+figure 'shortest longest message' cfutures.h 'but never before [0-9]+' \
+    'CF__BIG >= 255 ? 255 : CF__BIG'
+figure 'most threads' cfutures.h 'At most 2\^[0-9]+ threads' \
+    'CF__MOST_WORKERS == (size_t)1 << 20 ? 20 : 0'
+figure 'the longest duration' cfutures.h 'The longest is [0-9]+ years' \
+    'INT64_MAX / CF_SECOND / 86400 / 365'
+figures_are_true() {
+    # shellcheck disable=SC2086,SC2154 # flags are words; lib.sh assigns
+    $CC -std=c11 $CFLAGS $strict -I. -c "$out/figures.c" -o "$out/figures.o"
+}
+if echo '_Static_assert(sizeof(void *) == 8, "");' >"$out/wide.c" &&
+    $CC -c "$out/wide.c" -o "$out/wide.o" 2>/dev/null; then
+    must 'the figures of the documents are those of the code' figures_are_true
+    echo '_Static_assert(sizeof(struct cf_future) == 97, "");' >>"$out/figures.c"
+    no_longer_true() { ! figures_are_true; }
+    must 'a false figure is found' no_longer_true
+else
+    skip 'the figures of the documents' 'they are those of 64-bit machines'
+fi
+readme_version() { tr '\n' ' ' <README.md | grep -qF "Version $version"; }
+must 'README.md has the version' readme_version
+
+# ---------------------------------------------------------------- other languages, commands
+
+# The Python of README.md is Python.
+$AWK '/^```python/ { print "from concurrent.futures import *"; within = 1; next }
+     /^```/ { within = 0 } within' README.md >"$out/readme.py"
+if have python3; then
+    must 'the Python of README.md runs' python3 "$out/readme.py"
+else
+    skip 'the Python of README.md' 'no python3 here'
+fi
+# The map that the header promises, the list of targets, the manual.
+map_is_there() { [ "$(grep -c '>>[a-z]*$' cfutures.h)" -ge 20 ]; }
+must "grep '>>' cfutures.h" map_is_there
+must 'make help' "$MAKE" help
+help_is_whole() {
+    for target in $(sed -n 's/^\([a-z]*\):.*/\1/p' Makefile | grep -v '^all$'); do
+        "$MAKE" help | grep -q "  make $target " || { echo "$target"; return 1; }
+    done
+}
+must 'make help lists every target' help_is_whole
+for target in $(grep -ohE '`make [a-z]+' cfutures.h tests/*.[ch] tests/*.sh examples/*.c |
+    sed 's/.* //' | sort -u); do
+    must "make $target, of which a comment speaks" grep -qE "^$target:" Makefile
+done
+
 lines=$(wc -l <README.md)
 must "README.md has at most 250 lines, not $lines" test "$lines" -le 250
 

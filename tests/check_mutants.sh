@@ -11,7 +11,8 @@ mutants() {
     cat <<'END'
 a relaxed announcement of a task in a deque | child_needs_another_worker | /^static bool cf__deque_push/,/^}/ | s/cf__store_seq_cst/cf__store_release/
 a relaxed announcement of a sleeper | submit_to_a_parking_worker | /^static bool cf__set_hungry/,/^}/ | s/cf__store_seq_cst/cf__store_release/
-a spinner that never says that it has stopped | submit_to_a_parking_worker | /^static bool cf__worker_spin/,/^}/ | s/cf__store_seq_cst(&executor->spinner, 0);//
+a spinner that never says that it has stopped | submit_to_a_parking_worker | /^static cf_future \*cf__worker_receive/,/^}/ | s/while (!cf__cas_seq_cst/seen = cf__load_acquire(\&executor->spinner); while (seen != CF__SPINS \&\& !cf__cas_seq_cst/
+a spinner that overlooks what it is handed | submit_to_a_parking_worker | /^static cf_future \*cf__worker_receive/,/^}/ | s/while (!cf__cas_seq_cst.*/cf__store_seq_cst(\&executor->spinner, 0); while (false)/
 a worker that lies down without a last look | submit_to_a_parking_worker | /^static bool cf__worker_rest/,/^}/ | s/!cf__looks_busy(worker) &&//
 a deque's owner that announces nothing | deque_gives_each_once | /^static cf_future \*cf__deque_pop/,/^}/ | s/cf__store_seq_cst/cf__store_release/
 a thief that takes without a claim | deque_owner_against_thief | /^static cf_future \*cf__deque_steal/,/^}/ | s/return cf__cas_seq_cst.*/cf__store_release(\&worker->top, top + 1); return future;/
@@ -23,7 +24,7 @@ a waiter that parks without saying so | submit_result_close | /^static bool cf__
 a worker that trusts its wake-up | submit_to_a_parking_worker | /^static void cf__worker_sleep/,/^}/ | s/while (cf__load_acquire/if (cf__load_acquire/
 a waiter that trusts its wake-up | wait_for_several | /^static cf_status cf__park_until/,/^}/ | s/if (!cf__park_on(\(.*\))) status = CF_TIMEOUT;/return cf__park_on(\1) ? CF_OK : CF_TIMEOUT;/
 an unlock that looks first | two_submitters | /^static inline void cf__unlock/,/^}/ | s/if (cf__exchange(lock, 0) == 2)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, 0); if (was == 2)/
-a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_and_run/,/^}/ | s/if (!at_hand) (void)cf_future_retain.*//
+a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_and_run/,/^}/ | s/(void)cf_future_retain(future);//
 a group that is read after its node has gone | as_completed_closes_early | /^static void cf__group_deliver/,/^}/ | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {/&(void)cf__load_relaxed(\&group->signal_lock);/
 an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived) {/while (false) {/
 callbacks after the last release | callbacks_while_it_settles | /^static void cf__complete/,/^}/ | s/if (callbacks != NULL).*//
@@ -32,9 +33,11 @@ a shutdown that forgets blocked submitters | shutdown_frees_a_submitter | /^stat
 a shutdown that forgets the first task | submit_against_shutdown | /^static void cf__close_door/,/^}/ | s/const bool start = .*/const bool start = false;/
 a shutdown that does not wait for another | shutdown_by_two_threads | /^static void cf__cancel_all/,/^}/ | s/cf__visit_begin.*/(void)visit;/; s/cf__visit_end.*//
 a cancel that forgets who waits for room | cancel_makes_room | /^static void cf__end_unrun/,/^}/ | s/cf__unlock_space(executor)/cf__unlock(\&executor->lock)/
+a claim that tells nobody of the room | claim_makes_room | /^static bool cf__claim_and_run/,/^}/ | s/if (executor->bounded) {/if (false) {/
+a late cancel that hides another task | late_cancel_hides_nothing | /^static bool cf__claim_entry/,/^}/ | s/if (.*return false;/(void)cf__fetch_add(\&executor->dead, 1); if (cf__move(future, CF__PENDING, state)) return true; (void)cf__fetch_add(\&executor->dead, 0 - (uintptr_t)1); return false;/
 a cycle that nobody looks for | cycle_across_executors | /^static bool cf__wait_begin/,/^}/ | s/const bool stuck = .*/const bool stuck = false;/
 a cycle seen where there is none | chain_is_no_cycle | /^static bool cf__reach_future/,/^}/ | s/return waiting != NULL .*/return waiting == NULL || cf__reach(waiting, todo);/
-a last reference that two drop | last_reference_of_a_promise | /^CFUTURES_API void cf_future_release/,/^}/ | s/cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 \* CF__REF/(cf__store_release(\&future->refs, refs - CF__REF), true)/
+a last reference that two drop | last_reference_of_a_promise | /^CFUTURES_API void cf_future_release/,/^}/ | s/if (cf__cas(&future->refs, &refs, refs - CF__REF)) return;/{ cf__store_release(\&future->refs, refs - CF__REF); return; }/
 a map that gives a range twice | map_array_fills_all | /^static bool cf__part_take/,/^}/ | s/if (cf__cas(.*) return true;/{ cf__store_release(\&part->ends, ends + 1); return true; }/
 END
 }

@@ -183,13 +183,14 @@ check_pgzip() {
     must 'pgzip -d of two members' reads_gzip long
     must 'pgzip replaces files' replaces
     check_killed
-    head -c 5000 "$data/ours.gz" >"$data/cut.gz"
+    head -c 5000 "$data/copy.gz" >"$data/cut.gz"
     must 'pgzip -d of a cut file' ends 1 'unexpected end' ../pgzip -dc cut.gz
     { head -c 5000 "$data/copy.gz" && echo damage && tail -c +5008 "$data/copy.gz"; } >"$data/bad.gz"
     must 'pgzip -d of a damaged file' ends 1 'invalid' ../pgzip -dc bad.gz
     must 'pgzip -d of what is no gzip' ends 1 'not in gzip format' ../pgzip -dc text
     must 'pgzip of a missing file' ends 1 'missing: ' ../pgzip missing
     must 'pgzip of a directory' ends 2 'tree: ' ../pgzip tree
+    must 'pgzip -c of a directory' ends 2 '^pgzip: tree: ' ../pgzip -c tree
     must 'pgzip of a .gz' ends 2 'copy.gz: ' ../pgzip copy.gz
     must 'pgzip -d of another' ends 2 'text: ' ../pgzip -d text
     must 'pgzip on a full disk' full ../pgzip -c text
@@ -217,6 +218,21 @@ check_mandelbrot() {
     must 'mandelbrot --help' ends 0 '--size' ../mandelbrot --help
 }
 
+# ---------------------------------------------------------------- the others
+
+# refused COMMAND...: a full disk shows in the exit status, and it ends.
+refused() {
+    (cd "$data" && within 60 "$@" >/dev/full 2>&1)
+    [ $? -eq 1 ]
+}
+
+check_refused() {
+    for program in hello pow crashy 'loiter 20'; do
+        # shellcheck disable=SC2086 # words
+        ! wanted ${program% *} || must "$program on a full disk" refused ../$program
+    done
+}
+
 # ---------------------------------------------------------------- all, or the one asked for
 
 # wanted PROGRAM: it was built, and no other was asked for.
@@ -226,6 +242,7 @@ wanted() {
 
 asked=$1
 make_data
+[ ! -c /dev/full ] || check_refused
 if wanted mandelbrot; then check_mandelbrot; fi
 if wanted psha256 && gnu sha256sum coreutils; then
     check_psha256

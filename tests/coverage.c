@@ -2,7 +2,7 @@
  * of its processes map, so that a worker that is killed, or leaves by _exit, has counted too.
  *
  * CF_COVERAGE_COUNTERS names the file. With CF_COVERAGE_WRITE the program does nothing but write
- * what it holds to the files that gcov reads.
+ * what it holds to the files that gcov reads, and print its notes.
  *
  * tests/coverage.sh gives the linker a script that puts the counters on pages of their own, and
  *     --wrap=__gcov_exit     no process writes at its end
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 extern char coverage_counters[], coverage_counters_end[]; /* by the linker script */
+void coverage_notes(void); /* of what was seen of the interface: tests/seen.awk made it */
 void __gcov_dump(void);
 
 void __wrap___gcov_exit(void);
@@ -54,6 +55,8 @@ __attribute__((constructor)) static void share_counters(void) {
     }
     if (getenv("CF_COVERAGE_WRITE") != NULL) {
         __gcov_dump();
+        coverage_notes();
+        fflush(stdout);
         _exit(0);
     }
 }

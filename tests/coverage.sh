@@ -7,8 +7,9 @@
 # Every test program runs on every backend it can run on, as in tests/run.sh, with process pools,
 # failing system calls and the corpus of the fuzz target on the POSIX one. What all of them reached
 # together is printed for each section of the header, then all that none of them reached, unless
-# tests/coverage.txt says why. The exit status is 1 if something is left over, if an entry there is
-# wrong, or if a test failed. How killed processes are counted too: tests/coverage.c.
+# tests/coverage.txt says why. Then what the comments of the interface promise and no test has seen,
+# or the other way round: see tests/seen.awk. The exit status is 1 if something is left over, if an
+# entry of a list is wrong, or if a test failed. Killed processes count too: see tests/coverage.c.
 #
 # Needs gcc (GCC, if gcc is something else here), its gcov (GCOV), and GNU ld.
 . tests/lib.sh
@@ -55,9 +56,10 @@ compile_unit() {
 run_unit() {
     program=$out/$1/$2 log=$out/$1/$2.log
     options=$(sed -n 's/^ \* link: //p' "tests/$2.c" | tr '\n' ' ')
+    case $1 in posix*) posix=posix_ ;; *) posix='' ;; esac
     # shellcheck disable=SC2086 # flags are words
-    if ! $GCC --coverage "$out/units/$2.o" "$out/$1/impl.o" "$out/coverage.o" \
-        -Wl,-T,"$out/counters.ld" $wrapped $options -o "$program" -pthread >"$log" 2>&1; then
+    if ! $GCC --coverage "$out/units/$2.o" "$out/$1/impl.o" "$out/coverage.o" "$out/${posix}seen.o" \
+        -Wl,-T,"$out/counters.ld" $wrapped $(cat "$out/${posix}seen.wrap") $options -o "$program" -pthread >"$log" 2>&1; then
         echo "FAILED  $1 $2: see $log"
         return 1
     fi
@@ -69,7 +71,7 @@ run_unit() {
         echo "FAILED  $1 $2: see $log"
         : >"$out/failed"
     fi
-    CF_COVERAGE_WRITE=1 "$program" >>"$log" 2>&1
+    CF_COVERAGE_WRITE=1 "$program" >"$program.notes" 2>>"$log"
     rm -f "$program" "$CF_COVERAGE_COUNTERS"
 }
 
@@ -110,6 +112,12 @@ SECTIONS
 INSERT AFTER .bss;
 END
     $GCC -O1 -g -c tests/coverage.c -o "$out/coverage.o" || return
+    $AWK -f tests/seen.awk cfutures.h >"$out/seen.c"
+    $AWK -v wrap=1 -f tests/seen.awk cfutures.h | sed 's/^/-Wl,--wrap=/' >"$out/seen.wrap"
+    $AWK -v wrap=1 -v posix_too=1 -f tests/seen.awk cfutures.h | sed 's/^/-Wl,--wrap=/' \
+        >"$out/posix_seen.wrap"
+    $GCC -I. -c "$out/seen.c" -o "$out/seen.o" || return
+    $GCC -I. -DCFUTURES_POSIX -c "$out/seen.c" -o "$out/posix_seen.o" || return
     runs=''
     for backend in "$@"; do
         mkdir -p "$out/$backend"
@@ -147,6 +155,8 @@ fi
 read_out
 $AWK -f tests/coverage.awk tests/coverage.txt "$out"/*.gcov
 status=$?
+sort -u "$out"/*/*.notes >"$out/notes"
+$AWK -v check=1 -f tests/seen.awk cfutures.h tests/seen.txt "$out/notes" || status=1
 if [ -f "$out/failed" ]; then
     echo 'Some tests failed, so this is not all.'
     status=1

@@ -103,7 +103,7 @@ units() {
             children,tests/test_process_storm.c,* | posix,tests/test_process*.c,*)
             basename "$unit" .c
             ;;
-        tsan,*_faults.c,* | tsan,*_limits.c,* | asan,*_faults.c,* | asan,*_limits.c,*) ;;
+        [ta]san,tests/test_process_faults.c,* | [ta]san,*_limits.c,*) ;;
         [ta]san,tests/test_process*.c,*) basename "$unit" .c ;;
         children,* | *,tests/test_process*.c,*) ;;
         *,tests/test_fd.c,*CFUTURES_POSIX*) echo test_fd ;;

@@ -1728,6 +1728,149 @@ TEST(map_array_allocates_nothing_per_item) {
     cf_executor_close(executor);
 }
 
+/* ---------------------------------------------------------------- progress */
+
+/* Arrives at the gate and waits there, for items of 1000 and more. */
+static gate progress_gate = GATE_INIT;
+
+static int task_slow_from_1000(cf_task *task, void *arg) {
+    return *(const int *)arg < 1000 ? task_square(task, arg) : task_block(task, &progress_gate);
+}
+
+TEST(progress_counts_what_has_ended_and_not_what_was_delivered) {
+    const int items[6] = {1000, 1, 2, 3, 4, 5};
+    size_t total = 99;
+    cf_executor *executor = pool(2);
+    cf_map_iter *iter =
+        cf_executor_map(executor, task_slow_from_1000, items, 6, sizeof *items, NULL);
+    UNTIL(cf_map_progress(iter, &total) == 5);
+    CHECK_EQ(total, 6);
+    gate_open(&progress_gate);
+    for (size_t i = 0; i < 6; i++) {
+        CHECK(cf_map_next(iter, NULL) != NULL);
+        CHECK_EQ(cf_map_progress(iter, NULL), 6);
+    }
+    CHECK(cf_map_next(iter, NULL) == NULL);
+    CHECK_EQ(cf_map_progress(iter, &total), 6);
+    CHECK_EQ(total, 6);
+    cf_map_close(iter);
+    cf_executor_close(executor);
+}
+
+TEST(progress_counts_the_items_of_a_chunk_that_is_running) {
+    const int items[10] = {1, 2, 3, 1000, 5, 6, 7, 8, 9, 10};
+    cf_executor *executor = pool(1);
+    cf_map_iter *iter = cf_executor_map(executor, task_slow_from_1000, items, 10, sizeof *items,
+                                        &(cf_map_options){.chunksize = 10});
+    gate_await_arrivals(&progress_gate, 1);
+    size_t total = 0;
+    CHECK_EQ(cf_map_progress(iter, &total), 3);
+    CHECK_EQ(total, 10);
+    gate_open(&progress_gate);
+    for (size_t i = 0; i < 10; i++) {
+        CHECK(cf_map_next(iter, NULL) != NULL);
+        CHECK_EQ(cf_map_progress(iter, NULL), 10);
+    }
+    cf_map_close(iter);
+    cf_executor_close(executor);
+}
+
+static bool pull_below_20(void *item, void *user) {
+    int *next = user;
+    if (*next == 20) return false;
+    memcpy(item, next, sizeof *next);
+    ++*next;
+    return true;
+}
+
+TEST(the_total_of_a_generator_is_known_when_it_has_ended) {
+    for (int unordered = 0; unordered < 2; unordered++) {
+        for (size_t chunksize = 1; chunksize <= 3; chunksize++) {
+            int next = 0;
+            cf_executor *executor = pool(2);
+            cf_map_iter *iter = cf_executor_map(
+                executor, task_square, NULL, 0, sizeof(int),
+                &(cf_map_options){.next_item = pull_below_20, .user = &next, .buffersize = 6,
+                                  .chunksize = chunksize, .unordered = unordered != 0});
+            size_t total, last = 0;
+            for (size_t delivered = 0; delivered < 20; delivered++) {
+                const size_t ended = cf_map_progress(iter, &total);
+                CHECK(total == 0 || (total == 20 && next == 20));
+                CHECK(ended >= last && ended >= delivered && ended <= delivered + 6);
+                last = ended;
+                CHECK(cf_map_next(iter, NULL) != NULL);
+            }
+            CHECK_EQ(cf_map_progress(iter, &total), 20);
+            CHECK_EQ(total, 20);
+            cf_map_close(iter);
+            cf_executor_close(executor);
+        }
+    }
+}
+
+TEST(progress_of_a_long_map_is_complete_whatever_the_order_and_costs_little) {
+    enum { COUNT = 100000 };
+    static int items[COUNT];
+    cf_executor *executor = pool(3);
+    for (int unordered = 0; unordered < 2; unordered++) {
+        cf_map_iter *iter =
+            cf_executor_map(executor, task_square, items, COUNT, sizeof *items,
+                            &(cf_map_options){.chunksize = 2, .unordered = unordered != 0});
+        size_t total, last = 0;
+        for (size_t i = 0; i < COUNT; i++) {
+            CHECK(cf_map_next(iter, NULL) != NULL);
+            const size_t ended = cf_map_progress(iter, &total);
+            CHECK(ended > i && ended >= last && ended <= COUNT);
+            last = ended;
+        }
+        CHECK_EQ(last, COUNT);
+        CHECK_EQ(total, COUNT);
+        cf_map_close(iter);
+    }
+    cf_executor_close(executor);
+}
+
+TEST(what_is_cancelled_or_refused_counts_as_ended) {
+    const int items[4] = {1000, 1, 2, 3};
+    size_t total;
+    cf_executor *executor = pool(1);
+    cf_map_iter *iter =
+        cf_executor_map(executor, task_slow_from_1000, items, 4, sizeof *items, NULL);
+    gate_await_arrivals(&progress_gate, 1);
+    CHECK_STATUS(cf_executor_shutdown(executor, 0, CF_CANCEL_PENDING), CF_TIMEOUT);
+    CHECK_EQ(cf_map_progress(iter, &total), 3);
+    gate_open(&progress_gate);
+    CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+    CHECK_EQ(cf_map_progress(iter, &total), 4);
+    CHECK_EQ(total, 4);
+    cf_map_close(iter);
+    iter = cf_executor_map(executor, task_square, items, 4, sizeof *items, NULL);
+    CHECK_EQ(cf_map_progress(iter, &total), 4);
+    int next = 0;
+    cf_map_iter *pulled = cf_executor_map(
+        executor, task_square, NULL, 0, sizeof(int),
+        &(cf_map_options){.next_item = pull_below_20, .user = &next, .chunksize = 3});
+    CHECK_EQ(cf_map_progress(pulled, &total), 1);
+    CHECK_EQ(total, 1);
+    cf_executor_close(executor);
+    CHECK_EQ(cf_map_progress(iter, &total), 4);
+    cf_map_close(iter);
+    cf_map_close(pulled);
+}
+
+TEST(progress_of_nothing_is_0_of_0) {
+    size_t total = 7;
+    CHECK_EQ(cf_map_progress(NULL, &total), 0);
+    CHECK_EQ(total, 0);
+    cf_executor *executor = inline_executor();
+    cf_map_iter *iter = cf_executor_map(executor, task_square, NULL, 0, sizeof(int), NULL);
+    CHECK_EQ(cf_map_progress(iter, NULL), 0);
+    CHECK_EQ(cf_map_progress(iter, &total), 0);
+    CHECK_EQ(total, 0);
+    cf_map_close(iter);
+    cf_executor_close(executor);
+}
+
 static atomic_int steals;
 
 /* Whoever is about to take a unit lets the others go first. */
@@ -1831,5 +1974,11 @@ TEST_MAIN(
     RUN(map_array_refuses_bad_arguments)
     RUN(map_array_after_a_shutdown_says_so)
     RUN(map_array_allocates_nothing_per_item)
+    RUN(progress_counts_what_has_ended_and_not_what_was_delivered)
+    RUN(progress_counts_the_items_of_a_chunk_that_is_running)
+    RUN(the_total_of_a_generator_is_known_when_it_has_ended)
+    RUN(progress_of_a_long_map_is_complete_whatever_the_order_and_costs_little)
+    RUN(what_is_cancelled_or_refused_counts_as_ended)
+    RUN(progress_of_nothing_is_0_of_0)
     RUN(what_a_worker_of_map_array_steals_it_runs)
 )

@@ -1464,6 +1464,43 @@ static void slow_free(void *ptr) {
     atomic_fetch_add(&((slow_end *)ptr)->frees, 1);
 }
 
+static gate in_cancel = GATE_INIT, go_on = GATE_INIT;
+
+static void hold_the_canceller(int id) {
+    enum { ABOUT_TO_CANCEL = 29 };
+    if (id == ABOUT_TO_CANCEL) {
+        gate_arrive(&in_cancel);
+        gate_await(&go_on);
+    }
+}
+
+static void *cancel_in_vain(void *arg) {
+    CHECK(!cf_future_cancel(arg));
+    return NULL;
+}
+
+/* One that tries to cancel a running task must not be taken for a task less that waits. */
+TEST(a_task_submitted_while_another_is_being_cancelled_gets_a_worker) {
+    cf_executor *executor = pool(2);
+    gate g = GATE_INIT;
+    pthread_t canceller;
+    cf_future *running = cf_executor_submit(executor, task_block, &g, 0);
+    gate_await_arrivals(&g, 1);
+    test_point_hook(hold_the_canceller);
+    spawn(&canceller, cancel_in_vain, running);
+    gate_await_arrivals(&in_cancel, 1);
+    cf_future *other = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+    CHECK_STATUS(cf_future_wait(other, limit(1)), CF_OK);
+    gate_open(&go_on);
+    join(canceller);
+    test_point_hook(NULL);
+    gate_open(&g);
+    CHECK_STATUS(outcome(running), CF_OK);
+    cf_future_release(running);
+    cf_future_release(other);
+    cf_executor_close(executor);
+}
+
 static gate one_in_hand = GATE_INIT, let_it_end = GATE_INIT;
 
 static void hold_what_is_withdrawn(int id) {
@@ -2302,6 +2339,80 @@ TEST(errno_stays_as_it_was) {
     cf_future_release(p);
 }
 
+/* ---------------------------------------------------------------- thousands of pools */
+
+/* Bytes in memory; 0: the system does not tell, or what watches keeps memory of its own. */
+static size_t resident(void) {
+    long pages = 0;
+#if !defined(TEST_LSAN) && !defined(TEST_TSAN)
+    const char *lane = getenv("CF_TEST_LANE");
+    const bool watched =
+        lane != NULL && (strcmp(lane, "memcheck") == 0 || strcmp(lane, "helgrind") == 0);
+    FILE *file = watched ? NULL : fopen("/proc/self/statm", "r");
+    if (file != NULL) {
+        if (fscanf(file, "%*d %ld", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(file);
+    }
+#endif
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void live_and_die(const cf_pool_options *options, bool in_processes) {
+    enum { COUNT = 20 };
+    cf_future *futures[COUNT];
+    cf_executor *executor = in_processes ? test_process_pool(options) : pool_with(options);
+    CHECK(executor != NULL);
+    for (int i = 0; i < COUNT; i++) {
+        futures[i] = cf_executor_submit(executor, task_square, &i, sizeof i);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_EQ(int_of(futures[i]), i * i);
+        cf_future_release(futures[i]);
+    }
+    cf_executor_close(executor);
+}
+
+/* CF_TEST_CYCLES=10000 is the long form. */
+static void cycles(bool in_processes, int count) {
+    const cf_pool_options options = {.max_workers = 2};
+    const int warm_up = count / 4 + 1;
+    const size_t threads = thread_count();
+    size_t before = resident();
+    size_t descriptors = 0;
+    count = test_number_of("CF_TEST_CYCLES", count);
+    for (int i = 0; i < warm_up + count; i++) {
+        if (i == warm_up) {
+            before = resident();
+            descriptors = descriptor_count();
+        }
+        live_and_die(&options, in_processes);
+    }
+    CHECK_EQ(descriptor_count(), descriptors);
+    UNTIL(thread_count() <= threads);
+    const size_t after = resident();
+    if (before != 0 && after > before) {
+        fprintf(stderr, "%d cycles: %zu bytes more\n", count, after - before);
+        CHECK(after - before < 65536);
+    }
+}
+
+TEST(thousands_of_pools_leave_no_memory_behind) {
+    cycles(false, 400);
+}
+
+TEST(many_process_pools_leave_no_memory_behind) {
+    const char *lane = getenv("CF_TEST_LANE");
+    if (lane != NULL && strcmp(lane, "helgrind") == 0) {
+        SKIP("helgrind does not know memory of other processes");
+    }
+    if (strncmp(test_backend(), "posix", 5) != 0) {
+        SKIP("process pools need POSIX");
+    }
+    cycles(true, 20);
+}
+
 TEST_MAIN(
     RUN(a_new_pool_has_no_worker_yet)
     RUN(an_idle_worker_is_reused)
@@ -2368,6 +2479,7 @@ TEST_MAIN(
     RUN(close_by_a_callback_returns_wherever_it_runs)
     RUN(shutdown_by_a_task_in_its_callers_thread_does_not_hang)
     RUN(a_worker_may_close_another_pool)
+    RUN(a_task_submitted_while_another_is_being_cancelled_gets_a_worker)
     RUN(a_shutdown_waits_for_what_another_is_cancelling)
     RUN(when_shutdown_has_returned_nothing_of_the_pool_runs)
     RUN(a_burst_of_tasks_runs_and_its_memory_comes_back)
@@ -2401,4 +2513,6 @@ TEST_MAIN(
     RUN(a_pool_that_can_start_no_thread_says_so_and_keeps_nothing_queued)
     RUN(a_pool_that_cannot_grow_goes_on_with_fewer_workers)
     RUN(errno_stays_as_it_was)
+    RUN_WITHIN(600, thousands_of_pools_leave_no_memory_behind)
+    RUN_WITHIN(600, many_process_pools_leave_no_memory_behind)
 )

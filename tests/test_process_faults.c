@@ -8,8 +8,10 @@
  * link: -Wl,--wrap=socketpair,--wrap=socket,--wrap=pipe,--wrap=open,--wrap=dup2,--wrap=fcntl
  * link: -Wl,--wrap=mmap,--wrap=mprotect,--wrap=ftruncate,--wrap=fstat,--wrap=poll,--wrap=read
  * link: -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=pthread_create,--wrap=pthread_atfork
+ * link: -Wl,--wrap=timerfd_create,--wrap=signalfd
  *
- * CF_TEST_LONG=1 refuses each single call of those, too, that are made by the hundred. */
+ * CF_TEST_LONG=1 refuses each single call of those, too, that are made by the hundred.
+ * CF_TEST_SEEDS=1000 test_process_faults two_calls_are_refused: pairs of calls, drawn from seeds. */
 #ifndef CFUTURES_POSIX
 #define CFUTURES_POSIX
 #endif
@@ -54,7 +56,9 @@ typedef enum call {
     RECEIVE_SHORT, /* one byte at a time */
     THREAD,
     AT_FORK,
-    FUTEX_WAIT
+    FUTEX_WAIT,
+    TIMER,
+    SIGNAL_FD
 } call;
 
 typedef enum how { ONCE, ONWARD, TO_THE_END, EVERY_OTHER, HOWS } how;
@@ -68,12 +72,26 @@ typedef struct plan {
     atomic_int first;   /* of these calls: the number of the first that fails */
     atomic_int how, error;
     atomic_int calls, failures;
+    atomic_int also, also_at, also_error, also_calls; /* a second call, refused once */
     atomic_int crashes; /* processes that died by a signal which only a bug raises */
 } plan;
 
 static plan *faults;
 
+static bool is_refused_also(call kind) {
+    if (atomic_load(&faults->also) != (int)kind ||
+        atomic_fetch_add(&faults->also_calls, 1) + 1 != atomic_load(&faults->also_at)) {
+        return false;
+    }
+    atomic_fetch_add(&faults->failures, 1);
+    errno = atomic_load(&faults->also_error);
+    return true;
+}
+
 static bool is_refused(call kind) {
+    if (faults != NULL && is_refused_also(kind)) {
+        return true;
+    }
     if (faults == NULL || atomic_load(&faults->refused) != (int)kind) {
         return false;
     }
@@ -123,6 +141,10 @@ WRAP(message->msg_controllen > 0 ? SEND_FD : SEND, ssize_t, sendmsg,
 WRAP(THREAD, int, pthread_create,
      (pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg),
      (thread, attributes, function, arg), EAGAIN)
+#ifdef __linux__
+WRAP(TIMER, int, timerfd_create, (int clock, int flags), (clock, flags), -1)
+WRAP(SIGNAL_FD, int, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags), -1)
+#endif
 WRAP(AT_FORK, int, pthread_atfork, (void (*before)(void), void (*after)(void), void (*child)(void)),
      (before, after, child), ENOMEM)
 
@@ -242,8 +264,16 @@ static void refuse(call kind, int first, how way, int error) {
     atomic_store(&faults->refused, (int)kind);
 }
 
+static void refuse_also(call kind, int first, int error) {
+    atomic_store(&faults->also_calls, 0);
+    atomic_store(&faults->also_at, first);
+    atomic_store(&faults->also_error, error);
+    atomic_store(&faults->also, (int)kind);
+}
+
 static void refuse_nothing(void) {
     atomic_store(&faults->refused, NONE);
+    atomic_store(&faults->also, NONE);
 }
 
 /* ---------------------------------------------------------------- the scenario */
@@ -264,6 +294,8 @@ typedef struct scenario {
     bool harmless;   /* no task may notice */
     bool only_memory; /* CF_NO_MEMORY is all that may happen to one */
     bool well;       /* nothing has happened */
+    call also;       /* NONE, or a second call that is refused, */
+    int also_error, also_first;
 } scenario;
 
 static bool is_expected(const scenario *s, cf_status status) {
@@ -450,6 +482,7 @@ static void round_of(scenario *s) {
     const size_t mappings = shared_mappings();
     s->well = true;
     refuse(s->kind, s->first, s->way, s->error);
+    refuse_also(s->also, s->also_first, s->also_error);
     cf_executor *executor = pool_of(s, &status);
     CHECK_EQ(executor != NULL, status == CF_OK);
     check_end(s, status, NULL, "new");
@@ -641,6 +674,22 @@ TEST(reads_are_refused) {
     refuse_in_every_way(refusal("read", READ, EIO));
 }
 
+TEST(timers_are_refused) {
+#ifdef __linux__
+    refuse_in_every_way(refusal("timerfd_create", TIMER, EMFILE));
+#else
+    SKIP("only Linux has such descriptors");
+#endif
+}
+
+TEST(signal_descriptors_are_refused) {
+#ifdef __linux__
+    refuse_in_every_way(refusal("signalfd", SIGNAL_FD, ENFILE));
+#else
+    SKIP("only Linux has such descriptors");
+#endif
+}
+
 TEST(threads_are_refused) {
     refuse_in_every_way(refusal("pthread_create", THREAD, EAGAIN));
 }
@@ -680,6 +729,69 @@ TEST(spawn_is_refused_mappings) {
 TEST(spawn_is_refused_shared_memory) {
     refuse_to_spawn(refusal("spawn: memfd_create", MEMFD, EMFILE));
     refuse_to_spawn(refusal("spawn: fstat", STAT, EOVERFLOW));
+}
+
+/* ---------------------------------------------------------------- two at a time */
+
+static scenario draw_pair(uint64_t *random) {
+    static const struct {
+        const char *name;
+        call kind;
+        int error, most;
+    } calls[] = {
+        {"malloc", MEMORY, ENOMEM, 40},
+        {"fork", FORK, EAGAIN, 4},
+        {"socketpair", SOCKETS, EMFILE, 6},
+        {"mmap", MAP, ENOMEM, 12},
+        {"mprotect", PROTECT, ENOMEM, 4},
+        {"memfd_create", MEMFD, EMFILE, 8},
+        {"ftruncate", TRUNCATE, ENOSPC, 8},
+        {"fstat", STAT, EOVERFLOW, 8},
+        {"sendmsg", SEND, ENOBUFS, 20},
+        {"sendmsg of a descriptor", SEND_FD, ETOOMANYREFS, 8},
+        {"recvmsg", RECEIVE, ENOMEM, 20},
+        {"poll", POLL, ENOMEM, 20},
+        {"read", READ, EIO, 20},
+        {"pthread_create", THREAD, EAGAIN, 2},
+        {"poll", POLL, EINTR, 20},
+        {"recvmsg", RECEIVE, EINTR, 20},
+        {"short recvmsg", RECEIVE_SHORT, EINTR, 20},
+        {"timerfd_create", TIMER, EMFILE, 2},
+        {"signalfd", SIGNAL_FD, ENFILE, 2},
+    };
+    enum { CALLS = sizeof calls / sizeof *calls };
+    const size_t a = test_random(random) % CALLS, b = test_random(random) % CALLS;
+    scenario s = refusal(calls[a].name, calls[a].kind, calls[a].error);
+    s.first = 1 + (int)(test_random(random) % (uint64_t)calls[a].most);
+    s.way = test_random(random) % 2 == 0 ? ONCE : s.error == EINTR ? EVERY_OTHER : ONWARD;
+    s.also = calls[b].kind;
+    s.also_error = calls[b].error;
+    s.also_first = 1 + (int)(test_random(random) % (uint64_t)calls[b].most);
+    return s;
+}
+
+TEST(two_calls_are_refused) {
+    attempt attempts[AT_ONCE];
+    scenario drawn[AT_ONCE];
+    uint64_t random = (strtoul(getenv("CF_TEST_SEED"), NULL, 10) + 1) * 0x9e3779b97f4a7c15U | 1;
+    bool good = true;
+    share();
+    fill(big, BIG, 1);
+    for (int i = 0; i < AT_ONCE; i++) {
+        drawn[i] = draw_pair(&random);
+        begin_round(&drawn[i], &attempts[i]);
+    }
+    const int64_t deadline = now() + limit(3 * WAIT_S);
+    for (int i = 0; i < AT_ONCE; i++) {
+        const scenario *s = &drawn[i];
+        if (!end_round(&attempts[i], deadline)) {
+            good = false;
+            fprintf(stderr, "%s: errno %d at call %d, %s; call %d, number %d: wait status %d\n",
+                    s->name, s->error, s->first, how_names[s->way], (int)s->also, s->also_first,
+                    attempts[i].status);
+        }
+    }
+    CHECK(good);
 }
 
 /* ---------------------------------------------------------------- what is interrupted */
@@ -815,6 +927,8 @@ int main(int argc, char **argv) {
         RUN_WITHIN(LONG_S, polls_are_refused_once)
         RUN_WITHIN(LONG_S, polls_are_refused)
         RUN_WITHIN(LONG_S, reads_are_refused)
+        RUN_WITHIN(LONG_S, timers_are_refused)
+        RUN_WITHIN(LONG_S, signal_descriptors_are_refused)
         RUN_WITHIN(LONG_S, threads_are_refused)
         RUN_WITHIN(LONG_S, fork_handlers_are_refused)
         RUN_WITHIN(LONG_S, spawn_is_refused_the_executable)
@@ -822,6 +936,7 @@ int main(int argc, char **argv) {
         RUN_WITHIN(LONG_S, spawn_is_refused_memory)
         RUN_WITHIN(LONG_S, spawn_is_refused_mappings)
         RUN_WITHIN(LONG_S, spawn_is_refused_shared_memory)
+        RUN_SEEDS(2, LONG_S, two_calls_are_refused)
         RUN_WITHIN(LONG_S, polls_are_interrupted)
         RUN_WITHIN(LONG_S, sends_are_interrupted)
         RUN_WITHIN(LONG_S, receives_are_interrupted)

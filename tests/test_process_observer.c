@@ -373,6 +373,50 @@ TEST(a_hook_that_waits_for_its_own_pool_gets_an_answer) {
     cf_executor_close(executor);
 }
 
+/* ---------------------------------------------------------------- progress, which needs no observer */
+
+/* int n: from 1000 on it stays until open_shared. */
+static int task_stays_from_1000(cf_task *task, void *arg) {
+    return *(const int *)arg < 1000 ? task_square(task, arg) : task_stay(task, arg);
+}
+
+TEST(progress_counts_the_items_of_a_chunk_in_a_worker) {
+    const int items[10] = {1, 2, 3, 1000, 5, 6, 7, 8, 9, 10};
+    size_t total = 0;
+    cf_executor *executor = processes(1);
+    cf_map_iter *iter = cf_executor_map(executor, task_stays_from_1000, items, 10, sizeof *items,
+                                        &(cf_map_options){.chunksize = 5});
+    await_arrivals(1);
+    CHECK_EQ(cf_map_progress(iter, &total), 3);
+    CHECK_EQ(total, 10);
+    open_shared();
+    UNTIL(cf_map_progress(iter, NULL) == 10);
+    for (size_t i = 0; i < 10; i++) {
+        CHECK(cf_map_next(iter, NULL) != NULL);
+        CHECK_EQ(cf_map_progress(iter, NULL), 10);
+    }
+    cf_map_close(iter);
+    cf_executor_close(executor);
+}
+
+TEST(progress_never_goes_back_when_a_worker_dies_in_a_chunk) {
+    int items[40];
+    for (int i = 0; i < 40; i++) items[i] = i % 10 == 3 ? 3 : 7;
+    cf_executor *executor = processes(2);
+    cf_map_iter *iter = cf_executor_map(executor, task_dies_of_3, items, 40, sizeof *items,
+                                        &(cf_map_options){.chunksize = 20, .unordered = true});
+    size_t last = 0;
+    for (size_t ended; last < 40; last = ended) {
+        ended = cf_map_progress(iter, NULL);
+        CHECK(ended >= last && ended <= 40);
+        if (ended == last) test_pause();
+    }
+    for (size_t i = 0; i < 40; i++) (void)cf_map_next(iter, NULL);
+    CHECK_EQ(cf_map_progress(iter, NULL), 40);
+    cf_map_close(iter);
+    cf_executor_close(executor);
+}
+
 TEST_MAIN(
     RUN(a_task_is_submitted_started_and_finished)
     RUN(many_tasks_from_many_threads_are_told_once_each_and_in_order)
@@ -393,4 +437,6 @@ TEST_MAIN(
     RUN(chunks_add_up_to_the_items)
     RUN(hooks_are_called_under_no_lock)
     RUN(a_hook_that_waits_for_its_own_pool_gets_an_answer)
+    RUN(progress_counts_the_items_of_a_chunk_in_a_worker)
+    RUN(progress_never_goes_back_when_a_worker_dies_in_a_chunk)
 )

@@ -1,6 +1,6 @@
 /* Random operations from several threads on one to three executors, drawn from a seed: submit in
- * every form, cancel, wait, cf_wait, as_completed, its descriptor, map in every form, callbacks that
- * call the library, promises that tasks keep, circles of waiting tasks, deadlines, full queues,
+ * every form, cancel, wait, cf_wait, as_completed, its descriptor, map in every form, callbacks
+ * that call the library, promises that tasks keep, circles of waiting tasks, deadlines, full queues,
  * shutdowns from inside and outside, executors closed by their own workers. Whatever happens,
  *
  *     every future ends exactly once, and each callback is called once, in order of addition;
@@ -602,8 +602,8 @@ static void ring_release(ring *r) {
     }
 }
 
-/* Where the next one is not known soon, since it is not submitted as long as this one runs, it gives
- * up. */
+/* Where the next one is not known soon, since it is not submitted as long as this one runs, it
+ * gives up. */
 static int task_in_ring(cf_task *task, void *arg) {
     const link_arg *l = arg;
     ring *r = l->ring;
@@ -925,7 +925,7 @@ static int task_closes(cf_task *task, void *arg) {
     return 0;
 }
 
-/* One of its own, closed from outside, or by a task while others may submit, or shut down by both. */
+/* One of its own, closed from outside, or by a task while others may submit, or by both. */
 static void op_brief_pool(actor *a) {
     cf_future *futures[BATCH], *closer = NULL;
     payload payloads[BATCH];
@@ -1185,7 +1185,7 @@ TEST(bounded_pools_that_are_shut_down_meanwhile) {
     drive_pools(options, 2, operations_wanted(OPS_DEFAULT) / ACTORS / 2);
 }
 
-/* ---------------------------------------------------------------- everything drawn from the seed */
+/* ---------------------------------------------------------------- all drawn from the seed */
 
 static void open_threads(actor *a) {
     const cf_pool_options options = {
@@ -1256,7 +1256,8 @@ static int limit_s(void) {
 static int seeds(void) {
     const char *lane = getenv("CF_TEST_LANE");
     const bool watched = lane != NULL && (strcmp(lane, "tsan") == 0 || strcmp(lane, "asan") == 0);
-    const bool slow = lane != NULL && (strcmp(lane, "memcheck") == 0 || strcmp(lane, "helgrind") == 0);
+    const bool slow =
+        lane != NULL && (strcmp(lane, "memcheck") == 0 || strcmp(lane, "helgrind") == 0);
     return slow ? 3 : watched ? SEEDS_WATCHED : SEEDS;
 }
 
@@ -1267,7 +1268,7 @@ int main(int argc, char **argv) {
         RUN_WITHIN(limit_s(), bounded_pools)
         RUN_WITHIN(limit_s(), pools_that_are_shut_down_meanwhile)
         RUN_WITHIN(limit_s(), bounded_pools_that_are_shut_down_meanwhile)
-        RUN_SEEDS(seeds(), 30, any_seed)
+        RUN_SEEDS(seeds(), 10, any_seed)
     };
     char seed[24];
     snprintf(seed, sizeof seed, "%lu", test_seed(argc, argv));

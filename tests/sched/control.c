@@ -671,6 +671,10 @@ void ctl_yield(void) {
     step(__builtin_return_address(0));
 }
 
+void ctl_publish(void) {
+    drain(&threads[ctl_now]);
+}
+
 int ctl_thread_create(unsigned long *id, const void *attributes, ctl_thread_fn *fn, void *arg) {
     (void)attributes;
     step(__builtin_return_address(0));

@@ -23,6 +23,7 @@ typedef void *ctl_thread_fn(void *arg);
 int ctl_spawn(ctl_thread_fn *fn, void *arg); /* its index */
 void ctl_join(int thread);
 void ctl_yield(void);               /* a place where others may go on */
+void ctl_publish(void);             /* what this thread has stored is seen by all */
 unsigned ctl_random(unsigned below); /* the scenario's own choices are the seed's as well */
 int64_t ctl_clock(void);            /* nanoseconds; reading it takes no time */
 size_t ctl_live(void);              /* blocks not freed yet */

@@ -877,6 +877,57 @@ static void cancel_makes_room(void) {
     cf_future_release(gate);
 }
 
+/* The same when the task that waits in the queue is claimed by one that waits for it. */
+static int claim_then_wait(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    CHECK(cf_future_wait(j[3].future, CF_FOREVER) == CF_OK); /* the gate: the next is queued */
+    CHECK(cf_future_wait(j[1].future, CF_FOREVER) == CF_OK);
+    CHECK(cf_future_wait(j[4].future, CF_FOREVER) == CF_OK); /* until one more was submitted */
+    return 0;
+}
+
+static void claim_makes_room(void) {
+    pool = make_bounded(CF_FULL_BLOCK);
+    jobs[3].future = cf_future_new();
+    jobs[4].future = cf_future_new();
+    cf_future *const outer = cf_executor_submit(pool, claim_then_wait, &jobs[0], 0);
+    submit_known(&jobs[1], run_job);
+    (void)cf_future_set_result(jobs[3].future, NULL, 0);
+    submit_known(&jobs[2], run_job);
+    (void)cf_future_set_result(jobs[4].future, NULL, 0);
+    CHECK(cf_future_wait(outer, CF_FOREVER) == CF_OK);
+    cf_executor_close(pool);
+    CHECK(jobs[1].ran == 1 && jobs[2].ran == 1);
+    cf_future_release(outer);
+    for (int i = 1; i < 5; i++) {
+        cf_future_release(jobs[i].future);
+    }
+}
+
+/* A cancel that comes too late must not hide another task from whoever wakes the workers. */
+static void *cancel_late(void *arg) {
+    job *const j = arg;
+    (void)cf_future_cancel(j->future);
+    return NULL;
+}
+
+static void late_cancel_hides_nothing(void) {
+    pool = make_pool(2);
+    start_two_workers();
+    jobs[2].future = cf_future_new();
+    jobs[0].future = cf_executor_submit(pool, wait_for_gate, &jobs[2], 0);
+    const int canceller = ctl_spawn(cancel_late, &jobs[0]);
+    submit_known(&jobs[1], run_job);
+    expect_end(jobs[1].future, &jobs[1], CF_OK); /* by the second worker: the first is held */
+    (void)cf_future_set_result(jobs[2].future, NULL, 0);
+    ctl_join(canceller);
+    cf_executor_close(pool);
+    for (int i = 0; i < 3; i++) {
+        cf_future_release(jobs[i].future);
+    }
+}
+
 static void callers_run_what_does_not_fit(void) {
     pool = make_bounded(CF_FULL_CALLER_RUNS);
     const int other = ctl_spawn(submit_to_full, &jobs[2]);
@@ -1032,6 +1083,155 @@ static void map_array_inside_a_task(void) {
     cf_executor_close(pool);
 }
 
+/* ---- anything at once: three threads and the tasks themselves do what the seed says ---- */
+
+#define MOST 16
+
+typedef struct known {
+    cf_future *future; /* a reference that lasts to the end */
+    unsigned ran, freed, added, called;
+} known;
+
+static known all[MOST];
+static size_t all_count;
+
+static void free_known(void *arg) {
+    known *const k = arg;
+    CHECK(k->freed == 0);
+    k->freed++;
+}
+
+static void count_call(cf_future *future, void *user) {
+    known *const k = user;
+    CHECK(cf_future_done(future));
+    k->called++;
+}
+
+static int run_anything(cf_task *task, void *arg);
+
+static void submit_anything(void) {
+    const cf_submit_options options = {free_known, 0};
+    if (all_count == MOST) {
+        return;
+    }
+    known *const k = &all[all_count++];
+    memset(k, 0, sizeof *k);
+    cf_future *const future = cf_executor_submit_with(pool, run_anything, k, 0, &options);
+    ctl_publish(); /* as by a lock: others take it from here */
+    k->future = future;
+}
+
+/* One that has been submitted; NULL: none has. */
+static known *any_known(void) {
+    known *const k = all_count > 0 ? &all[ctl_random((unsigned)all_count)] : NULL;
+    return k != NULL && k->future != NULL ? k : NULL;
+}
+
+static cf_duration any_timeout(void) {
+    static const cf_duration timeouts[] = {0, CF_MILLISECOND, CF_FOREVER};
+    return timeouts[ctl_random(3)];
+}
+
+static void wait_for_any(const known *k) {
+    const cf_duration timeout = any_timeout();
+    const cf_status status = cf_future_wait(k->future, timeout);
+    CHECK(status != CF_TIMEOUT || timeout != CF_FOREVER);
+    CHECK(status != CF_OK || k->ran == 1);
+    CHECK(status != CF_CANCELLED || k->ran == 0);
+}
+
+static void gather_some(void) {
+    cf_future *futures[3];
+    size_t count = 0;
+    for (int i = 0; i < 3; i++) {
+        const known *const k = any_known();
+        futures[count++] = k != NULL ? k->future : NULL;
+    }
+    if (ctl_random(2) == 0) {
+        (void)cf_wait(futures, count, (cf_return_when)ctl_random(3), any_timeout(), NULL);
+        return;
+    }
+    cf_as_completed_iter *const iter = cf_as_completed(futures, count, any_timeout());
+    for (unsigned wanted = ctl_random(4); wanted > 0; wanted--) {
+        const cf_future *const next = cf_as_completed_next(iter, NULL, NULL);
+        CHECK(next == NULL || cf_future_done(next));
+    }
+    cf_as_completed_close(iter);
+}
+
+static void do_anything(void) {
+    known *const k = any_known();
+    switch (ctl_random(8)) {
+    case 0:
+        if (k != NULL && cf_future_cancel(k->future)) {
+            CHECK(k->ran == 0 && k->freed == 1);
+        }
+        break;
+    case 1:
+        if (k != NULL) {
+            k->added++;
+            CHECK(cf_future_add_done_callback(k->future, count_call, k) == CF_OK);
+        }
+        break;
+    case 2:
+    case 3:
+        if (k != NULL) {
+            wait_for_any(k);
+        }
+        break;
+    case 4: gather_some(); break;
+    default: submit_anything();
+    }
+}
+
+static int run_anything(cf_task *task, void *arg) {
+    known *const k = arg;
+    (void)task;
+    CHECK(k->ran == 0 && k->freed == 0);
+    k->ran++;
+    for (unsigned acts = ctl_random(3); acts > 0; acts--) {
+        do_anything();
+    }
+    return 0;
+}
+
+static void *act(void *arg) {
+    (void)arg;
+    for (unsigned acts = 2 + ctl_random(3); acts > 0; acts--) {
+        do_anything();
+    }
+    if (ctl_random(8) == 0) {
+        (void)cf_executor_shutdown(pool, 0, (cf_shutdown_mode)ctl_random(2));
+    }
+    return NULL;
+}
+
+static void anything_goes(void) {
+    static const cf_on_full rules[] = {CF_FULL_BLOCK, CF_FULL_REJECT, CF_FULL_CALLER_RUNS};
+    const cf_pool_options options = {.max_workers = 1 + ctl_random(3),
+                                     .queue_limit = ctl_random(3) == 0 ? 1 + ctl_random(2) : 0,
+                                     .on_full = rules[ctl_random(3)]};
+    memset(all, 0, sizeof all);
+    all_count = 0;
+    pool = cf_thread_pool_new(&options, NULL);
+    CHECK(pool != NULL);
+    const int a = ctl_spawn(act, NULL), b = ctl_spawn(act, NULL);
+    (void)act(NULL);
+    ctl_join(a);
+    ctl_join(b);
+    cf_executor_close(pool);
+    for (size_t i = 0; i < all_count; i++) {
+        const known *const k = &all[i];
+        const cf_status status = cf_future_wait(k->future, 0);
+        CHECK(status == CF_OK || status == CF_CANCELLED || status == CF_SHUTDOWN ||
+              status == CF_QUEUE_FULL || status == CF_DEADLOCK);
+        CHECK(k->ran == (status == CF_OK));
+        CHECK(k->freed == 1);
+        CHECK(k->called == k->added);
+        cf_future_release(k->future);
+    }
+}
+
 /* ---- after each schedule ---- */
 
 static void expect_all_settled(void) {
@@ -1075,6 +1275,8 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(shutdown_while_submitters_block),
     SCENARIO(shutdown_frees_a_submitter),
     SCENARIO(cancel_makes_room),
+    SCENARIO(claim_makes_room),
+    SCENARIO(late_cancel_hides_nothing),
     SCENARIO(callers_run_what_does_not_fit),
     SCENARIO(shutdown_by_two_threads),
     SCENARIO(submit_against_shutdown),
@@ -1083,6 +1285,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(map_in_a_window),
     SCENARIO(map_array_fills_all),
     SCENARIO(map_array_inside_a_task),
+    SCENARIO(anything_goes),
     {NULL, NULL},
 };
 
