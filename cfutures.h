@@ -1882,12 +1882,11 @@ enum {
 #define CF__SHARED static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
+#define CF__SLOW static __attribute__((noinline)) /* keeps the short way of its callers short */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
-#define CF__SLOW   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
 #else
-#define CF__SLOW   static __attribute__((noinline)) /* keeps its callers' fast way short */
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
 #endif
@@ -2314,13 +2313,13 @@ CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
     }
 }
 
-static inline uintptr_t cf__lock_value(cf__word *lock)
+CF__SHARED uintptr_t cf__lock_value(cf__word *lock)
 {
     uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
     return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
 }
 
-static inline void cf__unlock_value(cf__word *lock, uintptr_t value)
+CF__SHARED void cf__unlock_value(cf__word *lock, uintptr_t value)
 {
     if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
 }
@@ -6577,7 +6576,8 @@ static void cf__map_cancel(cf_map_iter *iter)
 {
     iter->ended = true;
     iter->shortage = CF_OK;
-    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+    /* The newest first: no worker gets ahead to one of them by what is cancelled before it. */
+    for (cf__member *member = iter->set.last; member != NULL; member = member->previous)
         (void)cf_future_cancel(((cf__chunk *)member)->future);
     if (iter->current != NULL) (void)cf_future_cancel(iter->current->future);
 }

@@ -56,6 +56,7 @@ table() {
         awk -v heads="$heads" -v limit="$1" -f "$bench/stats.awk" -f "$bench/growth.awk"
 }
 
+mkdir -p "$out"
 build_ours cfutures . || exit 1
 : >"$out/results.txt"
 failed=0 repetition=1

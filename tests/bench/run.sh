@@ -5,6 +5,8 @@
 #
 #   REPS=5  WORKLOADS='T1 T2c'  PEERS='tbb go'  W=2  N=1000  QUICK=1  sh tests/bench/run.sh
 #
+# Pinned to one CPU, where nobody may spin: PEERS='glib thpool' taskset -c 0 sh tests/bench/run.sh
+#
 # All of it runs interleaved: each repetition goes through the workloads, and through the peers of
 # each from another starting point.
 
