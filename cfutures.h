@@ -3811,10 +3811,11 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  * queue                                                                                >>queue
  *
  * Where tasks wait. Outside submitters put theirs into the executor's ring, first in, first out.
- * They share one lock and workers another, so that a submitter in full swing does not fight for a
- * cache line with each worker that takes something out. What a task submits goes to the deque of
- * its worker, without a lock: the owner works at the bottom, thieves take from the top. Workers
- * move tasks of the ring in small batches to their deque while tasks are very short; those, below
+ * They share one lock, which is in the word of the ring's tail, and workers another, so that a
+ * submitter in full swing does not fight for a cache line with each worker that takes something
+ * out. Where the ring is empty and a worker spins for work, the submitter hands it the task without
+ * the ring. What a task submits goes to the deque of its worker, without a lock: the owner works at
+ * the bottom, thieves take from the top. Workers move tasks of the ring in small batches to their deque while tasks are very short; those, below
  * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
@@ -3847,12 +3848,11 @@ typedef struct cf__processes {
 } cf__processes;
 
 /* What a worker is doing. From FREE to BUSY only under the executor's lock, so that whoever counts
- * tasks and free workers under it counts right; from FREE to TAKES before it can be seen that it
- * has taken what it was handed. */
+ * tasks and free workers under it counts right; or before it can be seen that it has taken what it
+ * was handed. */
 #define CF__BUSY   ((uintptr_t)0)
 #define CF__FREE   ((uintptr_t)1) /* has no task, and will look for one before it sleeps */
 #define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
-#define CF__TAKES  ((uintptr_t)3) /* busy, once it has taken what it was handed */
 
 typedef struct cf__worker {
     cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
@@ -3869,6 +3869,7 @@ typedef struct cf__worker {
     cf__word     started, finished, failed;
     /* owner only */
     uintptr_t    batch_end;
+    bool         deferred; /* what it was handed stands in its deque: others' batches are older */
     uintptr_t    ticks;
     int64_t      pace_from; /* when it last took from the ring, */
     uintptr_t    paced;     /* and how many tasks it has run since */
@@ -3892,6 +3893,7 @@ struct cf_executor {
 
     _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
                                             enough: CF__SPINS, or the task that it is handed */
+    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3926,7 +3928,8 @@ struct cf_executor {
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
 
-#define CF__SPINS ((uintptr_t)1)
+#define CF__SPINNER ((uintptr_t)1) /* there is one, which is about to spin */
+#define CF__SPINS   ((uintptr_t)2)
 
 #define CF__CLOSING ((uintptr_t)1)
 #define CF__BROKEN  ((uintptr_t)2)
@@ -4148,13 +4151,16 @@ static size_t cf__pending(cf_executor *executor)
     return dead < pending ? pending - dead : 0;
 }
 
-/* handed: what the spinner was handed counts as pending. */
-static size_t cf__free_workers(cf_executor *executor, bool handed)
+/* Without the one that was handed a task and may not have taken it yet [hand]. */
+static size_t cf__free_workers(cf_executor *executor)
 {
+    const bool handed = cf__load_seq_cst(&executor->spinner) > CF__SPINS;
+    const uintptr_t taker = handed ? cf__load_relaxed(&executor->spinning) : 0;
+
     size_t count = 0;
     for (size_t i = 0; i < executor->started; i++) {
-        const uintptr_t state = cf__load_seq_cst(&executor->workers[i]->state);
-        if (state == CF__FREE || (handed && state == CF__TAKES)) count++;
+        cf__worker *const worker = executor->workers[i];
+        if (cf__load_seq_cst(&worker->state) == CF__FREE && (uintptr_t)worker != taker) count++;
     }
     return count;
 }
@@ -4168,7 +4174,7 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = cf__free_workers(executor, false) + executor->asleep_count;
+    size_t room = cf__free_workers(executor) + executor->asleep_count;
     room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
@@ -5303,6 +5309,11 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
  * consistent, so at least one of the two sees the other. While a woken worker is on its way,
  * `hungry` is clear; when it arrives it sets it again and looks for itself.
  *
+ * Nor by handing a task to the worker that spins [hand]: while the task is in `spinner`, neither it
+ * nor that worker is counted; the worker is BUSY before the task leaves it, so who finds it gone
+ * finds the worker busy; and then it looks at the deques, since who filled one may have counted on
+ * it.
+ *
  * A worker ends when the executor is closing and no task is left anywhere. It is joined by whoever
  * waits for the shutdown; the last step out (see cf__leave_unlock) tells, or frees an executor that
  * one of its own workers closed.
@@ -5346,9 +5357,7 @@ static cf__nudge cf__balance(cf_executor *executor)
 {
     cf__nudge nudge = {NULL, false};
     if (!cf__set_hungry(executor)) return nudge;
-    const bool handed = cf__load_acquire(&executor->spinner) > CF__SPINS; /* [hand] */
-    const size_t pending = cf__pending(executor) + handed;
-    const size_t idle = cf__free_workers(executor, handed);
+    const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
     if (pending > idle + executor->asleep_count && cf__may_start(executor))
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
@@ -5476,14 +5485,16 @@ static cf_future *cf__worker_search(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     if (!cf__looks_busy(worker)) return NULL;
     cf_future *found = NULL;
-    if (cf__deque_length(worker) == 0)
-        found = cf__steal_any(executor, worker->index, (size_t)cf__load_acquire(&executor->crew));
-    const bool fetches = found == NULL && cf__ring_length(executor) > 0;
+    if (cf__deque_length(worker) == 0 || worker->deferred) /* of its own only at last */
+        found = cf__steal_any(executor, worker->index + 1,
+                              (size_t)cf__load_acquire(&executor->crew));
+    const bool fetches = found == NULL && !worker->deferred && cf__ring_length(executor) > 0;
     const size_t more = fetches ? cf__batch_size(executor, worker) : 0;
     CFUTURES_TEST_POINT(CF__POINT_SEARCH);
     cf__lock(&executor->lock);
     if (fetches) found = cf__worker_fetch_locked(worker, more);
     if (found == NULL) found = cf__deque_take(worker);
+    worker->deferred = worker->deferred && cf__deque_length(worker) > 0;
     if (found != NULL) cf__store_relaxed(&worker->state, CF__BUSY);
     (void)cf__balance_unlock(executor);
     return found;
@@ -5495,7 +5506,7 @@ static cf_future *cf__worker_receive(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     uintptr_t seen = CF__SPINS;
     while (!cf__cas_seq_cst(&executor->spinner, &seen, 0)) /* [hand] */
-        cf__store_seq_cst(&worker->state, seen != CF__SPINS ? CF__TAKES : CF__FREE);
+        cf__store_seq_cst(&worker->state, seen != CF__SPINS ? CF__BUSY : CF__FREE);
     if (seen == CF__SPINS) return NULL;
     cf_future *const future = (cf_future *)seen;
     cf__prefetch(&future->cell.local);
@@ -5503,6 +5514,7 @@ static cf_future *cf__worker_receive(cf__worker *worker)
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     cf__store_relaxed(cf__deque_slot(worker, bottom), (uintptr_t)future);
     cf__batch_end(worker, bottom + 1);
+    worker->deferred = true;
     cf__store_release(&worker->state, CF__FREE);
     return NULL;
 }
@@ -5514,8 +5526,10 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
     cf_executor *const executor = worker->executor;
     uintptr_t nobody = 0;
     if (executor->cpus < 2 || cf__load_relaxed(&executor->awake) > executor->cpus ||
-        !cf__cas(&executor->spinner, &nobody, CF__SPINS))
+        !cf__cas(&executor->spinner, &nobody, CF__SPINNER))
         return false;
+    cf__store_relaxed(&executor->spinning, (uintptr_t)worker);
+    cf__store_release(&executor->spinner, CF__SPINS); /* [hand] */
     bool found = false;
     int64_t now = 0, from = 0;
     while (!found && cf__load_relaxed(&executor->closing) == 0 &&
@@ -5616,7 +5630,7 @@ static cf_future *cf__worker_next(cf__worker *worker)
     /* Now and then the ring goes before the worker's own children, lest they keep it for ever. */
     const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__ring_length(worker->executor) > 0 &&
         (intptr_t)(cf__load_relaxed(&worker->bottom) - worker->batch_end) > 0;
-    cf_future *const next = skip ? NULL : cf__deque_take(worker);
+    cf_future *const next = skip || worker->deferred ? NULL : cf__deque_take(worker);
     if (next == NULL) cf__store_release(&worker->state, CF__FREE);
     else cf__prefetch(next);
     CFUTURES_TEST_POINT(CF__POINT_FREE);
