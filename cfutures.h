@@ -2774,16 +2774,19 @@ static void cf__free_lines(void *memory)
  *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, promise)
  *     bit  2    PARKED: some thread sleeps on the word
  *     bit  3    LOCKED: somebody takes a node out of the list; held for a few instructions
- *     the rest  the newest node of the list of waiters, 16-byte aligned; nothing once DONE
+ *     bit  4    DROPPED: the last reference was given up before the end; it goes with the end
+ *     the rest  the newest node of the list of waiters, 32-byte aligned; nothing once DONE
  *
  * Whoever moves it away from PENDING owns the cell until DONE; from then on it is frozen. The
  * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is
  * delivered exactly once, by exactly one thread: callbacks are called, other nodes go to their
  * group.
  *
- * References: one for the user and one for the executor, which it drops when the queue entry is
- * gone and the callbacks have run. A promise has the user's alone. The low bits of the count are
- * marks.
+ * References: one for the user; one for each callback that waits; one for a queue entry whose task
+ * somebody else has claimed or cancelled. Until it is DONE the executor keeps a future without any:
+ * who gives up the last reference before that leaves it to whoever settles it, by DROPPED. So
+ * running and settling a task touch no count. A promise has the user's alone. The low bits of the
+ * count are marks.
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
@@ -2798,7 +2801,8 @@ static void cf__free_lines(void *memory)
 #define CF__STATE    ((uintptr_t)3)
 #define CF__PARKED   ((uintptr_t)4)
 #define CF__LOCKED   ((uintptr_t)8)
-#define CF__NODE     (~(uintptr_t)15)
+#define CF__DROPPED  ((uintptr_t)16)
+#define CF__NODE     (~(uintptr_t)31)
 
 #define CF__STOP   ((uintptr_t)1) /* mark: the running task is asked to stop */
 #define CF__READ   ((uintptr_t)2) /* mark: somebody looked at how it ended */
@@ -2844,7 +2848,7 @@ struct cf_future {
 
 /* A node in a future's list of waiters. The list owns callbacks; others belong to their group. */
 typedef struct cf__waiter {
-    _Alignas(16) struct cf__waiter *next; /* W, R: who owns the list it is in */
+    _Alignas(32) struct cf__waiter *next; /* W, R: who owns the list it is in */
     cf_future      *future;   /* frozen while attached */
     cf_callback_fn *callback; /* NULL: deliver to the group */
     void           *user;     /* the callback's, or the cf__group * */
@@ -3290,27 +3294,25 @@ static cf__waiter *cf__settle(cf_future *future)
             callbacks = node;
         }
     }
+    if ((seen & CF__DROPPED) != 0) cf_future_release(future);
     return callbacks;
 }
 
-static void cf__free_node(void *node)
+/* Its reference goes; callbacks of promises have none: see cf__promise_complete. */
+static void cf__run_callback(cf_future *future, cf__waiter *node)
 {
-    if (_Alignof(max_align_t) >= 16) cf__free(node);
-    else cf__free_lines(node);
-}
-
-static void *cf__alloc_nodes(size_t size)
-{
-    return _Alignof(max_align_t) >= 16 ? cf__alloc(size) : cf__alloc_lines(size);
+    const bool counted = future->home != NULL;
+    CFUTURES_TEST_POINT(CF__POINT_CALLBACK);
+    node->callback(future, node->user);
+    cf__free_lines(node);
+    if (counted) cf_future_release(future);
 }
 
 static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 {
     for (cf__waiter *next; callbacks != NULL; callbacks = next) {
         next = callbacks->next;
-        CFUTURES_TEST_POINT(CF__POINT_CALLBACK);
-        callbacks->callback(future, callbacks->user);
-        cf__free_node(callbacks);
+        cf__run_callback(future, callbacks);
     }
 }
 
@@ -3339,9 +3341,9 @@ CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
     *link = node->next;
-    /* Only state and PARKED may change under LOCKED. */
+    /* Only state, PARKED and DROPPED may change under LOCKED. */
     seen = cf__load_relaxed(&future->word);
-    while (!cf__cas(&future->word, &seen, (uintptr_t)head | (seen & (CF__STATE | CF__PARKED)))) {}
+    while (!cf__cas(&future->word, &seen, (uintptr_t)head | (seen & ~(CF__NODE | CF__LOCKED)))) {}
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     return true;
 }
@@ -3401,24 +3403,34 @@ static bool cf__is_unread(cf_future *future)
 CFUTURES_API void cf_future_release(cf_future *future)
 {
     if (future == NULL) return;
-    const uintptr_t refs = cf__load_acquire(&future->refs);
+    uintptr_t refs = cf__load_acquire(&future->refs);
     if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
     CFUTURES_TEST_POINT(CF__POINT_RELEASE);
-    /* The only holder needs no read-modify-write: nobody is left who could retain. */
-    if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
+    for (;; refs = cf__load_acquire(&future->refs)) {
+        while (refs >= 2 * CF__REF)
+            if (cf__cas(&future->refs, &refs, refs - CF__REF)) return;
+        /* The only holder needs no read-modify-write: nobody is left who could retain. */
+        if (future->home == NULL || cf__is_done(future)) break;
+        if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;
+    }
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
     CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
 
-/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release
- * it. */
+/* Settles a future and calls its callbacks. Whoever sees it done may release it. */
 static void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) cf__run_callbacks(future, callbacks);
+}
+
+/* Its callbacks may release it. */
+static void cf__promise_complete(cf_future *future)
+{
+    cf__complete(cf_future_retain(future));
     cf_future_release(future);
 }
 
@@ -3503,13 +3515,16 @@ CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callbac
 {
     if (future == NULL || callback == NULL) return CF_INVALID;
     if (!cf__is_done(future)) {
-        cf__waiter *const node = cf__alloc_nodes(sizeof *node);
+        cf__waiter *const node = cf__alloc_lines(sizeof *node);
         if (node == NULL) return CF_NO_MEMORY;
         node->callback = callback;
         node->user = user;
         node->future = future;
+        const bool counted = future->home != NULL;
+        if (counted) (void)cf_future_retain(future);
         if (cf__attach(future, node)) return CF_OK;
-        cf__free_node(node);
+        cf__free_lines(node);
+        if (counted) cf_future_release(future);
     }
     callback(future, user);
     return CF_OK;
@@ -3517,9 +3532,9 @@ CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callbac
 
 /* ---- promises ---- */
 
-static void cf__future_init(cf_future *future, uintptr_t references)
+static void cf__future_init(cf_future *future)
 {
-    cf__store_relaxed(&future->refs, references * CF__REF);
+    cf__store_relaxed(&future->refs, CF__REF);
     cf__store_relaxed(&future->runner, 0);
     cf__cell_init(&future->cell);
     cf__store_relaxed(&future->word, CF__PENDING);
@@ -3530,7 +3545,7 @@ CFUTURES_API cf_future *cf_future_new(void)
     cf_future *const future = cf__alloc(sizeof *future);
     if (future == NULL) return NULL;
     future->home = NULL;
-    cf__future_init(future, 1);
+    cf__future_init(future);
     return future;
 }
 
@@ -3556,7 +3571,7 @@ static cf_status cf__promise_end(cf_future *future, int code, const void *data, 
     cell->data = room;
     cell->size = size;
     cell->call.free_result = free_room;
-    cf__complete(cf_future_retain(future));
+    cf__promise_complete(future);
     return CF_OK;
 }
 
@@ -3808,7 +3823,7 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  * sequentially consistent, so that at least one of them sees the other when a single entry is left.
  *
  * An entry may be a tombstone: its task was cancelled, or claimed by a waiter. Whoever takes it out
- * only drops the executor's reference.
+ * only drops its reference.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__DEQUE 256 /* entries; a power of two */
@@ -4402,7 +4417,7 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
 
 /* ---- cancel ---- */
 
-/* It is ours to end: it never ran. Takes one reference. */
+/* It is ours to end: it never ran. */
 static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
@@ -4417,11 +4432,16 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
-/* From PENDING to that state; its entry in a queue becomes a tombstone. It is counted after the
- * claim: one too many would hide a task for which somebody has to be woken. */
+/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for whoever
+ * takes it out. It is counted after the claim: one too many would hide a task for which somebody
+ * has to be woken. */
 static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
 {
-    if (!cf__move(future, CF__PENDING, state)) return false;
+    (void)cf_future_retain(future);
+    if (!cf__move(future, CF__PENDING, state)) {
+        cf_future_release(future); /* not the last: the caller has one */
+        return false;
+    }
     (void)cf__fetch_add(&executor->dead, 1);
     return true;
 }
@@ -4443,7 +4463,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
         if (!cf__move(future, CF__PENDING, CF__SETTLING))
             return cf__state(future) != CF__RUNNING && cf__await_cancelled(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
-        cf__complete(cf_future_retain(future));
+        cf__promise_complete(future);
         return true;
     }
     cf_executor *const executor = cf__executor_of(future);
@@ -4456,7 +4476,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__claim_entry(executor, future, CF__SETTLING);
-    if (cancelled) cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
+    if (cancelled) cf__end_unrun(executor, future, CF_CANCELLED);
     else if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
     else cancelled = cf__await_cancelled(future);
     cf__visit_end(&visit);
@@ -4661,7 +4681,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
     do {
         for (int i = 0; i < 8; i++) {
             if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 4; j++) cf__pause(); /* whoever runs it needs the cache line too */
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
     } while (cf__now() < end);
 }
@@ -4740,9 +4760,8 @@ static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *f
             cf__drop_tombstone(executor, future);
             return false;
         }
-    } else {
-        if (!cf__claim_entry(executor, future, CF__RUNNING)) return false;
-        (void)cf_future_retain(future); /* the entry keeps the executor's reference */
+    } else if (!cf__claim_entry(executor, future, CF__RUNNING)) {
+        return false;
     }
     if (executor->bounded) { /* one task fewer waits to start */
         cf__lock(&executor->lock);
@@ -5053,7 +5072,7 @@ static bool cf__satisfies(cf_future *future, cf_return_when when)
 typedef struct cf__batch {
     struct cf__batch *next;
     size_t            capacity, used;
-    _Alignas(16) cf__member members[];
+    cf__member members[];
 } cf__batch;
 
 struct cf_as_completed_iter {
@@ -5104,7 +5123,7 @@ static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
         (iter->batches != NULL && iter->batches->used < iter->batches->capacity))
         return true;
     cf__batch *const batch =
-        cf__alloc_nodes(cf__size(sizeof *batch, count, sizeof *batch->members));
+        cf__alloc_lines(cf__size(sizeof *batch, count, sizeof *batch->members));
     if (batch == NULL) return false;
     batch->next = iter->batches;
     batch->capacity = count;
@@ -5205,7 +5224,7 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
     cf__set_close(&iter->set);
     for (cf__batch *batch = iter->batches, *next; batch != NULL; batch = next) {
         next = batch->next;
-        cf__free_node(batch);
+        cf__free_lines(batch);
     }
     cf__free((void *)iter->seen.slots);
     cf__free(iter);
@@ -5502,7 +5521,8 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
     int64_t now = 0, from = 0;
     while (!found && cf__load_relaxed(&executor->closing) == 0 &&
            now - from <= (int64_t)worker->spin) {
-        for (int i = 0; i < 16 && !found; i++) {
+        /* Tasks come by hand: queues are looked at now and then, their cache lines are others'. */
+        for (int i = 0; i < 64 && !found; i++) {
             found = cf__load_relaxed(&executor->spinner) != CF__SPINS;
             if (!found) cf__pause();
         }
@@ -5621,7 +5641,6 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
         cf__worker_call_back(worker, future, callbacks, next);
         next = cf__worker_next(worker);
     }
-    cf_future_release(future);
     return next;
 }
 
@@ -5880,8 +5899,7 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* Queues a future of which the executor and the caller hold one reference each; refused, it is
- * done. */
+/* Queues a future; refused, it is done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
@@ -5912,7 +5930,7 @@ static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, 
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
     CF__TEST_FUTURE(future, true);
-    cf__future_init(future, 2);
+    cf__future_init(future);
     cell->call.fn = fn;
     cell->size = arg_size;
     if (options != NULL) {
@@ -6379,7 +6397,7 @@ static void cf__chunk_report(cf__chunk *chunk)
         const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
         item.home = NULL;
-        cf__future_init(&item, 1);
+        cf__future_init(&item);
         cf__store_relaxed(&item.word, CF__DONE);
         item.cell.status = whole;
         if (whole == CF_OK) item.cell = *cell;
@@ -6396,7 +6414,7 @@ static void cf__chunk_release(void *memory)
     cf__chunk_report(chunk);
     for (size_t i = 0; i < chunk->count; i++) cf__cell_clear(&chunk->cells[i]);
     cf_future_release(chunk->future);
-    cf__free_node(chunk);
+    cf__free_lines(chunk);
 }
 
 static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
@@ -6404,7 +6422,7 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
     const size_t align = _Alignof(max_align_t);
     const size_t stride = (iter->item_size + align - 1) / align * align;
     const size_t cells = cf__size(sizeof(cf__chunk), count, sizeof(cf__cell));
-    cf__chunk *const chunk = cf__alloc_nodes(cf__size(cells, count, stride));
+    cf__chunk *const chunk = cf__alloc_lines(cf__size(cells, count, stride));
     if (chunk == NULL) return NULL;
     memset(chunk, 0, sizeof *chunk);
     chunk->fn = iter->fn;
@@ -6504,7 +6522,7 @@ static void cf__map_fill(cf_map_iter *iter)
         }
         if (chunk->count < room) iter->exhausted = true;
         if (chunk->count > 0) cf__map_submit(iter, chunk);
-        else cf__free_node(chunk);
+        else cf__free_lines(chunk);
     }
 }
 
@@ -9005,10 +9023,7 @@ static void cf__hub_settle(cf__hub *hub, cf_future *future)
 {
     cf_executor *const executor = hub->executor;
     cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks == NULL) {
-        cf_future_release(future);
-        return;
-    }
+    if (callbacks == NULL) return;
     cf__waiter *last = callbacks;
     while (last->next != NULL) last = last->next;
     CFUTURES_TEST_POINT(CF__POINT_CALLS);
@@ -9601,11 +9616,7 @@ static bool cf__manager_call_back(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
     for (cf__waiter *next; node != NULL; node = next) {
         next = node->next;
-        cf_future *const future = node->future;
-        node->callback(future, node->user);
-        const bool last = next == NULL || next->future != future;
-        cf__free_node(node);
-        if (last) cf_future_release(future);
+        cf__run_callback(node->future, node);
     }
     return any;
 }
@@ -9938,8 +9949,8 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
         break;
     }
     const bool claimed =
-        cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
-    if (claimed) (void)cf__fetch_add(&executor->dead, 1); /* the lock's holder drops it later */
+        cf__hub_find(hub, future, &position) == NULL &&
+        cf__claim_entry(executor, future, CF__SETTLING); /* the lock's holder drops it later */
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
