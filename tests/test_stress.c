@@ -456,6 +456,7 @@ static void op_submit_many(actor *a) {
     cf_future *futures[BATCH];
     place *where = any_place(a);
     const size_t count = 1 + pick(a, BATCH);
+    memset(payloads, 0, sizeof payloads);
     for (size_t i = 0; i < count; i++) {
         payloads[i] = draw_payload(a, new_record(a), where);
     }
