@@ -122,6 +122,23 @@ TEST(options_out_of_range_are_refused) {
     }
 }
 
+TEST(who_does_not_ask_for_a_status_gets_none) {
+    const int items[1] = {3};
+    cf_executor *ex = cf_inline_executor_new(NULL);
+    CHECK(ex != NULL);
+    cf_executor_close(ex);
+    CHECK(cf_as_completed_next(NULL, NULL, NULL) == NULL);
+    CHECK(cf_as_completed_try_next(NULL, NULL, NULL) == NULL);
+    CHECK(cf_map_next(NULL, NULL) == NULL);
+    ex = cf_thread_pool_new(NULL, NULL);
+    cf_map_iter *iter = cf_executor_map(ex, task_square, items, 1, sizeof items[0], NULL);
+    const int *square = cf_map_next(iter, NULL);
+    CHECK(square != NULL && *square == 9);
+    CHECK(cf_map_next(iter, NULL) == NULL);
+    cf_map_close(iter);
+    cf_executor_close(ex);
+}
+
 TEST(stats_go_nowhere_without_a_place) {
     cf_executor *ex = pool(1);
     cf_executor_stats(ex, NULL);
@@ -244,6 +261,129 @@ TEST(what_a_map_says_of_an_item_that_was_refused) {
     CHECK_STATUS(status, CF_SHUTDOWN);
     CHECK_STR(cf_map_error_message(iter), cf_strerror(CF_SHUTDOWN));
     CHECK_EQ(cf_map_error_code(iter), 0);
+    cf_map_close(iter);
+    cf_executor_close(ex);
+}
+
+/* ---------------------------------------------------------------- how far a map is */
+
+static size_t progress_of(cf_map_iter *iter, size_t expected_total) {
+    size_t total = 4711;
+    const size_t items = cf_map_progress(iter, &total);
+    CHECK_EQ(total, expected_total);
+    CHECK_EQ(cf_map_progress(iter, NULL), items);
+    return items;
+}
+
+TEST(the_progress_of_no_map_is_none) {
+    CHECK_EQ(progress_of(NULL, 0), 0);
+}
+
+static gate *doors; /* one for each item */
+
+/* size_t: waits at that door. */
+static int task_behind_a_door(cf_task *task, void *arg) {
+    gate_await(&doors[*(const size_t *)arg]);
+    return cf_task_return(task, arg, sizeof(size_t));
+}
+
+enum { DOORS = 6 };
+
+static cf_map_iter *map_behind_doors(cf_executor *ex, const cf_map_options *options) {
+    static gate all[DOORS];
+    size_t items[DOORS];
+    for (size_t i = 0; i < DOORS; i++) {
+        all[i] = (gate)GATE_INIT;
+        items[i] = i;
+    }
+    doors = all;
+    return cf_executor_map(ex, task_behind_a_door, items, DOORS, sizeof items[0], options);
+}
+
+TEST(progress_counts_items_that_have_ended_and_no_others) {
+    cf_executor *ex = pool(1);
+    cf_map_iter *iter = map_behind_doors(ex, &(cf_map_options){.chunksize = 2});
+    CHECK_EQ(progress_of(iter, DOORS), 0);
+    gate_open(&doors[0]);
+    UNTIL(progress_of(iter, DOORS) == 1); /* of a chunk that is running */
+    gate_open(&doors[1]);
+    gate_open(&doors[2]);
+    UNTIL(progress_of(iter, DOORS) == 3);
+    CHECK(cf_map_next(iter, NULL) != NULL);
+    CHECK_EQ(progress_of(iter, DOORS), 3); /* delivered or not */
+    for (int i = 3; i < DOORS; i++) {
+        gate_open(&doors[i]);
+    }
+    UNTIL(progress_of(iter, DOORS) == DOORS);
+    for (size_t i = 1; i < DOORS; i++) {
+        CHECK(cf_map_next(iter, NULL) != NULL);
+        CHECK_EQ(progress_of(iter, DOORS), DOORS);
+    }
+    CHECK(cf_map_next(iter, NULL) == NULL);
+    CHECK_EQ(progress_of(iter, DOORS), DOORS);
+    cf_map_close(iter);
+    cf_executor_close(ex);
+}
+
+TEST(progress_of_an_unordered_map_knows_what_ends_first) {
+    cf_executor *ex = pool(DOORS);
+    cf_map_iter *iter = map_behind_doors(ex, &(cf_map_options){.unordered = true});
+    gate_open(&doors[4]);
+    const size_t *first = cf_map_next(iter, NULL);
+    CHECK(first != NULL && *first == 4);
+    UNTIL(progress_of(iter, DOORS) == 1);
+    gate_open(&doors[5]);
+    gate_open(&doors[0]);
+    UNTIL(progress_of(iter, DOORS) == 3);
+    for (int i = 1; i < 4; i++) {
+        gate_open(&doors[i]);
+    }
+    while (cf_map_next(iter, NULL) != NULL) {
+    }
+    CHECK_EQ(progress_of(iter, DOORS), DOORS);
+    cf_map_close(iter);
+    cf_executor_close(ex);
+}
+
+TEST(the_total_of_a_generator_is_known_at_its_end) {
+    int count = 0;
+    const cf_map_options options = {.next_item = next_three, .user = &count, .buffersize = 1};
+    cf_executor *ex = pool(1);
+    cf_map_iter *iter = cf_executor_map(ex, task_square, NULL, 0, sizeof(int), &options);
+    CHECK_EQ(progress_of(iter, 0) <= 1, true);
+    CHECK(cf_map_next(iter, NULL) != NULL);
+    CHECK(cf_map_next(iter, NULL) != NULL);
+    CHECK(cf_map_next(iter, NULL) != NULL);
+    CHECK_EQ(progress_of(iter, 3), 3);
+    CHECK(cf_map_next(iter, NULL) == NULL);
+    CHECK_EQ(progress_of(iter, 3), 3);
+    cf_map_close(iter);
+    cf_executor_close(ex);
+}
+
+TEST(progress_looks_at_some_hundred_running_tasks_and_goes_on_from_there) {
+    enum { MANY = 1000 };
+    static size_t items[MANY];
+    static gate first = GATE_INIT;
+    cf_executor *ex = pool(1);
+    doors = &first;
+    cf_map_iter *iter =
+        cf_executor_map(ex, task_behind_a_door, items, MANY, sizeof items[0], NULL);
+    CHECK_EQ(progress_of(iter, MANY), 0);
+    gate_open(&first);
+    UNTIL(progress_of(iter, MANY) == MANY);
+    cf_map_close(iter);
+    cf_executor_close(ex);
+}
+
+TEST(a_cancelled_map_has_all_the_progress_there_will_be) {
+    cf_executor *ex = pool(1);
+    cf_map_iter *iter = map_behind_doors(ex, NULL);
+    UNTIL(stats_of(ex).running == 1);
+    CHECK_STATUS(cf_executor_shutdown(ex, 0, CF_CANCEL_PENDING), CF_TIMEOUT);
+    CHECK_EQ(progress_of(iter, DOORS), DOORS - 1);
+    gate_open(&doors[0]);
+    UNTIL(progress_of(iter, DOORS) == DOORS);
     cf_map_close(iter);
     cf_executor_close(ex);
 }
@@ -442,6 +582,34 @@ TEST(a_child_may_be_cancelled_while_its_parent_takes_it_out) {
     cf_future_release(f);
     CHECK_EQ(stats_of(ex).queued, 0);
     cf_executor_close(ex);
+}
+
+static cf_future *taken_meanwhile;
+static cf_executor *trimmed;
+
+static void take_one(int id) {
+    int wanted = 20; /* CF__POINT_TRIM */
+    if (id == wanted && atomic_compare_exchange_strong(&moment.id, &wanted, 0)) {
+        taken_meanwhile = cf_executor_submit(trimmed, task_nothing, CF_NO_ARG);
+        gate_open(&moment.passed);
+    }
+}
+
+/* A burst of futures comes back; just as its memory is about to be freed one is taken again. */
+TEST(memory_that_is_used_again_is_not_given_back) {
+    enum { BURST = 20000 };
+    static cf_future *futures[BURST];
+    trimmed = pool(1);
+    CHECK_STATUS(cf_executor_submit_many(trimmed, task_nothing, NULL, BURST, 0, futures), CF_OK);
+    UNTIL(stats_of(trimmed).finished == BURST && others_sleep());
+    atomic_store(&moment.id, 20);
+    test_point_hook(take_one);
+    release_all(futures, BURST);
+    gate_await(&moment.passed);
+    test_point_hook(NULL);
+    CHECK_STATUS(outcome(taken_meanwhile), CF_OK);
+    cf_future_release(taken_meanwhile);
+    cf_executor_close(trimmed);
 }
 
 typedef enum way_to_wait { BY_FUTURE, BY_SET, BY_SHUTDOWN, BY_STAND_IN } way_to_wait;
@@ -693,6 +861,7 @@ TEST_MAIN(
     RUN(a_promise_whose_result_is_being_copied_is_running)
     RUN(an_iterator_and_a_wait_over_nothing_end_at_once)
     RUN(options_out_of_range_are_refused)
+    RUN(who_does_not_ask_for_a_status_gets_none)
     RUN(stats_go_nowhere_without_a_place)
     RUN(the_same_memory_may_be_handed_over_again)
     RUN(a_result_that_is_too_long_fails_whatever_the_task_returns)
@@ -700,11 +869,18 @@ TEST_MAIN(
     RUN(a_generator_feeds_an_array_without_results)
     RUN(a_chunk_that_no_memory_could_hold_is_refused)
     RUN(what_a_map_says_of_an_item_that_was_refused)
+    RUN(the_progress_of_no_map_is_none)
+    RUN(progress_counts_items_that_have_ended_and_no_others)
+    RUN(progress_of_an_unordered_map_knows_what_ends_first)
+    RUN(the_total_of_a_generator_is_known_at_its_end)
+    RUN(progress_looks_at_some_hundred_running_tasks_and_goes_on_from_there)
+    RUN(a_cancelled_map_has_all_the_progress_there_will_be)
     RUN(the_lowest_index_that_failed_is_told_with_its_own_status)
     RUN(an_item_that_fails_asks_the_others_to_stop)
     RUN(a_chunk_is_told_when_its_map_is_closed)
     RUN(a_cancel_from_the_free_function_of_a_cancelled_task_is_true)
     RUN(a_child_may_be_cancelled_while_its_parent_takes_it_out)
+    RUN(memory_that_is_used_again_is_not_given_back)
     RUN(an_item_that_waits_for_its_map_gives_up_when_the_map_waits_for_it)
     RUN(an_item_that_waits_for_its_map_and_others_gives_up_too)
     RUN(an_item_that_shuts_down_a_pool_which_waits_for_its_map_gives_up_too)

@@ -609,6 +609,9 @@ static struct {
     size_t count;
     cf_state state;
     bool cancelled;
+    atomic_bool cancelling;
+    void *(*cancels)(void *arg);
+    gate ended;
 } world;
 
 static void submit_many_more(void) {
@@ -741,6 +744,9 @@ TEST(each_signal_that_ends_a_worker_has_its_name) {
                 {SIGPIPE, "SIGPIPE"}, {SIGALRM, "SIGALRM"}, {SIGHUP, "SIGHUP"},
                 {SIGQUIT, "SIGQUIT"}, {SIGXCPU, "SIGXCPU"}, {SIGXFSZ, "SIGXFSZ"},
                 {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}, {SIGVTALRM, "a signal"}};
+    if (is_watched()) {
+        SKIP("who watches would report them");
+    }
     cf_executor *ex = processes(1);
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         cf_future *f = submit_int(ex, task_raise, ends[i].signal);
@@ -813,6 +819,9 @@ static int task_leaves_a_thread_with_stdout(cf_task *task, void *arg) {
 }
 
 TEST(a_thread_of_a_task_that_holds_stdout_holds_up_no_task) {
+    if (is_watched()) {
+        SKIP("not every sanitizer lets a worker start threads");
+    }
     cf_executor *ex = processes(1);
     CHECK_STATUS(take_outcome(submit_none(ex, task_leaves_a_thread_with_stdout)), CF_OK);
     still_works(ex);
@@ -1046,6 +1055,79 @@ TEST(a_map_over_processes_may_end_early) {
     shut(ex);
 }
 
+TEST(progress_of_a_map_over_processes_counts_items) {
+    const int items[6] = {1, 2, 3, 4, 5, 6};
+    size_t total = 0;
+    cf_executor *ex = processes(1);
+    still_works(ex);
+    cf_map_iter *iter = cf_executor_map(ex, task_stay, items, 6, sizeof items[0],
+                                        &(cf_map_options){.chunksize = 3});
+    await_arrivals(1);
+    CHECK_EQ(cf_map_progress(iter, &total), 0);
+    CHECK_EQ(total, 6);
+    open_shared();
+    UNTIL(cf_map_progress(iter, NULL) == 6);
+    for (int i = 0; i < 6; i++) {
+        CHECK(cf_map_next(iter, NULL) != NULL);
+    }
+    cf_map_close(iter);
+    shut(ex);
+}
+
+/* int: the third one stays, the others do not. */
+static int task_stays_at_three(cf_task *task, void *arg) {
+    return *(const int *)arg == 3 ? task_stay(task, arg) : task_echo(task, arg);
+}
+
+TEST(progress_of_a_running_chunk_is_told_by_its_worker) {
+    const int items[6] = {1, 2, 3, 4, 5, 6};
+    cf_executor *ex = processes(1);
+    still_works(ex);
+    cf_map_iter *iter = cf_executor_map(ex, task_stays_at_three, items, 6, sizeof items[0],
+                                        &(cf_map_options){.chunksize = 6});
+    await_arrivals(1);
+    UNTIL(cf_map_progress(iter, NULL) == 2);
+    open_shared();
+    UNTIL(cf_map_progress(iter, NULL) == 6);
+    cf_map_close(iter);
+    shut(ex);
+}
+
+static void copy_meanwhile(void) {
+    /* Another thread cancels; this one copies the argument on, and takes its time. */
+    pthread_t thread;
+    spawn(&thread, world.cancels, NULL);
+    UNTIL(atomic_load(&world.cancelling));
+    sleep_for(20 * CF_MILLISECOND);
+    pthread_detach(thread);
+}
+
+static void *cancel_the_first(void *arg) {
+    (void)arg;
+    atomic_store(&world.cancelling, true);
+    world.cancelled = cf_future_cancel(world.first);
+    gate_open(&world.ended);
+    return NULL;
+}
+
+/* The sleep makes it likely that the cancel waits for the copy; it is right either way. */
+TEST(a_cancel_waits_for_whoever_copies_an_argument) {
+    static char big[5000];
+    world.ended = (gate)GATE_INIT;
+    world.cancels = cancel_the_first;
+    world.executor = processes(1);
+    cf_future *f;
+    occupy_processes(world.executor, 1, &world.first);
+    hooks.in_truncate = copy_meanwhile;
+    f = cf_executor_submit(world.executor, task_echo, big, sizeof big);
+    gate_await(&world.ended);
+    CHECK(!world.cancelled);
+    open_shared();
+    CHECK_STATUS(take_outcome(world.first), CF_OK);
+    CHECK_STATUS(take_outcome(f), CF_OK);
+    shut(world.executor);
+}
+
 /* ---------------------------------------------------------------- options, and main */
 
 TEST(options_that_no_pool_of_processes_can_have_are_refused) {
@@ -1172,6 +1254,9 @@ int main(int argc, char **argv) {
         RUN(a_pool_of_processes_on_one_cpu_spins_for_nobody)
         RUN(a_flood_of_callbacks_keeps_the_manager_from_nothing)
         RUN(a_map_over_processes_may_end_early)
+        RUN(progress_of_a_map_over_processes_counts_items)
+        RUN(progress_of_a_running_chunk_is_told_by_its_worker)
+        RUN(a_cancel_waits_for_whoever_copies_an_argument)
         RUN(options_that_no_pool_of_processes_can_have_are_refused)
         RUN(a_map_of_a_function_that_a_fresh_program_does_not_have_is_refused)
         RUN(a_program_that_is_not_started_by_a_pool_goes_on_or_ends)
