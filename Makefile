@@ -12,7 +12,7 @@ DESTDIR ?=
 # Lanes of tests/run.sh: how to build the library and what to run with it.
 LANES = header examples docs install sched c11 posix generic
 GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	bench mutants models clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+	matrix static bench mutants models clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
@@ -49,6 +49,9 @@ test: ## run all tests on each backend, check header, examples and documents (un
 
 check: ## the long gate: sanitizers, valgrind, other compilers; what is not installed is skipped
 	@$(env) sh tests/run.sh $(GATES)
+
+matrix: ## every compiler, processor and system that this machine can build for: a table
+	@$(env) sh tests/matrix.sh
 
 fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
 	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
@@ -91,4 +94,5 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo pictures test check fuzz coverage mutation bench table man install uninstall clean
+.PHONY: all help examples demo pictures test check matrix fuzz coverage mutation bench table man \
+	install uninstall clean

@@ -992,7 +992,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv);
  * finished: those that ran and have ended, well or not.
  * failed: of those, the ones that failed.
  * cancelled: tasks that were cancelled before they started.
- * lost: of the failed ones, those whose worker process died.
+ * lost: of the failed ones, those whose worker process died under them: CF_WORKER_LOST.
  * restarts: worker processes started where there was one before.
  * Python: none.
  * Note: a chunk of a map is one task, and so is each worker's share of a map_array. */
@@ -2474,11 +2474,18 @@ static void cf__watch_forks(void)
 }
 
 /* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate
- * expiry makes readable and a new deadline unreadable; else a pipe, which knows no deadline ---- */
+ * expiry makes readable and a new deadline unreadable; else a pipe, with a thread for a deadline ---- */
 
 typedef struct cf__signal {
     int fd;     /* -1: none */
     int writer; /* a pipe's other end */
+#if defined(CFUTURES_POSIX) && !defined(__linux__)
+    bool       timed;    /* the thread runs: it writes a byte at the deadline, unless it is over */
+    cf__word   over;
+    int64_t    deadline;
+    uintptr_t  forks;    /* in a child there is no such thread */
+    cf__thread timer;
+#endif
 } cf__signal;
 
 #ifdef CFUTURES_POSIX
@@ -2502,8 +2509,8 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
-/* Readable now, or from the deadline on. */
-static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+/* Readable now, or from the deadline on. False: somebody has closed the descriptor. */
+static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     struct itimerspec timer;
     memset(&timer, 0, sizeof timer);
@@ -2514,9 +2521,18 @@ static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
         timer.it_value.tv_nsec = (long)(deadline % CF_SECOND);
     }
     const int saved = errno;
-    (void)timerfd_settime(signal->fd, TFD_TIMER_ABSTIME, &timer, NULL);
+    const bool done = timerfd_settime(signal->fd, TFD_TIMER_ABSTIME, &timer, NULL) == 0;
     errno = saved;
+    return done;
 }
+
+/* Nothing else is needed for the deadline. */
+static bool cf__signal_time(cf__signal *signal, int64_t deadline)
+{
+    return (void)signal, (void)deadline, true;
+}
+
+static void cf__signal_untime(cf__signal *signal) { (void)signal; }
 
 #else
 
@@ -2539,25 +2555,57 @@ static bool cf__signal_open(cf__signal *signal)
     return signal->fd >= 0;
 }
 
-/* Readable now, and perhaps from the deadline on. */
-static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+/* Readable now. False: somebody has closed the descriptors. */
+static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
     const int saved = errno;
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
-    if ((ready || (deadline != CF__NEVER && cf__now() >= deadline)) &&
-        write(signal->writer, "", 1) < 0)
-        bytes[0] = 0; /* a full pipe is readable anyway */
+    bool done = fcntl(signal->fd, F_GETFD) >= 0;
+    if (ready || (deadline != CF__NEVER && cf__now() >= deadline))
+        done = write(signal->writer, "", 1) > 0 || errno == EAGAIN; /* a full pipe is readable */
     errno = saved;
+    return done;
+}
+
+/* What ends the wait: the deadline, or the end of the signal. */
+static cf__thread_result cf__signal_main(void *arg)
+{
+    cf__signal *const signal = arg;
+    while (cf__load_acquire(&signal->over) == 0 && cf__now() < signal->deadline)
+        (void)cf__park(&signal->over, 0, signal->deadline);
+    if (cf__load_acquire(&signal->over) == 0 && write(signal->writer, "", 1) < 0)
+        cf__store_relaxed(&signal->over, 2); /* a full pipe is readable */
+    return (cf__thread_result)0;
+}
+
+/* From the deadline on it is readable, though nobody sets it. False: that cannot be had. */
+static bool cf__signal_time(cf__signal *signal, int64_t deadline)
+{
+    cf__store_relaxed(&signal->over, 0);
+    signal->deadline = deadline;
+    signal->forks = cf__load_relaxed(&cf__forks);
+    signal->timed = deadline != CF__NEVER &&
+                    cf__thread_start(&signal->timer, cf__signal_main, signal, 0);
+    return signal->timed || deadline == CF__NEVER;
+}
+
+static void cf__signal_untime(cf__signal *signal)
+{
+    if (!signal->timed || signal->forks != cf__load_relaxed(&cf__forks)) return;
+    cf__store_release(&signal->over, 1);
+    cf__unpark_all(&signal->over);
+    cf__thread_join(signal->timer);
 }
 
 #endif
 
 static bool cf__signal_is_open(const cf__signal *signal) { return signal->fd >= 0; }
 
-static void cf__signal_close(const cf__signal *signal)
+static void cf__signal_close(cf__signal *signal)
 {
     const int saved = errno;
+    cf__signal_untime(signal);
     (void)close(signal->fd);
     if (signal->writer >= 0) (void)close(signal->writer);
     errno = saved;
@@ -2567,12 +2615,12 @@ static void cf__signal_close(const cf__signal *signal)
 
 static bool cf__signal_is_open(const cf__signal *signal) { return (void)signal, false; }
 
-static void cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
+static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
-    (void)signal, (void)deadline, (void)ready;
+    return (void)signal, (void)deadline, (void)ready, false;
 }
 
-static void cf__signal_close(const cf__signal *signal) { (void)signal; }
+static void cf__signal_close(cf__signal *signal) { (void)signal; }
 
 #endif
 
@@ -3217,7 +3265,7 @@ static void cf__group_deliver(cf__waiter *node)
     while (!cf__cas(&group->ready, &seen, (uintptr_t)node | CF__GROUP_SIGNAL));
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
     CFUTURES_TEST_POINT(CF__POINT_SIGNAL);
-    cf__signal_set(&group->signal, 0, true);
+    (void)cf__signal_set(&group->signal, 0, true);
     cf__unlock(&group->signal_lock);
 }
 
@@ -4777,7 +4825,7 @@ CFUTURES_API const void *cf_future_result(cf_future *future, cf_duration timeout
 static void cf__set_init(cf__set *set)
 {
     memset(set, 0, sizeof *set);
-    set->group.signal = (cf__signal){-1, -1};
+    set->group.signal.fd = set->group.signal.writer = -1;
     set->taken_end = &set->group.taken;
     set->forks = cf__load_relaxed(&cf__forks);
 }
@@ -5006,7 +5054,7 @@ static void cf__iter_signal(cf_as_completed_iter *iter)
     cf__lock(&set->group.signal_lock);
     const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
-    cf__signal_set(&set->group.signal, iter->deadline, ready);
+    (void)cf__signal_set(&set->group.signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
 }
 
@@ -5017,6 +5065,11 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
         if (!cf__signal_open(&group->signal)) return -1;
+        if (!cf__signal_time(&group->signal, iter->deadline)) {
+            cf__signal_close(&group->signal);
+            group->signal.fd = group->signal.writer = -1;
+            return -1;
+        }
         CFUTURES_TEST_POINT(CF__POINT_FD);
         (void)cf__fetch_or(&group->ready, CF__GROUP_SIGNAL); /* publishes the signal */
         cf__iter_signal(iter);
@@ -6247,6 +6300,7 @@ typedef struct cf__chunk {
     size_t      delivered;    /* items: iterator */
     size_t      ended;        /* items whose cells are filled: process pool */
     bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
+    bool        hurt;         /* a worker died with one of its items: process pool */
     cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     bool        passed;       /* iterator: counted in its `passed_items` */
     size_t      stride, item_size;
@@ -6800,6 +6854,7 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
+    task->arg = NULL; /* was the copy */
     task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
@@ -7011,7 +7066,11 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * is lost.
  * Tasks are handed ahead only when all workers are busy, and the more of them the shorter they are.
  * No process ever waits for a lock that another process may hold. What a worker writes is not
- * trusted: it is read once, and checked.
+ * trusted: it is read once, and checked. A worker believes neither, and leaves where it is told
+ * nonsense.
+ * A task whose idle worker does not begin it, since it is stopped or starved, goes to another one:
+ * the manager looks a while after a task was given, and sleeps for good when all have begun.
+ * A host that closes descriptors which are not its own has a broken pool: see cf__hub_disown.
  *
  * Outcomes are collected by the pump: the manager, or a caller that would only wait otherwise. The
  * manager runs callbacks, talks to the zygote, and keeps the deadlines. The executor's lock guards
@@ -7034,7 +7093,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__DEPTH_LEAST ((size_t)2)
 #define CF__TRAYS     2
 #define CF__LOANS     16 /* mappings of a worker that hold results and are used again */
-#define CF__LOANS_ALL (CF__LOANS + 2) /* the others serve for one outcome */
+#define CF__ONCE      4  /* those that serve for one outcome, at most at a time */
+#define CF__MAPPINGS  (CF__LOANS + CF__SLOTS) /* as the host counts them: those serve a slot each */
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__INSIST    100 /* times that a message is sent again which the system has refused */
@@ -7048,24 +7108,32 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__SLOT_TAKEN ((uintptr_t)2)
 #define CF__SLOT_ENDED ((uintptr_t)3)
 
+/* What is to be done. Functions as distance from cf_process_main. */
+typedef struct cf__job {
+    uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
+    uintptr_t arg_size;    /* bytes of argument, or of all items */
+    uintptr_t tray;        /* 0: they are in the slot. Else 1 + the number of the tray, */
+    uintptr_t version;     /* and which of the mappings that were sent for it */
+    uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
+    uintptr_t item_size, stride;
+    int64_t   timeout, given;
+} cf__job;
+
+/* How it ended: two words, each of them read once. */
+typedef struct cf__outcome {
+    cf__word extent; /* bytes, times two; plus one, where the task failed */
+    cf__word code;   /* then its code, else the status */
+} cf__outcome;
+
 typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
     cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
-    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the loan's number */
-    /* host, before READY. Functions as distance from cf_process_main */
-    uintptr_t fn, pointer; /* pointer: the argument itself, where arg_size is 0 */
-    uintptr_t arg_size;    /* bytes of argument, or of all items */
-    uintptr_t mapped;      /* size of the tray that holds them; 0: they are in `bytes` */
-    uintptr_t tray, version; /* its number; which of the mappings that were sent for it */
-    uintptr_t items;       /* 0: one task. Else a chunk of that many items, */
-    uintptr_t item_size, stride;
-    int64_t   timeout, given;
-    int64_t   began, ended; /* worker. When it did, if anybody wants to know */
-    /* worker, before ENDED */
-    uintptr_t size;
-    int32_t   status, code;
+    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the mapping's number */
+    cf__outcome outcome; /* worker, before ENDED */
+    int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
+    cf__job  job;      /* host, before READY */
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
 } cf__slot;
 
@@ -7107,15 +7175,31 @@ static cf__desk *cf__desk_at(cf__share *share, size_t index)
 
 static size_t cf__share_size(size_t lanes) { return CF__SHARE_SIZE + lanes * CF__DESK_SIZE; }
 
+static void cf__outcome_write(cf__outcome *outcome, int status, int code, size_t size)
+{
+    const bool failed = status == CF_TASK_FAILED;
+    cf__store_relaxed(&outcome->extent, size << 1 | failed);
+    cf__store_relaxed(&outcome->code, (uintptr_t)(failed ? code : status));
+}
+
+typedef struct cf__end {
+    int    status, code;
+    size_t size;
+} cf__end;
+
+/* CF_WORKER_LOST stands for all that no worker writes. */
+static cf__end cf__outcome_read(cf__outcome *outcome)
+{
+    const uintptr_t extent = cf__load_relaxed(&outcome->extent);
+    const int code = (int32_t)(uint32_t)cf__load_relaxed(&outcome->code);
+    const int status = (extent & 1) != 0 ? CF_TASK_FAILED : code;
+    const bool sane = status == CF_OK || status == CF_TASK_FAILED || status == CF_TASK_TIMEOUT ||
+                      status == CF_NO_MEMORY || status == CF_INVALID;
+    return (cf__end){sane ? status : CF_WORKER_LOST, code, extent >> 1};
+}
+
+/* The items of a chunk have an outcome each, with its bytes behind it: a record. */
 #define CF__RECORD_ALIGN ((size_t)16)
-
-/* An outcome of a chunk's item; its bytes follow, padded to CF__RECORD_ALIGN. */
-typedef struct cf__record {
-    int32_t  status, code;
-    uint64_t size; /* 64 bits everywhere, so that the bytes start aligned */
-} cf__record;
-
-_Static_assert(sizeof(cf__record) == CF__RECORD_ALIGN, "no gap between a record and its bytes");
 
 static size_t cf__padded(size_t size)
 {
@@ -7191,7 +7275,8 @@ static int cf__channel_send(int channel, const void *data, size_t size, int fd, 
 
 static bool cf__is_gone(int error)
 {
-    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF;
+    return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == EBADF ||
+           error == ENOTSOCK;
 }
 
 /* Blocks, and comes again if only memory is short. False: the peer is gone, or memory is short for
@@ -7278,18 +7363,29 @@ static void *cf__memory_map(int fd, size_t size)
     return base != MAP_FAILED ? base : NULL;
 }
 
-/* What a worker sent: mapped whole, if it can never shrink. 0: refused. */
-static size_t cf__memory_accept(int fd, void **base)
+/* What another process sent: mapped whole, if it can never shrink, and is not too big. 0: refused. */
+static size_t cf__memory_accept(int fd, void **base, size_t most)
 {
     struct stat about;
 #ifdef __linux__
     const int seals = fcntl(fd, 1034 /* F_GET_SEALS */); /* first: the size may change until then */
     if (seals < 0 || (seals & 2) == 0) return 0;
 #endif
-    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > PTRDIFF_MAX)
-        return 0;
+    if (fstat(fd, &about) != 0 || about.st_size <= 0 || (uintmax_t)about.st_size > most) return 0;
     *base = cf__memory_map(fd, (size_t)about.st_size);
     return *base != NULL ? (size_t)about.st_size : 0;
+}
+
+/* No outcome is bigger than what the machine can hold, swapped out or not: so no worker takes the
+ * host's whole address space. */
+static size_t cf__memory_most(void)
+{
+#ifdef _SC_PHYS_PAGES
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0 && pages < PTRDIFF_MAX / page / 4)
+        return (size_t)pages * (size_t)page * 4;
+#endif
+    return PTRDIFF_MAX;
 }
 
 /* Powers of two, so that one mapping serves many sizes; whole pages for what is not kept anyway.
@@ -7330,7 +7426,6 @@ typedef struct cf__tray {
     void  *base;
     size_t size; /* 0: none */
     uintptr_t version; /* how many were sent, or received */
-    int    fd;   /* worker: received, not yet mapped. -1: none */
     const cf_future *user; /* host: the task at the desk that needs it; NULL: none */
 } cf__tray;
 
@@ -7350,7 +7445,7 @@ static struct cf__child {
     cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
-    cf__loan   loans[CF__LOANS_ALL];
+    cf__loan   loans[CF__LOANS + CF__ONCE];
 } cf__child;
 
 /* The host is gone, or has given this worker up: nobody is left to serve. */
@@ -7377,23 +7472,21 @@ static void cf__child_ring(void)
 
 /* A byte from the host, perhaps with a mapping for arguments. What ends the wait: the byte, or the
  * host's end. */
-static void cf__child_listen(void)
+static void cf__child_listen(int flags)
 {
     unsigned char number;
     int fd;
-    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, 0) <= 0) cf__child_vanish();
-    if (number >= CF__TRAYS) {
-        cf__fd_close(&fd);
-        return;
+    if (cf__channel_receive(cf__child.channel, &number, 1, &fd, flags) <= 0) cf__child_vanish();
+    if (number < CF__TRAYS) {
+        cf__tray *const tray = &cf__child.trays[number];
+        cf__tray_drop(tray);
+        tray->size = cf__memory_accept(fd, &tray->base, PTRDIFF_MAX); /* 0: so says the outcome */
+        tray->version++;
     }
-    cf__tray *const tray = &cf__child.trays[number];
-    cf__tray_drop(tray);
-    cf__fd_close(&tray->fd);
-    tray->fd = fd; /* -1: no descriptor was left for it */
-    tray->version++;
+    cf__fd_close(&fd);
 }
 
-static void cf__child_unloan(size_t number)
+static void cf__child_unloan(int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
     if (loan->size > 0) (void)munmap(loan->base, loan->size);
@@ -7405,39 +7498,37 @@ static void cf__child_unloan(size_t number)
 static int cf__child_loan(size_t size)
 {
     const size_t capacity = cf__memory_size(size);
-    size_t free = CF__LOANS, best = CF__LOANS;
-    for (size_t i = 0; i < CF__LOANS; i++) {
+    int free = CF__LOANS, best = -1;
+    for (int i = 0; i < CF__LOANS; i++) {
         const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
         if (state == CF__LOAN_LENT) continue;
         if (state == CF__LOAN_LOST) cf__child_unloan(i);
         free = i;
         if (cf__child.loans[i].size >= size &&
-            (best == CF__LOANS || cf__child.loans[i].size < cf__child.loans[best].size))
+            (best < 0 || cf__child.loans[i].size < cf__child.loans[best].size))
             best = i;
     }
-    if (best < CF__LOANS) {
-        cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
-        return (int)best;
+    if (best < 0) {
+        best = capacity > CF__KEEP ? CF__LOANS : free;
+        while (best >= CF__LOANS && cf__child.loans[best].size > 0)
+            if (++best == CF__LOANS + CF__ONCE) return -1;
+        cf__loan *const loan = &cf__child.loans[best];
+        cf__child_unloan(best);
+        loan->fd = capacity > 0 ? cf__memory_open(capacity) : -1;
+        loan->base = loan->fd >= 0 ? cf__memory_map(loan->fd, capacity) : NULL;
+        if (loan->base == NULL) {
+            cf__fd_close(&loan->fd);
+            return -1;
+        }
+        loan->size = capacity;
     }
-    if (capacity > CF__KEEP) free = CF__LOANS;
-    while (free >= CF__LOANS && free < CF__LOANS_ALL && cf__child.loans[free].size > 0) free++;
-    if (capacity == 0 || free == CF__LOANS_ALL) return -1;
-    cf__loan *const loan = &cf__child.loans[free];
-    cf__child_unloan(free);
-    loan->fd = cf__memory_open(capacity);
-    loan->base = loan->fd >= 0 ? cf__memory_map(loan->fd, capacity) : NULL;
-    loan->size = loan->base != NULL ? capacity : 0;
-    if (loan->base == NULL) {
-        cf__fd_close(&loan->fd);
-        return -1;
-    }
-    if (free < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[free], CF__LOAN_LENT);
-    return (int)free;
+    if (best < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
+    return best;
 }
 
 static int cf__child_loan_at(const void *base)
 {
-    for (int i = 0; i < CF__LOANS_ALL; i++)
+    for (int i = 0; i < CF__LOANS + CF__ONCE; i++)
         if (cf__child.loans[i].size > 0 && cf__child.loans[i].base == base) return i;
     return -1;
 }
@@ -7446,7 +7537,7 @@ static int cf__child_loan_at(const void *base)
 static void cf__child_give_back(void *base)
 {
     const int number = cf__child_loan_at(base);
-    if (number >= CF__LOANS) cf__child_unloan((size_t)number);
+    if (number >= CF__LOANS) cf__child_unloan(number);
     else if (number >= 0) cf__store_release(&cf__child.desk->loans[number], 0);
 }
 
@@ -7462,27 +7553,28 @@ static void *cf__child_room(size_t size, cf_free_fn **free_room)
 static void cf__child_show(cf__slot *slot, int number)
 {
     cf__loan *const loan = &cf__child.loans[number];
-    const unsigned char name = (unsigned char)number;
+    const unsigned char name = (unsigned char)(
+        number < CF__LOANS ? number : CF__LOANS + (slot - cf__child.desk->slots));
     if (loan->fd >= 0 && !cf__channel_insist(cf__child.channel, &name, 1, loan->fd))
         cf__child_vanish();
     cf__fd_close(&loan->fd);
-    cf__store_release(&slot->place, (uintptr_t)number + 1);
+    cf__store_release(&slot->place, (uintptr_t)name + 1);
 }
 
 /* ---- one task ---- */
 
-static void cf__child_task(cf_task *task, cf__slot *slot, void *arg, size_t arg_size)
+static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, void *arg)
 {
     memset(task, 0, sizeof *task);
     task->marks = &slot->stop;
     task->deadline = CF__NEVER;
-    if (slot->timeout > 0) {
-        const int64_t now = cf__now(), delay = now - slot->given;
-        task->deadline = cf__deadline(slot->timeout);
+    if (job->timeout > 0) {
+        const int64_t now = cf__now(), delay = now - job->given;
+        task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
     task->arg = arg;
-    task->arg_size = arg_size;
+    task->arg_size = job->arg_size;
     task->worker = cf__child.index;
     task->data = task->into = task->local;
     task->room = CF__INLINE;
@@ -7507,44 +7599,38 @@ static bool cf__child_export(cf__slot *slot, cf__cell *cell)
         cf__cell_clear(cell);
     }
     cf__child_show(slot, number);
-    if (number >= CF__LOANS) cf__child_unloan((size_t)number);
+    if (number >= CF__LOANS) cf__child_unloan(number);
     return true;
 }
 
-static size_t cf__child_message(const cf__cell *cell, size_t most)
+/* Bytes of result, or of message as far as a slot has room for it. */
+static size_t cf__child_extent(const cf__cell *cell)
 {
+    if (cell->status == CF_OK) return cell->size;
     if (cell->status != CF_TASK_FAILED || (cell->traits & CF__MESSAGE) == 0) return 0;
     const size_t size = strlen(cell->data);
-    return size < most ? size : most;
+    return size < CF__SLOT_ROOM ? size : CF__SLOT_ROOM;
 }
 
-static void cf__child_answer(cf__slot *slot, cf__cell *cell)
-{
-    slot->code = cell->code;
-    slot->size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    if (cell->status == CF_OK && cell->size > CF__SLOT_ROOM) {
-        if (!cf__child_export(slot, cell)) {
-            cf__cell_clear(cell);
-            cell->status = CF_NO_MEMORY;
-            slot->size = 0;
-        }
-    } else {
-        if (slot->size > 0) memmove(slot->bytes, cell->data, slot->size);
-        cf__cell_clear(cell);
-    }
-    slot->status = cell->status;
-}
-
-static void cf__child_single(cf__slot *slot, void *arg)
+static void cf__child_single(cf__slot *slot, const cf__job *job, void *arg)
 {
     cf_task task;
     cf__cell cell;
-    const uintptr_t fn = cf__function_in(slot->fn);
-    cf__child_task(&task, slot, arg, slot->arg_size);
+    const uintptr_t fn = cf__function_in(job->fn);
+    cf__child_task(&task, slot, job, arg);
     cf__child_cell(&cell);
     const int code = ((cf_task_fn *)fn)(&task, arg);
     cf__task_finish(&task, code, &cell);
-    cf__child_answer(slot, &cell);
+    size_t size = cf__child_extent(&cell);
+    if (size <= CF__SLOT_ROOM) {
+        if (size > 0) memmove(slot->bytes, cell.data, size);
+        cf__cell_clear(&cell);
+    } else if (!cf__child_export(slot, &cell)) {
+        cf__cell_clear(&cell);
+        cell.status = CF_NO_MEMORY;
+        size = 0;
+    }
+    cf__outcome_write(&slot->outcome, cell.status, cell.code, size);
 }
 
 /* ---- a chunk ---- */
@@ -7557,16 +7643,16 @@ typedef struct cf__outbox {
 
 /* Room for `need` more bytes. The host reads the records where `place` says: it changes when all
  * that were complete are there. */
-static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
+static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t items, size_t need)
 {
     if (out->room - out->used >= need) return true;
     const size_t most = SIZE_MAX / 4;
     if (need > most || out->used > most) return false;
     const size_t done = (size_t)cf__load_relaxed(&slot->progress) + 1;
-    const size_t each = (out->used + need) / done + 1, left = (size_t)slot->items - done;
+    const size_t each = (out->used + need) / done + 1, left = items - done;
     const size_t wanted = left < most / each ? out->used + need + each * left : out->used + need;
-    int number = cf__child_loan(wanted);
-    if (number < 0 || number == out->loan) return false;
+    const int number = cf__child_loan(wanted);
+    if (number < 0) return false;
     memcpy(cf__child.loans[number].base, out->base, out->used);
     cf__child_show(slot, number);
     if (out->loan >= 0) cf__child_give_back(out->base);
@@ -7577,78 +7663,86 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t need)
 }
 
 /* False: not even a status can be said. */
-static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, const cf__cell *cell)
+static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, size_t items, cf__cell *cell)
 {
-    size_t size = cell->status == CF_OK ? cell->size : cf__child_message(cell, CF__SLOT_ROOM);
-    cf__record record = {cell->status, cell->code, size};
-    if (size > SIZE_MAX / 4 ||
-        !cf__outbox_reserve(out, slot, sizeof record + cf__padded(size))) {
-        record = (cf__record){CF_NO_MEMORY, 0, 0};
+    const size_t head = cf__padded(sizeof(cf__outcome));
+    size_t size = cf__child_extent(cell);
+    if (size > SIZE_MAX / 4 || !cf__outbox_reserve(out, slot, items, head + cf__padded(size))) {
+        if (out->room - out->used < head) return false;
+        cell->status = CF_NO_MEMORY;
         size = 0;
-        if (out->room - out->used < sizeof record) return false;
     }
-    memcpy(out->base + out->used, &record, sizeof record);
-    if (size > 0) memcpy(out->base + out->used + sizeof record, cell->data, size);
-    out->used += sizeof record + cf__padded(size);
+    char *const at = out->base + out->used;
+    cf__outcome_write((cf__outcome *)(void *)at, cell->status, cell->code, size);
+    if (size > 0) memcpy(at + head, cell->data, size);
+    out->used += head + cf__padded(size);
     return true;
 }
 
-static void cf__child_chunk(cf__slot *slot, char *items)
+static void cf__child_chunk(cf__slot *slot, const cf__job *job, char *items)
 {
-    const bool beside = slot->mapped == 0; /* the items lie in the slot too */
-    const size_t first = beside ? cf__padded(slot->arg_size) : 0;
+    const size_t first = job->tray == 0 ? cf__padded(job->arg_size) : 0; /* the items lie there too */
     cf__outbox out = {(char *)slot->bytes + first, 0, CF__SLOT_ROOM - first, -1};
-    const uintptr_t fn = cf__function_in(slot->fn);
-    const size_t count = slot->items, stride = slot->stride, item_size = slot->item_size;
+    const uintptr_t fn = cf__function_in(job->fn);
     cf_task outer;
     bool room = true;
-    cf__child_task(&outer, slot, NULL, 0);
-    for (size_t i = 0; room && i < count && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
+    cf__child_task(&outer, slot, job, NULL);
+    for (size_t i = 0; room && i < job->items && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
         cf__cell cell;
         cf__child_cell(&cell);
-        cf__item_run(&outer, (cf_task_fn *)fn, items + i * stride, item_size, &cell);
-        room = cf__outbox_add(&out, slot, &cell);
+        cf__item_run(&outer, (cf_task_fn *)fn, items + i * job->stride, job->item_size, &cell);
+        room = cf__outbox_add(&out, slot, job->items, &cell);
         cf__cell_clear(&cell);
         cf__child_flush();
         if (room) cf__store_release(&slot->progress, i + 1);
     }
-    if (out.loan >= CF__LOANS) cf__child_unloan((size_t)out.loan);
-    slot->size = 0;
-    slot->code = 0;
-    slot->status = room ? CF_OK : CF_NO_MEMORY;
+    if (out.loan >= CF__LOANS) cf__child_unloan(out.loan);
+    cf__outcome_write(&slot->outcome, room ? CF_OK : CF_NO_MEMORY, 0, 0);
 }
 
 /* ---- the loop ---- */
 
-/* The argument where the task can use it: in the slot, or in the tray. NULL with `mapped`: it
- * cannot be mapped. */
-static void *cf__child_argument(cf__slot *slot)
+/* The tray of a job; NULL: the argument is in the slot. It was sent before the slot was READY. */
+static cf__tray *cf__child_tray(const cf__job *job)
 {
-    if (slot->mapped == 0)
-        return slot->arg_size > 0 ? (void *)slot->bytes : (void *)slot->pointer;
-    cf__tray *const tray = &cf__child.trays[slot->tray % CF__TRAYS];
-    while (tray->version != slot->version) cf__child_listen(); /* sent before the slot was READY */
-    if (tray->fd >= 0) {
-        tray->base = cf__memory_map(tray->fd, slot->mapped);
-        tray->size = tray->base != NULL ? slot->mapped : 0;
-        cf__fd_close(&tray->fd);
-    }
+    if (job->tray == 0) return NULL;
+    cf__tray *const tray = &cf__child.trays[(job->tray - 1) % CF__TRAYS];
+    while (tray->version != job->version) cf__child_listen(MSG_DONTWAIT);
     CFUTURES_TEST_RECEIVED(tray->base, tray->size);
-    return tray->base;
+    return tray;
+}
+
+/* Does it keep to the memory that it was given? A task that ran wild may have spoilt it. */
+static bool cf__job_is_sane(const cf__job *job, size_t room)
+{
+    if (job->arg_size > room || job->item_size > job->stride) return false;
+    if (job->stride == 0) return job->items == 0 || job->arg_size == 0;
+    return job->arg_size % job->stride == 0 && job->arg_size / job->stride == job->items;
 }
 
 static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    void *const arg = cf__child_argument(slot);
-    if (cf__child.share->observed != 0) slot->began = cf__now();
-    if (slot->mapped > 0 && arg == NULL) slot->status = CF_NO_MEMORY;
-    else if (slot->items > 0)
-        cf__child_chunk(slot, slot->arg_size > 0 ? arg : (void *)slot->pointer);
-    else cf__child_single(slot, arg);
-    if (cf__child.share->observed != 0) slot->ended = cf__now();
+    const cf__job job = slot->job; /* from now on nobody can change it */
+    const bool observed = cf__child.share->observed != 0;
+    cf__tray *const tray = cf__child_tray(&job);
+    const size_t room = tray != NULL ? tray->size : job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
+    void *const arg = tray != NULL        ? tray->base
+                      : job.arg_size == 0 ? (void *)job.pointer
+                                          : (void *)slot->bytes;
+    if (observed) slot->began = cf__now();
+    if (tray != NULL && room == 0) {
+        cf__outcome_write(&slot->outcome, CF_NO_MEMORY, 0, 0); /* it could not be mapped */
+    } else if (!cf__job_is_sane(&job, room)) {
+        _exit(1);
+    } else if (job.items > 0) {
+        cf__child_chunk(slot, &job, arg);
+    } else {
+        cf__child_single(slot, &job, arg);
+    }
+    if (observed) slot->ended = cf__now();
     cf__child_flush();
-    if (slot->mapped > CF__KEEP) cf__tray_drop(&cf__child.trays[slot->tray % CF__TRAYS]);
+    if (tray != NULL && room > CF__KEEP) cf__tray_drop(tray);
     CFUTURES_TEST_POINT(CF__POINT_ANSWER);
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     CFUTURES_TEST_POINT(CF__POINT_ENDED);
@@ -7678,7 +7772,7 @@ static void cf__child_rest(cf__slot *slot)
     cf__store_seq_cst(&cf__child.desk->asleep, 1);
     CFUTURES_TEST_POINT(CF__POINT_ASLEEP);
     while (cf__load_seq_cst(&cf__child.desk->asleep) != 0 && !cf__child_wanted(slot))
-        cf__child_listen();
+        cf__child_listen(0);
     cf__store_relaxed(&cf__child.desk->asleep, 0);
     cf__child.spin = cf__now() - from < (int64_t)CF__SPIN_MOST ? (int64_t)CF__SPIN_MOST
                      : cf__child.spin / 2 > (int64_t)CF__SPIN_LEAST ? cf__child.spin / 2
@@ -7710,9 +7804,8 @@ static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
-    for (size_t i = 0; i < CF__TRAYS; i++) cf__child.trays[i].fd = -1;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
-    for (size_t i = 0; i < CF__LOANS_ALL; i++) cf__child.loans[i].fd = -1;
+    for (size_t i = 0; i < CF__LOANS + CF__ONCE; i++) cf__child.loans[i].fd = -1;
     /* What is not its own it cannot damage, whatever the tasks do. */
     char *const desks = (char *)share + CF__SHARE_SIZE;
     const size_t before = index * CF__DESK_SIZE, after = (share->lanes - index - 1) * CF__DESK_SIZE;
@@ -7800,27 +7893,17 @@ static int cf__zygote_tick(void)
 }
 #endif
 
-/* All dispositions default; the zygote and its workers leave SIGINT to the host. */
-static void cf__zygote_signals(void)
+/* Workers have all dispositions default, the zygote ignores what it may; but both leave SIGINT to the
+ * host, and who ignores SIGCHLD reaps nothing. */
+static void cf__zygote_signals(bool ignored)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     (void)sigemptyset(&action.sa_mask);
     for (int i = 1; i < NSIG; i++) {
-        action.sa_handler = i == SIGINT ? SIG_IGN : SIG_DFL;
+        action.sa_handler = i == SIGINT || (ignored && i != SIGCHLD) ? SIG_IGN : SIG_DFL;
         (void)sigaction(i, &action, NULL);
     }
-}
-
-static void cf__zygote_guard(void)
-{
-    static const int ignored[] = {SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM};
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    (void)sigemptyset(&action.sa_mask);
-    action.sa_handler = SIG_IGN;
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
-        (void)sigaction(ignored[i], &action, NULL);
 }
 
 /* Standard input is the null device; output that was closed goes there, lest it hit another file.
@@ -7887,7 +7970,7 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
 #ifndef __linux__
         (void)close(cf__zygote_bell);
 #endif
-        cf__zygote_signals();
+        cf__zygote_signals(false);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         cf__child_main(zygote->share, order->lane, channel);
     }
@@ -7910,16 +7993,17 @@ static void cf__zygote_obey(cf__zygote *zygote)
         if (fd >= 0) channel = fd;
         have += (size_t)got;
     }
-    if (order.lane >= zygote->share->lanes) return;
-    const cf__kid *const kid = &zygote->kids[order.lane];
-    if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
-    else if (kid->pid > 0 && kid->generation == order.generation)
-        (void)kill(kid->pid, order.signal);
+    if (order.lane < zygote->share->lanes) {
+        const cf__kid *const kid = &zygote->kids[order.lane];
+        if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
+        else if (kid->pid > 0 && kid->generation == order.generation)
+            (void)kill(kid->pid, order.signal);
+    }
     cf__fd_close(&channel);
 }
 
 /* The process becomes the zygote, and never returns from here. Signals are blocked on entry. */
-static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
+static _Noreturn void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
     cf__zygote zygote = {share, kids, channel, -1};
     sigset_t none;
@@ -7928,9 +8012,8 @@ static void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
     cf__visits = NULL;
     cf__waiting = NULL;
     cf__store_relaxed(&cf__graph_lock, 0);
-    cf__zygote_signals();
+    cf__zygote_signals(true);
     cf__zygote_stdio();
-    cf__zygote_guard();
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     zygote.tick = cf__zygote_tick();
     if (zygote.tick < 0) _exit(1);
@@ -7982,6 +8065,7 @@ typedef struct cf__lane {
     bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
+    bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
     size_t       depth;   /* tasks at its desk, at most */
@@ -7990,15 +8074,14 @@ typedef struct cf__lane {
     size_t       started; /* processes, ever */
     long         greeted; /* manager: the process that the observer was told of; 0: none */
     int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
+    int64_t      stalled; /* its oldest task has not begun: when to take it back; 0: not yet seen */
     int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
     bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
     cf__tray     trays[CF__TRAYS];
     cf__word     loads;   /* changes when a load has ended */
     cf_future   *tasks[CF__SLOTS];
-    cf__mapping *mappings[CF__LOANS];
-    cf__mapping *arrived[CF__SLOTS]; /* received, not yet spoken of; in order */
-    size_t       arrivals;
+    cf__mapping *mappings[CF__MAPPINGS];
 } cf__lane;
 
 struct cf__hub {
@@ -8020,6 +8103,8 @@ struct cf__hub {
     int        channel;   /* to the zygote */
     cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
+    bool       watching;  /* but not for long: it looks whether what was given is begun */
+    bool       given;     /* a task, since it looked */
     bool       stirred;   /* something has changed since the manager's round began */
     bool       lost;      /* the zygote is gone */
     bool       fat;       /* some mapping may hold pages that nobody needs */
@@ -8082,6 +8167,13 @@ static void cf__mapping_abandon(cf__mapping *mapping)
     if (last) cf__mapping_free(mapping);
 }
 
+static void cf__hub_shut(cf__hub *hub)
+{
+    cf__fd_close(&hub->channel);
+    cf__fd_close(&hub->wake.fd);
+    cf__fd_close(&hub->wake.writer);
+}
+
 /* A fork of the host must not keep the pools' sockets open: the zygotes wait for their end. */
 static void cf__hubs_before_fork(void) { cf__lock(&cf__hubs_lock); }
 static void cf__hubs_after_fork(void) { cf__unlock(&cf__hubs_lock); }
@@ -8089,9 +8181,7 @@ static void cf__hubs_after_fork(void) { cf__unlock(&cf__hubs_lock); }
 static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
-        cf__fd_close(&hub->channel);
-        cf__fd_close(&hub->wake.fd);
-        cf__fd_close(&hub->wake.writer);
+        cf__hub_shut(hub);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
     }
     cf__hubs = NULL;
@@ -8106,6 +8196,25 @@ static void cf__hubs_watch(void)
         cf__store_relaxed(&cf__hubs_watched, 0);
 }
 
+/* The host has closed descriptors that were not its own; by now their numbers may be somebody's,
+ * so they are left alone. The manager sleeps on what nobody can reach: the end of the zygote wakes
+ * it, if that is still a child of ours. */
+CF__COLD void cf__hub_disown(cf__hub *hub)
+{
+    const int saved = errno;
+    siginfo_t about;
+    cf__lock(&cf__hubs_lock);
+    hub->channel = -1;
+    for (size_t i = 0; i < hub->count; i++) hub->lanes[i].channel = -1;
+    hub->wake.fd = hub->wake.writer = -1;
+    (void)cf__signal_open(&hub->wake);
+    cf__unlock(&cf__hubs_lock);
+    if (!hub->lost && waitid(P_PID, (id_t)hub->zygote, &about, WEXITED | WNOHANG | WNOWAIT) == 0)
+        (void)kill(hub->zygote, SIGKILL);
+    hub->lost = true;
+    errno = saved;
+}
+
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
@@ -8113,7 +8222,7 @@ static void cf__hub_wake(cf__hub *hub)
     hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
-    cf__signal_set(&hub->wake, 0, true);
+    if (!cf__signal_set(&hub->wake, 0, true)) cf__hub_disown(hub);
 }
 
 /* A message was refused, though the peer is there: it will be sent again, but not for ever. */
@@ -8309,28 +8418,23 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, b
 static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
+    const cf__chunk *const chunk = cf__is_chunk(future) ? cell->data : NULL;
+    const int64_t timeout = cf__cell_options(cell).timeout;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
     cf__store_relaxed(&slot->delay, 0);
     cf__store_relaxed(&slot->place, 0);
-    slot->fn = cf__function_out((uintptr_t)cell->call.fn);
-    slot->pointer = (uintptr_t)cell->data;
-    slot->arg_size = size;
-    slot->mapped = 0;
-    slot->items = 0;
-    slot->timeout = cf__cell_options(cell).timeout;
-    slot->given = slot->timeout > 0 ? cf__now() : 0;
     slot->began = slot->ended = 0;
-    slot->size = 0;
-    slot->status = CF_WORKER_LOST;
-    slot->code = 0;
-    if (!cf__is_chunk(future)) return;
-    const cf__chunk *const chunk = cell->data;
-    slot->fn = cf__function_out((uintptr_t)chunk->fn);
-    slot->pointer = (uintptr_t)chunk->items;
-    slot->items = chunk->count - chunk->ended;
-    slot->item_size = chunk->item_size;
-    slot->stride = chunk->stride;
+    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    slot->job = (cf__job){
+        .fn = cf__function_out((uintptr_t)(chunk != NULL ? chunk->fn : cell->call.fn)),
+        .pointer = (uintptr_t)(chunk != NULL ? chunk->items : cell->data),
+        .arg_size = size,
+        .items = chunk != NULL ? chunk->count - chunk->ended : 0,
+        .item_size = chunk != NULL ? chunk->item_size : 0,
+        .stride = chunk != NULL ? chunk->stride : 0,
+        .timeout = timeout,
+        .given = timeout > 0 ? cf__now() : 0};
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -8341,7 +8445,11 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
     const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
     if (error == 0) hub->refusals = 0;
-    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return;
+    if (error == 0 || error == EAGAIN) return;
+    if (cf__is_gone(error)) {
+        cf__hub_wake(hub); /* it looks at the channel then */
+        return;
+    }
     cf__store_seq_cst(&lane->desk->asleep, 1);
     lane->unrung = true;
     cf__hub_refused(hub);
@@ -8360,6 +8468,7 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 static void cf__lane_time(cf__lane *lane, cf_duration timeout)
 {
     lane->due = lane->nominal = timeout > 0 ? cf__deadline(timeout) : CF__NEVER;
+    lane->stalled = 0;
     lane->exact = lane->late = false;
 }
 
@@ -8375,7 +8484,8 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
     if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
-    if (timeout > 0) cf__hub_wake(hub);
+    hub->given = hub->count > 1;
+    if (timeout > 0 || (hub->given && hub->napping && !hub->watching)) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
     if (!cf__fits_slot(future, size)) {
         cf__lane_tray(lane, NULL)->user = future;
@@ -8415,7 +8525,7 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
 {
     return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
-           cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
+           !lane->stuck && cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
            (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
            (!big || cf__lane_tray(lane, NULL) != NULL);
 }
@@ -8433,6 +8543,7 @@ static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         ahead = ahead && lane->phase >= CF__LANE_UP;
+        if (lane->stuck) cf__hub_wake(hub); /* is it still? */
         if (!cf__lane_takes(hub, lane, big)) continue;
         if (lane->head == lane->tail) return lane;
         if (best == NULL || cf__lane_load(lane) < cf__lane_load(best)) best = lane;
@@ -8455,7 +8566,7 @@ static void cf__hub_share_out(cf__hub *hub)
     bool any_idle = false;
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        any_idle = any_idle || cf__lane_is_idle(lane);
+        any_idle = any_idle || (cf__lane_is_idle(lane) && !lane->stuck);
         if (cf__lane_load(lane) > 1 && (most == NULL || cf__lane_load(lane) > cf__lane_load(most)))
             most = lane;
     }
@@ -8607,7 +8718,7 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
     lane->silent = lane->dead = lane->crashed = lane->unborn = false;
-    lane->unsent = lane->unrung = false;
+    lane->unsent = lane->unrung = lane->stuck = false;
     lane->head = lane->tail = lane->given = 0;
     lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
@@ -8616,12 +8727,10 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
 
 static void cf__lane_clear(cf__lane *lane)
 {
-    for (size_t i = 0; i < CF__LOANS; i++) {
+    for (size_t i = 0; i < CF__MAPPINGS; i++) {
         cf__mapping_abandon(lane->mappings[i]);
         lane->mappings[i] = NULL;
     }
-    for (size_t i = 0; i < lane->arrivals; i++) cf__mapping_abandon(lane->arrived[i]);
-    lane->arrivals = 0;
     for (size_t i = 0; i < CF__TRAYS; i++) {
         cf__tray_drop(&lane->trays[i]);
         lane->trays[i].user = NULL;
@@ -8641,7 +8750,8 @@ typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    uintptr_t         place;   /* as the worker has said, once */
+    int               status;  /* as the worker has said, once */
+    uintptr_t         place;   /* the same */
     cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
     unsigned char     traits;
@@ -8654,6 +8764,20 @@ typedef struct cf__ended {
 #define CF__COLLECT 32  /* at once */
 #define CF__HEAR    512 /* messages of a worker at once: it might never stop */
 
+/* NULL: refused, or out of memory. */
+static cf__mapping *cf__mapping_new(cf__lane *lane, size_t number, int fd)
+{
+    const bool again = number < CF__LOANS;
+    cf__mapping *const mapping = cf__alloc(sizeof *mapping);
+    if (mapping == NULL) return NULL;
+    *mapping = (cf__mapping){NULL, 0, again ? &lane->desk->loans[number] : NULL, false,
+                             cf__load_relaxed(&cf__forks)};
+    mapping->size = cf__memory_accept(fd, &mapping->base, again ? CF__KEEP : cf__memory_most());
+    if (mapping->size > 0) return mapping;
+    cf__free(mapping);
+    return NULL;
+}
+
 /* Reads what the worker says: wake-ups, and loans. */
 static void cf__lane_listen(cf__lane *lane)
 {
@@ -8664,44 +8788,22 @@ static void cf__lane_listen(cf__lane *lane)
         if (got < 0) return;
         if (got == 0) lane->silent = true;
         if (fd < 0) continue;
-        cf__mapping *mapping = cf__alloc(sizeof *mapping);
-        if (mapping != NULL) {
-            const bool again = number < CF__LOANS;
-            *mapping = (cf__mapping){NULL, 0, again ? &lane->desk->loans[number] : NULL, false,
-                                     cf__load_relaxed(&cf__forks)};
-            mapping->size = cf__memory_accept(fd, &mapping->base);
-            if (mapping->size == 0 || (!again && lane->arrivals == CF__SLOTS)) {
-                if (mapping->size > 0) (void)munmap(mapping->base, mapping->size);
-                cf__free(mapping);
-                mapping = NULL;
-            }
+        if (number < CF__MAPPINGS) {
+            cf__mapping_abandon(lane->mappings[number]);
+            lane->mappings[number] = cf__mapping_new(lane, number, fd);
         }
         cf__fd_close(&fd);
-        if (number < CF__LOANS) {
-            cf__mapping_abandon(lane->mappings[number]);
-            lane->mappings[number] = mapping;
-        } else if (mapping != NULL) {
-            lane->arrived[lane->arrivals++] = mapping;
-        }
     }
 }
 
 /* The mapping that the slot speaks of, held for the caller. NULL: there is none. */
 static cf__mapping *cf__lane_mapping(cf__lane *lane, uintptr_t place)
 {
-    cf__mapping *mapping = NULL;
-    if (place == 0) return NULL;
+    if (place == 0 || place > CF__MAPPINGS) return NULL;
     cf__lane_listen(lane);
-    if (place - 1 < CF__LOANS) {
-        mapping = lane->mappings[place - 1];
-    } else if (lane->arrivals > 0) {
-        mapping = lane->arrived[0];
-        lane->arrivals--;
-        memmove((void *)lane->arrived, (void *)(lane->arrived + 1),
-                lane->arrivals * sizeof *lane->arrived);
-    }
-    if (mapping == NULL && place - 1 < CF__LOANS)
-        cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
+    cf__mapping *const mapping = lane->mappings[place - 1];
+    if (place > CF__LOANS) lane->mappings[place - 1] = NULL; /* it was for this outcome only */
+    else if (mapping == NULL) cf__store_release(&lane->desk->loans[place - 1], CF__LOAN_LOST);
     if (mapping == NULL) return NULL;
     cf__lock(&cf__hubs_lock);
     const bool was_held = mapping->held; /* no worker lends it twice */
@@ -8722,15 +8824,16 @@ static void cf__cell_message_copy(cf__cell *cell, const void *bytes, size_t size
     cell->traits |= CF__MESSAGE;
 }
 
-/* An empty cell takes status, code and size bytes of outcome. */
-static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *bytes, size_t size)
+/* An empty cell takes an outcome that lies there. */
+static void cf__cell_outcome(cf__cell *cell, cf__end end, const void *bytes)
 {
-    cell->status = (signed char)status;
-    if (status == CF_TASK_FAILED) {
-        cf__cell_end(cell, code != 0 ? code : 1);
+    const size_t size = end.size;
+    cell->status = (signed char)end.status;
+    if (end.status == CF_TASK_FAILED) {
+        cf__cell_end(cell, end.code != 0 ? end.code : 1);
         cf__cell_message_copy(cell, bytes, size);
     }
-    if (status != CF_OK) return;
+    if (end.status != CF_OK) return;
     if (size > CF__INLINE) {
         cell->data = cf__alloc(size);
         if (cell->data == NULL) {
@@ -8742,12 +8845,6 @@ static void cf__cell_outcome(cf__cell *cell, int status, int code, const void *b
     }
     if (size > 0) memcpy(cell->data, bytes, size);
     cell->size = size;
-}
-
-static bool cf__status_is_sane(int status)
-{
-    return status == CF_OK || status == CF_TASK_FAILED || status == CF_TASK_TIMEOUT ||
-           status == CF_NO_MEMORY || status == CF_INVALID;
 }
 
 static void cf__cell_empty(cf__cell *cell)
@@ -8767,29 +8864,28 @@ static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
 }
 
 /* From a slot into the cell, whose argument is saved in *ended. */
-static void cf__slot_outcome(cf__hub *hub, cf__lane *lane, cf__slot *slot, cf__cell *cell)
+static void cf__slot_outcome(cf__hub *hub, cf__ended *ended, cf__slot *slot, cf__end end)
 {
-    const uintptr_t place = cf__load_acquire(&slot->place);
-    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    const int status = slot->status, code = slot->code;
-    const size_t size = slot->size;
+    cf__lane *const lane = ended->lane;
+    cf__cell *const cell = &ended->future->cell;
     cf__cell_empty(cell);
-    if (place == 0 || status != CF_OK) {
-        if (!cf__status_is_sane(status) || size > CF__SLOT_ROOM) cf__lane_distrust(hub, lane, cell);
-        else cf__cell_outcome(cell, status, code, slot->bytes, size);
+    if (ended->place == 0 || end.status != CF_OK) {
+        if (end.status == CF_WORKER_LOST || end.size > CF__SLOT_ROOM)
+            cf__lane_distrust(hub, lane, cell);
+        else cf__cell_outcome(cell, end, slot->bytes);
         return;
     }
-    cf__mapping *const mapping = cf__lane_mapping(lane, place);
+    cf__mapping *const mapping = cf__lane_mapping(lane, ended->place);
     if (mapping == NULL) {
         cell->status = CF_NO_MEMORY; /* no descriptor or no memory was left for it */
-    } else if (size > mapping->size) {
+    } else if (end.size > mapping->size) {
         cf__mapping_give_back(mapping);
         cf__lane_distrust(hub, lane, cell);
     } else {
-        CFUTURES_TEST_RECEIVED(mapping->base, size);
-        hub->fat = hub->fat || size > CF__FAT;
+        CFUTURES_TEST_RECEIVED(mapping->base, end.size);
+        hub->fat = hub->fat || end.size > CF__FAT;
         cell->data = mapping->base;
-        cell->size = size;
+        cell->size = end.size;
         cell->status = CF_OK;
         cell->call.free_result = cf__mapping_release;
         cell->traits = CF__BY_CELL;
@@ -8804,27 +8900,32 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     cf__slot *const slot = cf__lane_slot(lane, position);
     cf_future *const future = lane->tasks[position % CF__SLOTS];
     cf__cell *const cell = &future->cell;
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
+    const cf__end end = cf__outcome_read(&slot->outcome);
     memset(ended, 0, sizeof *ended);
     ended->future = future;
     ended->lane = lane;
+    ended->status = end.status;
+    ended->place = cf__load_acquire(&slot->place);
     ended->fn = cell->call.fn;
     ended->began = slot->began;
     ended->over = slot->ended;
-    cf__lane_clear_tray(lane, future, slot->status == CF_NO_MEMORY);
+    cf__lane_clear_tray(lane, future, end.status == CF_NO_MEMORY);
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->ahead--;
     hub->finished++;
+    lane->stalled = 0;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
     if (cf__is_chunk(future)) {
+        hub->died += ((const cf__chunk *)cell->data)->hurt;
         ended->slot = slot;
-        ended->place = cf__load_acquire(&slot->place);
         ended->mapping = cf__lane_mapping(lane, ended->place);
         lane->held |= cf__slot_bit(position);
     } else {
         ended->arg = cell->data;
         ended->traits = cell->traits;
         ended->options = cf__cell_options(cell);
-        cf__slot_outcome(hub, lane, slot, cell);
+        cf__slot_outcome(hub, ended, slot, end);
         if (cell->status != CF_OK) hub->failed++;
         cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
@@ -8834,29 +8935,27 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 }
 
 /* Not under the lock. The records of a chunk, as far as they are complete, go into its cells. */
-static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place,
-                           const cf__mapping *mapping)
+static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, cf__mapping *mapping)
 {
     const size_t items = (chunk->count - chunk->ended) * chunk->stride;
     const bool beside = items <= CF__SLOT_ROOM / 2;
     const size_t first = beside ? cf__padded(items) : 0;
-    const char *at = mapping != NULL ? mapping->base : (const char *)slot->bytes + first;
+    char *at = mapping != NULL ? mapping->base : (char *)slot->bytes + first;
     size_t left = mapping != NULL ? mapping->size : place != 0 ? 0 : CF__SLOT_ROOM - first;
     size_t progress = (size_t)cf__load_acquire(&slot->progress);
+    const size_t head = cf__padded(sizeof(cf__outcome));
     CFUTURES_TEST_RECEIVED(at, left);
     if (progress > chunk->count - chunk->ended) progress = chunk->count - chunk->ended;
-    for (size_t i = 0; i < progress && left >= sizeof(cf__record); i++) {
-        cf__record record;
-        memcpy(&record, at, sizeof record);
-        at += sizeof record;
-        left -= sizeof record;
-        if (record.size > left || !cf__status_is_sane(record.status)) return;
-        const size_t size = (size_t)record.size;
+    for (size_t i = 0; i < progress && left >= head; i++) {
+        const cf__end end = cf__outcome_read((cf__outcome *)(void *)at);
+        at += head;
+        left -= head;
+        if (end.size > left || end.status == CF_WORKER_LOST) return;
         cf__cell *const cell = &chunk->cells[chunk->ended];
         cf__cell_empty(cell);
-        cf__cell_outcome(cell, record.status, record.code, at, size);
+        cf__cell_outcome(cell, end, at);
         cf__store_relaxed(&chunk->ran, ++chunk->ended);
-        const size_t step = cf__padded(size);
+        const size_t step = cf__padded(end.size);
         at += step;
         left -= step <= left ? step : left;
     }
@@ -9003,12 +9102,11 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
     if (ended->slot != NULL) {
         cf__chunk *const chunk = cell->data;
         const size_t first = chunk->ended;
-        const int status = ended->slot->status;
         told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
                                      &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        if (status != CF_OK)
-            cf__chunk_rest(chunk, status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        if (ended->status != CF_OK)
+            cf__chunk_rest(chunk, ended->status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
         if (told) cf__chunk_event(chunk, first, &event);
         if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
@@ -9067,9 +9165,8 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     if (status == CF_OK && sent) {
         cf__slot *const slot = cf__lane_slot(lane, position);
         cf__slot_fill(slot, future, size);
-        slot->mapped = tray->size;
-        slot->tray = (uintptr_t)(tray - lane->trays);
-        slot->version = tray->version;
+        slot->job.tray = 1 + (uintptr_t)(tray - lane->trays);
+        slot->job.version = tray->version;
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
@@ -9202,11 +9299,30 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     cf__cell_message_copy(cell, text, strlen(text));
 }
 
-/* The task goes back to the front of the queue: it has not started, or what is left of it. */
+/* A task of a desk goes back to the front of the queue: it has not started, or what is left of it. */
 static void cf__hub_return(cf__hub *hub, cf_future *future)
 {
     (void)cf__move(future, CF__RUNNING, CF__PENDING); /* a chunk's: nobody else sees it */
+    hub->ahead--;
     cf__hub_push_front(hub, future);
+}
+
+/* Lets the lock go meanwhile. The same, if it has not started: what was lent gets its copy first. */
+static void cf__hub_requeue(cf__hub *hub, cf_future *future)
+{
+    const bool kept = !cf__is_lent(future) || cf__hub_keep(hub, future);
+    if (kept || !cf__move(future, CF__PENDING, CF__RUNNING)) {
+        cf__hub_return(hub, future);
+        return;
+    }
+    hub->ahead--;
+    hub->finished++;
+    hub->failed++;
+    cf__unlock(&hub->executor->lock);
+    if (future->home->observer != NULL) cf__tell_unrun(future, CF_NO_MEMORY);
+    cf__cell_fail(&future->cell, CF_NO_MEMORY);
+    cf__hub_settle(hub, future);
+    cf__lock(&hub->executor->lock);
 }
 
 /* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere.
@@ -9238,7 +9354,11 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
         chunk->ended < chunk->count && !stopped && !broken && hub->killing == 0 && !hub->lost;
     if (again) {
         hub->finished--;
+        hub->died--;
+        chunk->hurt = true;
         cf__hub_return(hub, future);
+    } else {
+        hub->ahead--;
     }
     cf__unlock(&executor->lock);
     if (again) return;
@@ -9250,21 +9370,6 @@ static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__
     cf__hub_settle(hub, future);
 }
 
-static void cf__task_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
-{
-    if (cf__is_chunk(future)) {
-        cf__chunk_lose(hub, lane, future, slot);
-        return;
-    }
-    cf_event event;
-    cf_task_fn *const fn = future->cell.call.fn;
-    cf__cell_drop_arg(&future->cell);
-    cf__cell_lost(&future->cell, lane);
-    if (cf__lane_tell_started(lane, future, fn, slot->began, 0, &event))
-        cf__tell_finished(&future->cell, &event);
-    cf__hub_settle(hub, future);
-}
-
 /* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
  * back. */
 static void cf__lane_return(cf__hub *hub, cf__lane *lane)
@@ -9272,25 +9377,29 @@ static void cf__lane_return(cf__hub *hub, cf__lane *lane)
     cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
     const bool unstarted = cf__load_acquire(&slot->word) == CF__SLOT_READY || lane->unsent;
+    const bool chunk = cf__is_chunk(future);
     lane->unsent = false;
-    const bool kept = !unstarted || !cf__is_lent(future) || cf__hub_keep(hub, future);
-    hub->ahead--;
-    if (unstarted && (kept || !cf__move(future, CF__PENDING, CF__RUNNING))) {
-        cf__hub_return(hub, future);
+    if (unstarted) {
+        cf__hub_requeue(hub, future);
         return;
     }
     (void)cf__move(future, CF__PENDING, CF__RUNNING);
     hub->finished++;
-    if (unstarted) hub->failed++;
-    else hub->died++;
+    if (chunk || lane->verdict == CF_WORKER_LOST) hub->died++;
+    else hub->failed++;
+    if (!chunk) hub->ahead--; /* what is left of a chunk may need its place */
     cf__unlock(&hub->executor->lock);
     CFUTURES_TEST_POINT(CF__POINT_LOSE);
-    if (unstarted) {
-        if (future->home->observer != NULL) cf__tell_unrun(future, CF_NO_MEMORY);
-        cf__cell_fail(&future->cell, CF_NO_MEMORY);
-        cf__hub_settle(hub, future);
+    if (chunk) {
+        cf__chunk_lose(hub, lane, future, slot);
     } else {
-        cf__task_lose(hub, lane, future, slot);
+        cf_event event;
+        cf_task_fn *const fn = future->cell.call.fn;
+        cf__cell_drop_arg(&future->cell);
+        cf__cell_lost(&future->cell, lane);
+        if (cf__lane_tell_started(lane, future, fn, slot->began, 0, &event))
+            cf__tell_finished(&future->cell, &event);
+        cf__hub_settle(hub, future);
     }
     cf__lock(&hub->executor->lock);
 }
@@ -9375,9 +9484,45 @@ static bool cf__lane_extend(cf__lane *lane, int64_t now)
     return true;
 }
 
+/* Its worker had nothing to do, and yet has not begun the task. */
+static bool cf__lane_is_stalled(cf__lane *lane)
+{
+    return lane->phase == CF__LANE_UP && lane->head != lane->tail && !lane->loading &&
+           cf__load_relaxed(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_READY;
+}
+
+/* Lets the lock go meanwhile. A worker that is stopped from outside, or starved, holds nobody up as
+ * long as there is another one, or may be: after a while it is left without tasks. */
+static void cf__lane_relieve(cf__hub *hub, cf__lane *lane, int64_t now)
+{
+    bool spare = false;
+    if (lane->stuck && cf__load_seq_cst(&lane->desk->asleep) != 0) {
+        lane->stuck = false;
+        cf__hub_feed(hub);
+    }
+    if (!cf__lane_is_stalled(lane)) return;
+    const bool late = lane->stalled != 0 && now >= lane->stalled;
+    if (late || lane->stalled == 0) lane->stalled = now + CF__LATE;
+    for (size_t i = 0; i < hub->count; i++) {
+        const cf__lane *const other = &hub->lanes[i];
+        spare = spare || other->phase == CF__LANE_EMPTY || (cf__lane_is_idle(other) && !other->stuck);
+    }
+    if (!late || !spare) return;
+    cf__lane_recall(hub, lane);
+    lane->stuck = true;
+    if (lane->head != lane->tail && cf__lane_take_back(hub, lane) != NULL) { /* it was lent */
+        hub->ahead++;
+        lane->loading = true; /* its tray is being read */
+        cf__hub_requeue(hub, lane->tasks[lane->tail % CF__SLOTS]);
+        lane->loading = false;
+    }
+    cf__hub_feed(hub);
+}
+
 static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
     if (lane->unrung) cf__lane_ring(hub, lane);
+    if (hub->count > 1) cf__lane_relieve(hub, lane, now);
     if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
@@ -9453,14 +9598,18 @@ static void cf__manager_pump(cf__hub *hub)
     }
 }
 
+static bool cf__lane_is_ripe(const cf__lane *lane)
+{
+    return lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY;
+}
+
 static bool cf__manager_bury(cf__hub *hub)
 {
     bool any = false;
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
         cf__lock(&hub->executor->lock);
-        const bool due = lane->dead && lane->held == 0 && !lane->loading &&
-                         !cf__lane_has_ended(lane) && lane->phase != CF__LANE_EMPTY;
+        const bool due = cf__lane_is_ripe(lane) && !cf__lane_has_ended(lane);
         cf__unlock(&hub->executor->lock);
         if (due) cf__lane_bury(hub, lane);
         any = any || due;
@@ -9518,14 +9667,20 @@ static void cf__hub_slim(cf__hub *hub)
 static int cf__manager_patience(cf__hub *hub)
 {
     int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
+    hub->watching = hub->given; /* so it is woken once for many that are given in a row */
+    hub->given = false;
     for (size_t i = 0; i < hub->count; i++) {
-        const cf__lane *const lane = &hub->lanes[i];
+        cf__lane *const lane = &hub->lanes[i];
+        const bool waits = lane->stuck ? hub->queued > 0 || cf__hub_behind(hub) > 0
+                                       : hub->count > 1 && cf__lane_is_stalled(lane);
+        hub->watching = hub->watching || waits;
         const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
         const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
         if ((runs || dies) && lane->due < next) next = lane->due;
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
         if (lane->unrung && !lane->dead) next = 0;
     }
+    if (hub->watching && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
     if (next == CF__NEVER) return -1;
     const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0                        ? 0
@@ -9551,8 +9706,7 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (size_t i = 0; i < hub->count; i++) {
         cf__lane *const lane = &hub->lanes[i];
-        work = work ||
-               (lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY);
+        work = work || cf__lane_is_ripe(lane);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
@@ -9573,7 +9727,7 @@ static void cf__manager_nap(cf__hub *hub)
     cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
-        cf__signal_set(&hub->wake, CF__NEVER, false);
+        if (!cf__signal_set(&hub->wake, CF__NEVER, false)) cf__hub_disown(hub);
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);
@@ -9853,21 +10007,15 @@ static void cf__hub_join(cf_executor *executor)
 
 static void cf__hub_free(cf__hub *hub)
 {
-    if (hub == NULL) return;
     cf__lock(&cf__hubs_lock);
     if (hub->link != NULL) {
         *hub->link = hub->next;
         if (hub->next != NULL) hub->next->link = hub->link;
     }
-    cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake.fd);
-    cf__fd_close(&hub->wake.writer);
+    cf__hub_shut(hub);
     cf__unlock(&cf__hubs_lock);
-    for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
+    for (size_t i = 0; i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
-    cf__free(hub->lanes);
-    cf__free(hub->kids);
-    cf__free(hub->polled);
     cf__free((void *)hub->queue);
     cf__free(hub);
 }
@@ -9881,7 +10029,7 @@ static void cf__hub_end(cf_executor *executor)
     if (ours) cf__lock(&executor->lock);
     executor->hub = NULL;
     if (ours) cf__unlock(&executor->lock);
-    cf__hub_free(hub);
+    if (hub != NULL) cf__hub_free(hub);
     errno = saved;
 }
 
@@ -9950,17 +10098,20 @@ static bool cf__hub_share(cf__hub *hub, int *fd)
     return base != NULL;
 }
 
-static bool cf__hub_alloc(cf__hub *hub)
+/* With its lanes, and whatever else there is one of for each, in one block. */
+static cf__hub *cf__hub_alloc(size_t count)
 {
-    const size_t lanes = cf__size(0, hub->count, sizeof *hub->lanes);
-    const size_t kids = cf__size(0, hub->count, sizeof *hub->kids);
-    hub->lanes = cf__alloc(lanes);
-    hub->kids = cf__alloc(kids);
-    hub->polled = cf__alloc(cf__size(0, hub->count + 2, sizeof *hub->polled));
-    if (hub->lanes != NULL) memset(hub->lanes, 0, lanes);
-    if (hub->kids != NULL) memset(hub->kids, 0, kids);
-    for (size_t i = 0; hub->lanes != NULL && i < hub->count; i++) hub->lanes[i].channel = -1;
-    return hub->lanes != NULL && hub->kids != NULL && hub->polled != NULL;
+    const size_t each = sizeof(cf__lane) + sizeof(cf__kid) + sizeof(struct pollfd);
+    const size_t size = cf__size(sizeof(cf__hub) + 2 * sizeof(struct pollfd), count, each);
+    cf__hub *const hub = cf__alloc(size);
+    if (hub == NULL) return NULL;
+    memset(hub, 0, size);
+    hub->count = count;
+    hub->lanes = (cf__lane *)(void *)(hub + 1);
+    hub->kids = (cf__kid *)(void *)(hub->lanes + count);
+    hub->polled = (struct pollfd *)(void *)(hub->kids + count);
+    for (size_t i = 0; i < count; i++) hub->lanes[i].channel = -1;
+    return hub;
 }
 
 static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
@@ -9982,43 +10133,25 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
 }
 
 /* In the child of the fork: this program anew. Only calls that are safe there. */
-static _Noreturn void cf__zygote_exec(int channel, int memory)
+static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
 {
-    char what[] = "--cfutures-zygote", numbers[32];
-    char program[] = "cfutures";
+    char what[] = "--cfutures-zygote", program[] = "cfutures";
     char *const arguments[] = {program, what, numbers, NULL};
-    size_t at = 0;
-    const int fds[2] = {channel, memory};
-    for (int i = 0; i < 2; i++) {
-        char digits[12];
-        int count = 0;
-        for (int value = fds[i]; count == 0 || value > 0; value /= 10)
-            digits[count++] = (char)('0' + value % 10);
-        while (count > 0) numbers[at++] = digits[--count];
-        numbers[at++] = i == 0 ? ':' : '\0';
-        (void)fcntl(fds[i], F_SETFD, 0);
-    }
+    (void)fcntl(channel, F_SETFD, 0);
+    (void)fcntl(memory, F_SETFD, 0);
     (void)execv("/proc/self/exe", arguments);
     _exit(127);
-}
-
-/* What a forked zygote does not need, and what keeps the host's end of file from being seen. */
-static void cf__hub_forked(cf__hub *hub, int theirs, int memory)
-{
-    cf__fd_close(&hub->channel);
-    cf__fd_close(&hub->wake.fd);
-    cf__fd_close(&hub->wake.writer);
-    if (hub->spawn) cf__zygote_exec(theirs, memory);
-    cf__zygote_main(hub->share, hub->kids, theirs);
 }
 
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     int ends[2];
+    char numbers[32];
     sigset_t all, old;
     if (!cf__signal_open(&hub->wake)) return false;
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
+    (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
         (void)fflush(stdout); /* else each worker would print it again */
         funlockfile(stdout);
@@ -10026,7 +10159,11 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     hub->zygote = fork();
-    if (hub->zygote == 0) cf__hub_forked(hub, ends[1], memory);
+    if (hub->zygote == 0) {
+        cf__hub_shut(hub); /* else the host's end of file is never seen */
+        if (hub->spawn) cf__zygote_exec(numbers, ends[1], memory);
+        cf__zygote_main(hub->share, hub->kids, ends[1]);
+    }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     cf__fd_close(&ends[1]);
     return hub->zygote > 0;
@@ -10034,12 +10171,10 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
 
 static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *options)
 {
-    cf__hub *const hub = cf__alloc(sizeof *hub);
+    cf__hub *const hub = cf__hub_alloc(executor->max_workers);
     int memory = -1;
     if (hub == NULL) return CF_NO_MEMORY;
-    memset(hub, 0, sizeof *hub);
     hub->executor = executor;
-    hub->count = executor->max_workers;
     hub->max_tasks = options->max_tasks_per_child;
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
@@ -10048,7 +10183,6 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
-    if (!cf__hub_alloc(hub)) return CF_NO_MEMORY;
     if (!cf__hub_share(hub, &memory)) return CF_NO_MEMORY;
     cf__share_fill(hub, options);
     cf__hubs_watch();
@@ -10140,7 +10274,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
     if (sscanf(argv[2], "%d:%d", &channel, &memory) != 2) _exit(127);
     (void)fcntl(channel, F_SETFD, FD_CLOEXEC);
     void *base;
-    const size_t size = cf__memory_accept(memory, &base);
+    const size_t size = cf__memory_accept(memory, &base, PTRDIFF_MAX);
     (void)close(memory);
     if (size < CF__SHARE_SIZE) _exit(127);
     cf__share *const share = base;

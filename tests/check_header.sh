@@ -59,6 +59,12 @@ done
 for flags in -O0 -Os '-O2 -DNDEBUG' "-Os -DCFUTURES_POSIX -DCFUTURES_NO_FUTEX"; do
     compiles "implementation, $flags" "-std=c11 $flags" implement.c
 done
+for flags in -U__linux__ '-U__linux__ -DCFUTURES_POSIX' '-U__linux__ -U__unix__ -U__unix' \
+    '-D_DEFAULT_SOURCE -include assert.h -DCFUTURES_ASSERT=assert -DCFUTURES_POSIX'; do
+    compiles "implementation, $flags" "-std=c11 $flags -fsyntax-only" implement.c
+done
+$CC -fsanitize=undefined -c -x c /dev/null -o "$out/object.o" >/dev/null 2>&1 &&
+    compiles 'checked for undefined behaviour' '-std=c11 -O1 -fsanitize=undefined' implement.c
 compiles 'after the headers of libc' '-std=c11 -fsyntax-only' late.c
 compiles 'after the headers of libc, POSIX' '-std=gnu11 -DCFUTURES_POSIX -fsyntax-only' late.c
 compiles 'included again and again' '-std=c11 -fsyntax-only' twice.c
@@ -80,9 +86,10 @@ else
     skip 'exported names' 'no nm here'
 fi
 
-case $CC in *clang*) cxx=clang++ ;; *musl*) cxx=musl-g++ ;; *) cxx=c++ ;; esac
-if have $cxx; then
-    for flags in -std=c++11 '-std=c++11 -DCFUTURES_POSIX' -std=c++17; do
+case $CC in clang*) cxx=clang++${CC#clang} ;; *musl*) cxx=musl-g++ ;; *) cxx=c++ ;; esac
+if have "$cxx"; then
+    for flags in -std=c++11 "-std=c++11 -DCFUTURES_POSIX" -std=c++14 -std=c++17 -std=c++20 \
+        -std=c++2b; do
         # shellcheck disable=SC2086 # flags are words
         must "declarations, $flags" $cxx $flags $strict_cxx -I. -fsyntax-only "$out/declare.cpp"
     done

@@ -596,16 +596,19 @@ static int fz_status(void) {
 /* Records of a chunk, as far as there is room. */
 static void fz_records(char *at, size_t room, size_t items) {
     for (size_t i = 0; i < items && i < 64; i++) {
-        cf__record record = {CF_OK, 0, i % 5};
+        const size_t head = cf__padded(sizeof(cf__outcome));
+        int status = CF_OK;
+        size_t size = i % 5;
         const unsigned what = fz_take();
         if (what >= 128) {
-            record = (cf__record){fz_status(), (int32_t)what, what >= 240 ? fz_size() : fz_small()};
+            status = fz_status();
+            size = what >= 240 ? fz_size() : fz_small();
         }
-        if (room < sizeof record) {
+        if (room < head) {
             return;
         }
-        memcpy(at, &record, sizeof record);
-        const size_t step = record.size < room ? sizeof record + cf__padded(record.size) : room;
+        cf__outcome_write((cf__outcome *)(void *)at, status, (int)what, size);
+        const size_t step = size < room ? head + cf__padded(size) : room;
         if (step >= room) {
             return;
         }
@@ -678,20 +681,19 @@ static void fz_finish(size_t index, cf__lane *lane) {
     proc->next++;
     const unsigned kind = fz_pick(8);
     const unsigned char number = (unsigned char)fz_pick(CF__LOANS + 2);
-    const bool chunk = slot->items > 0, lent = kind >= 4 && kind < 7;
+    const bool chunk = slot->job.items > 0, lent = kind >= 4 && kind < 7;
     cf__store_relaxed(&slot->word, CF__SLOT_TAKEN);
-    slot->status = kind == 3 ? CF_TASK_FAILED : CF_OK;
-    slot->code = (int)kind;
-    slot->size = lent ? fz_big() : fz_small();
+    cf__outcome_write(&slot->outcome, kind == 3 ? CF_TASK_FAILED : CF_OK, (int)kind,
+                      lent ? fz_big() : fz_small());
     cf__store_relaxed(&slot->place, lent ? number + 1u : 0);
-    cf__store_relaxed(&slot->progress, kind == 7 ? slot->items / 2 : slot->items);
+    cf__store_relaxed(&slot->progress, kind == 7 ? slot->job.items / 2 : slot->job.items);
     if (lent) {
-        fz_lend_sealed(index, number, kind == 6 ? 65536 : fz_big(), chunk ? slot->items : 0);
+        fz_lend_sealed(index, number, kind == 6 ? 65536 : fz_big(), chunk ? slot->job.items : 0);
     } else if (chunk) {
-        const size_t first = slot->mapped == 0 ? cf__padded(slot->arg_size) : 0;
+        const size_t first = slot->job.tray == 0 ? cf__padded(slot->job.arg_size) : 0;
         const bool fits = first < CF__SLOT_ROOM;
         fz_records((char *)slot->bytes + (fits ? first : 0), fits ? CF__SLOT_ROOM - first : 0,
-                   slot->items);
+                   slot->job.items);
     }
     cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
 }
@@ -702,8 +704,7 @@ static void fz_set_trap(size_t index, const cf__lane *lane) {
     const int fd = fz_lend(index, 65536, 0);
     fz_send(host.procs[index].channel, 0, &fd, 1);
     fz.trap = fd;
-    slot->status = CF_OK;
-    slot->size = 65536;
+    cf__outcome_write(&slot->outcome, CF_OK, 0, 65536);
     cf__store_relaxed(&slot->place, 1);
     cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
 }
@@ -726,13 +727,13 @@ static void fz_scribble_slot(cf__slot *slot) {
         cf__store_relaxed(&slot->progress, fz_size());
         break;
     case 4:
-        slot->size = fz_size();
+        cf__store_relaxed(&slot->outcome.extent, fz_size());
         break;
     case 5:
-        slot->status = fz_status();
+        cf__store_relaxed(&slot->outcome.code, (uintptr_t)fz_status());
         break;
     case 6:
-        slot->items = slot->arg_size = slot->mapped = fz_size();
+        slot->job.items = slot->job.arg_size = slot->job.tray = fz_size();
         break;
     default:
         fz_records((char *)slot->bytes, sizeof slot->bytes, fz_pick(32));
@@ -1147,7 +1148,7 @@ static void fz_all_are_honest(void) {
             cf__slot *const slot = &desk->slots[at % CF__SLOTS];
             if (cf__load_relaxed(&slot->word) == CF__SLOT_READY) {
                 cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
-                slot->status = CF_OK;
+                cf__outcome_write(&slot->outcome, CF_OK, 0, 0);
             }
         }
         if (cf__load_relaxed(&desk->leave) != 0 && lane->head == lane->tail) {
@@ -1299,7 +1300,7 @@ static void fz_publish(cf__slot *slot) {
     worker.next++;
     cf__store_relaxed(&slot->word, CF__SLOT_READY);
     if (cf__exchange(&worker.desk->asleep, 0) != 0) {
-        fz_send(worker.channel, 0, NULL, 0);
+        fz_send(worker.channel, CF__WAKE_UP, NULL, 0);
     }
 }
 
@@ -1312,11 +1313,10 @@ static cf__slot *fz_fresh(void) {
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
     cf__store_relaxed(&slot->place, 0);
-    slot->fn = cf__function_out((uintptr_t)&fz_task);
-    slot->pointer = (uintptr_t)fz_bytes;
-    slot->arg_size = slot->mapped = slot->tray = slot->version = slot->items = slot->size = 0;
-    slot->timeout = fz_pick(8) == 7 ? 1000 : 0;
-    slot->status = CF_WORKER_LOST;
+    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    slot->job = (cf__job){.fn = cf__function_out((uintptr_t)&fz_task),
+                          .pointer = (uintptr_t)fz_bytes,
+                          .timeout = fz_pick(8) == 7 ? 1000 : 0};
     return slot;
 }
 
@@ -1325,41 +1325,57 @@ static void fz_mapped(cf__slot *slot, size_t size) {
     const size_t number = fz_pick(CF__TRAYS);
     if (worker.tray_sizes[number] < size) {
         int fd = fz_memory(cf__memory_size(size));
+        (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW);
         worker.tray_sizes[number] = cf__memory_size(size);
         worker.versions[number]++;
         fz_send(worker.channel, (unsigned char)number, &fd, 1);
         fz_shut(&fd);
     }
-    slot->mapped = worker.tray_sizes[number];
-    slot->tray = number;
-    slot->version = worker.versions[number];
-    slot->arg_size = size;
+    slot->job.tray = 1 + number;
+    slot->job.version = worker.versions[number];
+    slot->job.arg_size = size;
 }
 
-static void fz_give(unsigned kind) {
+/* Somebody wrote where he should not have: the worker has to notice, or to be unharmed. */
+static void fz_spoil_job(cf__job *job, unsigned how) {
+    uintptr_t *const words[] = {&job->arg_size, &job->tray, &job->version, &job->items,
+                                &job->item_size, &job->stride};
+    *words[how % 6] = fz_size();
+    if (how % 2 != 0) {
+        *words[how % 5] = fz_small();
+    }
+    if (job->stride == 0) {
+        job->items %= 64; /* of nothing there may be any number */
+    }
+}
+
+static void fz_give(unsigned kind, bool spoilt) {
     cf__slot *const slot = fz_fresh();
     if (slot == NULL) {
         return;
     }
     if (kind == 1) {
-        slot->arg_size = fz_small();
+        slot->job.arg_size = fz_small();
     } else if (kind == 2) {
         if (worker.next != worker.oldest) {
             return; /* a tray serves one task at a time */
         }
         fz_mapped(slot, fz_big());
     } else if (kind == 3) {
-        slot->items = 1 + fz_pick(40);
-        slot->item_size = fz_small();
-        slot->stride = (slot->item_size + 15) / 16 * 16;
-        const size_t all = slot->items * slot->stride;
+        slot->job.items = 1 + fz_pick(40);
+        slot->job.item_size = fz_small();
+        slot->job.stride = (slot->job.item_size + 15) / 16 * 16;
+        const size_t all = slot->job.items * slot->job.stride;
         if (all > CF__SLOT_ROOM / 2 && worker.next == worker.oldest) {
             fz_mapped(slot, all);
         } else if (all > CF__SLOT_ROOM / 2) {
             return;
         } else {
-            slot->arg_size = all;
+            slot->job.arg_size = all;
         }
+    }
+    if (spoilt) {
+        fz_spoil_job(&slot->job, fz_take());
     }
     fz_publish(slot);
 }
@@ -1371,10 +1387,11 @@ static void fz_collect(void) {
         return;
     }
     const uintptr_t place = cf__load_relaxed(&slot->place);
-    fz_require(cf__status_is_sane(slot->status), "a status that no worker says");
-    fz_require(place <= CF__LOANS_ALL && (place > 0 || slot->size <= CF__SLOT_ROOM),
+    const cf__end end = cf__outcome_read(&slot->outcome);
+    fz_require(end.status != CF_WORKER_LOST, "a status that no worker says");
+    fz_require(place <= CF__MAPPINGS && (place > 0 || end.size <= CF__SLOT_ROOM),
                "an outcome nowhere");
-    fz_require(cf__load_relaxed(&slot->progress) <= slot->items, "more records than items");
+    fz_require(cf__load_relaxed(&slot->progress) <= slot->job.items, "more records than items");
     if (place > 0 && place <= CF__LOANS) {
         fz_require(cf__load_relaxed(&worker.desk->loans[place - 1]) != 0,
                    "an outcome in what is not lent");
@@ -1390,7 +1407,7 @@ static void fz_some_host_acts(unsigned kind) {
     case 1:
     case 2:
     case 3:
-        fz_give(kind % 12);
+        fz_give(kind % 12, kind >= 240);
         break;
     case 4:
     case 5:
@@ -1413,7 +1430,7 @@ static void fz_some_host_acts(unsigned kind) {
         if (fz_pick(8) == 0) {
             worker.leaving = true;
             cf__store_relaxed(&worker.desk->leave, 1);
-            fz_send(worker.channel, 0, NULL, 0);
+            fz_send(worker.channel, CF__WAKE_UP, NULL, 0);
         }
     }
 }
@@ -1440,12 +1457,11 @@ static void fz_play_host(void) {
 }
 
 static void fz_child_clean(void) {
-    for (size_t i = 0; i < CF__LOANS_ALL; i++) {
+    for (int i = 0; i < CF__LOANS + CF__ONCE; i++) {
         cf__child_unloan(i);
     }
     for (size_t i = 0; i < CF__TRAYS; i++) {
         cf__tray_drop(&cf__child.trays[i]);
-        fz_shut(&cf__child.trays[i].fd);
     }
     fz_shut(&cf__child.channel);
     memset(&cf__child, 0, sizeof cf__child);

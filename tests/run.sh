@@ -8,7 +8,8 @@
 #                           undefined-behaviour sanitizers (none of them understands C11 threads)
 #     memcheck helgrind     valgrind: memcheck on C11 threads, helgrind on POSIX threads
 #     children              memcheck on process pools: the host, its zygotes, their workers
-#     header examples docs install bench sched mutants models    the script tests/check_<kind>.sh
+#     header examples docs install bench sched mutants models matrix static
+#                           the script tests/check_<kind>.sh
 #
 # A lane without a compiler uses $CC; one whose tools are missing is skipped and named. A lane that
 # watches for errors also runs tests/planted.c, and fails if it misses the bugs in there. Tests see
@@ -117,9 +118,9 @@ units() {
 jobs_of() {
     case $1:$kind in
     compile:header | compile:examples | compile:docs | compile:install | compile:bench) ;;
-    compile:sched | compile:mutants | compile:models) ;;
+    compile:sched | compile:mutants | compile:models | compile:matrix | compile:static) ;;
     run:header | run:examples | run:docs | run:install | run:bench) echo "$lane:script:$kind" ;;
-    run:sched | run:mutants | run:models) echo "$lane:script:$kind" ;;
+    run:sched | run:mutants | run:models | run:matrix | run:static) echo "$lane:script:$kind" ;;
     compile:*)
         echo "$lane:compile:impl"
         for unit in $(units); do echo "$objects:compile:$unit"; done

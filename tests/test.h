@@ -28,6 +28,7 @@
  *     CF_TEST_NOFORK=1           in this process, without a time limit: for debuggers
  *     CF_TEST_SCALE=20           all limits times 20: valgrind, sanitizers, qemu
  *     CF_TEST_VERBOSE=1          a line for each test, with its time
+ *     CF_TEST_LEAVE_OUT="a b"    all but these, which count as skipped
  *
  * In a test:
  *     CHECK(cond)                CHECK_EQ(a, b): integers, enums, bools
@@ -537,6 +538,21 @@ static inline bool test_is_selected(const char *name, int argc, char **argv) {
     return !any_name;
 }
 
+/* Named as a whole word of CF_TEST_LEAVE_OUT. */
+static inline bool test_is_left_out(const char *name) {
+    const char *names = getenv("CF_TEST_LEAVE_OUT");
+    const size_t length = strlen(name);
+    while (names != NULL && *names != '\0') {
+        names += strspn(names, " \n");
+        const size_t word = strcspn(names, " \n");
+        if (word == length && strncmp(names, name, length) == 0) {
+            return true;
+        }
+        names += word;
+    }
+    return false;
+}
+
 static inline bool test_names_exist(int argc, char **argv, const test_case *tests, size_t count) {
     for (int i = 1; i < argc; i++) {
         bool found = test_is_number(argv[i]);
@@ -574,6 +590,10 @@ static inline int test_run_all(int argc, char **argv, test_case *tests, size_t c
     test_shuffle(tests, count, seed);
     for (size_t i = 0; i < count; i++) {
         if (!test_is_selected(tests[i].name, argc, argv)) {
+            continue;
+        }
+        if (test_is_left_out(tests[i].name)) {
+            skipped++;
             continue;
         }
         const int64_t start = now();

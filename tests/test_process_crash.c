@@ -865,6 +865,17 @@ TEST(many_deadlines_at_once) {
     shut(executor);
 }
 
+TEST(a_task_that_was_killed_at_its_deadline_has_failed_and_is_not_lost) {
+    cf_executor *executor = processes(1);
+    check_timed_out(executor, task_hang, 0);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_die, 2)), CF_WORKER_LOST);
+    const cf_stats stats = stats_of(executor);
+    CHECK_EQ(stats.finished, 2);
+    CHECK_EQ(stats.failed, 2);
+    CHECK_EQ(stats.lost, 1);
+    shut(executor);
+}
+
 TEST(with_break_on_crash_a_deadline_is_no_crash) {
     cf_executor *executor = processes_with(&(cf_pool_options){
         .max_workers = 1, .break_on_crash = true, .kill_grace = 10 * CF_MILLISECOND});
@@ -1166,6 +1177,76 @@ TEST(many_deaths_inside_one_chunk) {
         CHECK_EQ(result != NULL, i % 4 == 0);
     }
     cf_map_close(iter);
+    const cf_stats stats = stats_of(executor);
+    CHECK_EQ(stats.lost, 1); /* a chunk is one task */
+    CHECK_EQ(stats.failed, 1);
+    CHECK_EQ(stats.finished, 1);
+    shut(executor);
+}
+
+static cf_executor *refilled;
+static cf_future *late;
+
+/* Between the look at what is left of a chunk, and its return to the queue. */
+static void submit_meanwhile(int id) {
+    if (id == 74 && late == NULL) {
+        late = submit_int(refilled, task_square, 4);
+    }
+}
+
+/* Its place in the queue is not given away meanwhile: 64 tasks fit without more memory. */
+TEST(the_rest_of_a_chunk_pushes_nobody_out_of_the_queue) {
+    enum { COUNT = 63 };
+    static const int items[4] = {1, 0, 0, 0}; /* the first one dies */
+    cf_future *futures[COUNT];
+    refilled = processes(1);
+    test_point_hook(submit_meanwhile);
+    const pid_t worker = pid_of_a_worker(refilled);
+    CHECK_EQ(kill(worker, SIGSTOP), 0);
+    cf_map_iter *iter = cf_executor_map(refilled, task_die_by_item, items, 4, sizeof *items,
+                                        &(cf_map_options){.chunksize = 4});
+    for (int i = 0; i < COUNT; i++) {
+        futures[i] = submit_int(refilled, task_square, i);
+    }
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    for (int i = 0; i < 4; i++) {
+        cf_status status = CF_SYSTEM;
+        CHECK_EQ(cf_map_next(iter, &status) != NULL, i > 0);
+        CHECK_STATUS(status, i > 0 ? CF_OK : CF_WORKER_LOST);
+    }
+    cf_map_close(iter);
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_EQ(take_int(futures[i]), i * i);
+    }
+    CHECK_EQ(take_int(late), 16);
+    test_point_hook(NULL);
+    shut(refilled);
+}
+
+/* More orders to the zygote than fit into its channel: it is stopped, so that none is read. */
+TEST(more_orders_than_the_zygote_can_be_sent) {
+    enum { WORKERS = 300 };
+    static cf_future *futures[WORKERS];
+    if (!has_proc() || is_watched()) {
+        SKIP("too many processes, or none to look at");
+    }
+    cf_executor *executor = processes(WORKERS);
+    const pid_t zygote = look_at(pid_of_a_worker(executor)).parent;
+    CHECK_EQ(kill(zygote, SIGSTOP), 0);
+    UNTIL(look_at(zygote).state == 'T');
+    for (int i = 0; i < WORKERS; i++) {
+        futures[i] = submit_none(executor, task_hang);
+    }
+    CHECK_STATUS(cf_future_wait(futures[WORKERS - 1], 20 * CF_MILLISECOND), CF_TIMEOUT);
+    CHECK_EQ(kill(zygote, SIGCONT), 0);
+    await_arrivals(WORKERS);
+    CHECK_EQ(kill(zygote, SIGSTOP), 0);
+    UNTIL(look_at(zygote).state == 'T');
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGKILL), CF_OK);
+    CHECK_EQ(kill(zygote, SIGCONT), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        CHECK_STATUS(take_outcome(futures[i]), CF_WORKER_LOST);
+    }
     shut(executor);
 }
 
@@ -1209,6 +1290,7 @@ TEST_MAIN(
     RUN(a_task_sees_that_its_deadline_has_passed)
     RUN(without_a_limit_of_grace_sigterm_is_all)
     RUN(many_deadlines_at_once)
+    RUN(a_task_that_was_killed_at_its_deadline_has_failed_and_is_not_lost)
     RUN(with_break_on_crash_a_deadline_is_no_crash)
     RUN(kill_workers_takes_two_signals_and_process_pools_only)
     RUN(kill_workers_ends_running_and_pending_tasks)
@@ -1224,4 +1306,6 @@ TEST_MAIN(
     RUN(a_death_inside_a_chunk_loses_the_item_that_ran)
     RUN(a_death_inside_map_array_loses_the_item_that_ran)
     RUN(many_deaths_inside_one_chunk)
+    RUN(the_rest_of_a_chunk_pushes_nobody_out_of_the_queue)
+    RUN_WITHIN(60, more_orders_than_the_zygote_can_be_sent)
 )

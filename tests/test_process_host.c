@@ -807,6 +807,87 @@ TEST(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing) {
 }
 #endif
 
+/* ---------------------------------------------------------------- a host that closes everything */
+
+static bool open_before[256];
+
+static void look_at_descriptors(void) {
+    for (int fd = 0; fd < 256; fd++) {
+        open_before[fd] = fcntl(fd, F_GETFD) != -1;
+    }
+}
+
+static void close_all_others(void) {
+    for (int fd = 0; fd < 256; fd++) {
+        if (!open_before[fd]) {
+            close(fd);
+        }
+    }
+}
+
+static void check_ended(cf_future *future) {
+    const cf_status status = take_outcome(future);
+    CHECK(status == CF_BROKEN || status == CF_WORKER_LOST || status == CF_OK ||
+          status == CF_CANCELLED);
+}
+
+/* What is open then has numbers that were the pool's. */
+static void check_strangers(const int *fds, int count) {
+    for (int i = 0; i < count; i++) {
+        char byte = 'x';
+        CHECK_EQ(pread(fds[i], &byte, 1, 0), 0); /* there, and as empty as they were */
+    }
+}
+
+/* As a daemon does when it starts, but too late. */
+static void close_under_a_pool(void *arg) {
+    const int busy = ((const int *)arg)[0], strangers = ((const int *)arg)[1];
+    int fds[16];
+    cf_future *futures[4];
+    look_at_descriptors();
+    cf_executor *executor = processes(2);
+    const pid_t worker = pid_of_a_worker(executor);
+    const pid_t zygote = look_at(worker).parent;
+    for (int i = 0; i < busy; i++) {
+        futures[i] = submit_none(executor, task_hang);
+    }
+    await_arrivals(busy < 2 ? busy : 2);
+    sleep_for(10 * CF_MILLISECOND); /* the manager sleeps too; without it another way is tested */
+    close_all_others();
+    for (int i = 0; i < strangers; i++) {
+        char name[] = "/tmp/cfutures-XXXXXX";
+        fds[i] = mkstemp(name);
+        CHECK(fds[i] >= 0);
+        unlink(name);
+    }
+    cf_future *after = submit_int(executor, task_square, 3);
+    if (busy == 0) {
+        check_ended(after);
+        check_ended(submit_int(executor, task_square, 3));
+    } else {
+        (void)cf_executor_kill_workers(executor, SIGKILL);
+        check_ended(after);
+    }
+    for (int i = 0; i < busy; i++) {
+        check_ended(futures[i]);
+    }
+    CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
+    cf_executor_close(executor);
+    check_strangers(fds, strangers);
+    UNTIL(is_gone(zygote) && !is_alive(worker));
+    _exit(0);
+}
+
+TEST(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses) {
+    static int ways[][2] = {{0, 0}, {2, 0}, {0, 12}, {2, 12}, {1, 3}};
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        CHECK_EQ(in_child(close_under_a_pool, ways[i]), 0);
+    }
+}
+
 /* ---------------------------------------------------------------- a host full of threads */
 
 static atomic_bool stop_noise;
@@ -962,6 +1043,7 @@ TEST_MAIN(
     RUN(a_killed_host_leaves_no_worker_although_a_child_of_a_task_holds_its_descriptors)
     RUN_WITHIN(20, a_host_that_is_killed_at_any_moment_leaves_nothing)
     RUN(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing)
+    RUN(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
     RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)

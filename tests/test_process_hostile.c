@@ -83,6 +83,10 @@ static void lend(unsigned char number, size_t size) {
     close(fd);
 }
 
+static void say(cf__slot *slot, int status, size_t size) {
+    cf__outcome_write(&slot->outcome, status, 0, size);
+}
+
 static void end_slot(cf__slot *slot) {
     cf__store_seq_cst(&slot->word, CF__SLOT_ENDED);
     cf__child_ring();
@@ -111,9 +115,9 @@ static int odd_status(void) {
 }
 
 static void odd_records(cf__slot *slot) {
-    for (size_t at = 0; at + sizeof(cf__record) <= CF__SLOT_ROOM; at += sizeof(cf__record)) {
-        const cf__record record = {odd_status(), 1, roll(3) == 0 ? odd_size() : roll(64)};
-        memcpy(slot->bytes + at, &record, sizeof record);
+    for (size_t at = 0; at + sizeof(cf__outcome) <= CF__SLOT_ROOM; at += sizeof(cf__outcome)) {
+        cf__outcome_write((cf__outcome *)(void *)(slot->bytes + at), odd_status(), 1,
+                          roll(3) == 0 ? odd_size() : roll(64));
     }
 }
 
@@ -123,7 +127,7 @@ static void odd_descriptor(void) {
     if (roll(4) != 0) {
         seal(fd);
     }
-    throw_at_host((unsigned char)roll(CF__LOANS + 4), fds, roll(4) == 0 ? 2 + roll(2) : 1);
+    throw_at_host((unsigned char)roll(CF__MAPPINGS + 4), fds, roll(4) == 0 ? 2 + roll(2) : 1);
     if (roll(2) == 0) {
         (void)ftruncate(fd, (off_t)roll(5000));
         seal(fd);
@@ -160,20 +164,18 @@ static void odd_word(void) {
 static void send_frame(void) {
     cf__slot *const slot = &cf__child.desk->slots[roll(4) == 0 ? roll(CF__SLOTS) : roll(4)];
     cf__store_relaxed(&slot->place, 0);
-    cf__store_relaxed(&slot->progress, slot->items);
-    slot->size = roll(64);
-    slot->status = CF_OK;
-    slot->code = 0;
+    cf__store_relaxed(&slot->progress, slot->job.items);
+    say(slot, CF_OK, roll(64));
     for (size_t n = 1 + roll(3); n > 0; n--) {
         switch (roll(8)) {
         case 0:
-            slot->size = odd_size();
+            cf__store_relaxed(&slot->outcome.extent, odd_size());
             break;
         case 1:
-            slot->status = odd_status();
+            say(slot, odd_status(), odd_size());
             break;
         case 2:
-            cf__store_relaxed(&slot->place, roll(CF__LOANS + 4));
+            cf__store_relaxed(&slot->place, roll(CF__MAPPINGS + 4));
             break;
         case 3:
             cf__store_relaxed(&slot->place, odd_size());
@@ -385,7 +387,7 @@ static int task_end_all(cf_task *task, void *arg) {
     (void)arg;
     while (now() < until) {
         for (size_t i = 0; i < CF__SLOTS; i++) {
-            cf__child.desk->slots[i].status = CF_OK;
+            say(&cf__child.desk->slots[i], CF_OK, 0);
             cf__store_relaxed(&cf__child.desk->slots[i].word, CF__SLOT_ENDED);
         }
     }
@@ -415,8 +417,7 @@ static int task_seal_late(cf_task *task, void *arg) {
     (void)task;
     throw_at_host(0, &fd, 1);
     cf__store_relaxed(&slot->place, 1);
-    slot->status = CF_OK;
-    slot->size = 1 << 20;
+    say(slot, CF_OK, 1 << 20);
     end_slot(slot);
     for (volatile int i = 0; i < spins; i++) {
     }
@@ -447,8 +448,7 @@ static int task_unsealed(cf_task *task, void *arg) {
     (void)arg;
     throw_at_host(0, &fd, 1);
     cf__store_relaxed(&slot->place, 1);
-    slot->status = CF_OK;
-    slot->size = 1 << 20;
+    say(slot, CF_OK, 1 << 20);
     end_slot(slot);
     _exit(92);
 }
@@ -460,14 +460,89 @@ TEST(memory_that_may_shrink_is_refused) {
     shut(executor);
 }
 
+/* int: the number of the mapping, which is of 100 TiB */
+static int task_lend_everything(cf_task *task, void *arg) {
+    const int number = *(const int *)arg;
+    cf__slot *const slot = own_slot();
+    const int kept = CF__LOANS + (int)(slot - cf__child.desk->slots);
+    (void)task;
+    lend((unsigned char)(number < CF__LOANS ? number : kept), (size_t)100 << 40);
+    cf__store_relaxed(&slot->place, (uintptr_t)(number < CF__LOANS ? number : kept) + 1);
+    say(slot, CF_OK, 8);
+    end_slot(slot);
+    _exit(89);
+}
+
+TEST(no_mapping_takes_the_whole_address_space) {
+    cf_executor *executor = processes(1);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_lend_everything, 0)), CF_NO_MEMORY);
+    CHECK_STATUS(take_outcome(submit_int(executor, task_lend_everything, 99)), CF_NO_MEMORY);
+    still_works(executor);
+    shut(executor);
+}
+
+/* What the worker is told to do cannot be: the host's memory went wild, or a task of its own. */
+static void spoil(cf__job *job, int how) {
+    const cf__job sane = *job;
+    switch (how) {
+    case 0:
+        job->arg_size = CF__SLOT_ROOM + 1;
+        break;
+    case 1:
+        job->arg_size = SIZE_MAX;
+        break;
+    case 2:
+        job->tray = 1;
+        job->version = 77;
+        break;
+    case 3:
+        job->tray = SIZE_MAX;
+        job->arg_size = SIZE_MAX;
+        job->version = 1;
+        break;
+    case 4:
+        job->items = SIZE_MAX / 16;
+        job->stride = 16;
+        break;
+    case 5:
+        job->items = 1;
+        job->item_size = SIZE_MAX;
+        break;
+    default:
+        job->items = 3;
+        job->stride = 16;
+        job->arg_size = CF__SLOT_ROOM / 2 + 16;
+        break;
+    }
+    CHECK(memcmp(&sane, job, sizeof sane) != 0);
+}
+
+TEST(a_worker_that_is_told_nonsense_leaves) {
+    enum { WAYS = 7 };
+    cf_executor *executor = processes(1);
+    for (int how = 0; how < WAYS; how++) {
+        const pid_t worker = pid_of_a_worker(executor);
+        CHECK_EQ(kill(worker, SIGSTOP), 0);
+        UNTIL(look_at(worker).state == 'T');
+        cf_future *future = submit_int(executor, task_square, 3);
+        cf__lane *const lane = &executor->hub->lanes[0];
+        spoil(&lane->desk->slots[lane->head % CF__SLOTS].job, how);
+        CHECK_EQ(kill(worker, SIGCONT), 0);
+        CHECK_STATUS(outcome(future), CF_WORKER_LOST);
+        CHECK(cf_future_error_code(future) >= 256); /* it left, and did not crash */
+        cf_future_release(future);
+        still_works(executor);
+    }
+    shut(executor);
+}
+
 static int task_too_long(cf_task *task, void *arg) {
     cf__slot *const slot = own_slot();
     (void)task;
     (void)arg;
     lend(0, 65536);
     cf__store_relaxed(&slot->place, 1);
-    slot->status = CF_OK;
-    slot->size = 65537;
+    say(slot, CF_OK, 65537);
     end_slot(slot);
     return task_stay(task, arg);
 }
@@ -520,14 +595,14 @@ static int task_swap(cf_task *task, void *arg) {
         _exit(91);
     }
     for (size_t i = 0; i < RECORDS; i++) {
-        const cf__record record = {CF_OK, 0, RECORD - sizeof record};
-        memcpy(base + i * RECORD, &record, sizeof record);
+        cf__outcome_write((cf__outcome *)(void *)(base + i * RECORD), CF_OK, 0,
+                          RECORD - cf__padded(sizeof(cf__outcome)));
     }
     seal(fd);
     throw_at_host(0, &fd, 1);
     cf__store_relaxed(&slot->place, 1);
     cf__store_relaxed(&slot->progress, RECORDS);
-    slot->status = CF_OK;
+    say(slot, CF_OK, 0);
     end_slot(slot);
     for (size_t i = 0; i < 2000; i++) {
         cf__store_relaxed(&slot->place, i % 2 != 0 ? 100 : 1);
@@ -638,6 +713,8 @@ TEST_MAIN(
     RUN(memory_that_shrinks_before_it_is_sealed_is_refused)
     RUN(memory_that_may_shrink_is_refused)
     RUN(who_claims_more_than_was_lent_is_killed)
+    RUN(no_mapping_takes_the_whole_address_space)
+    RUN(a_worker_that_is_told_nonsense_leaves)
     RUN(what_was_taken_cannot_become_untaken)
     RUN(records_stay_where_the_host_reads_them)
     RUN(nothing_that_the_host_reads_can_be_shrunk)

@@ -206,6 +206,94 @@ TEST(short_tasks_do_not_wait_for_a_worker_that_is_stopped) {
     shut(executor);
 }
 
+/* Both are up and idle; the first one, which would get the next task, is stopped. */
+static pid_t stop_the_first_of_two(cf_executor *executor) {
+    cf_future *futures[2];
+    occupy_processes(executor, 2, futures);
+    open_shared();
+    CHECK(take_int(futures[0]) != take_int(futures[1]));
+    const pid_t first = pid_of_a_worker(executor);
+    CHECK_EQ(kill(first, SIGSTOP), 0);
+    return first;
+}
+
+/* Is it used again, now that it goes on? Then two tasks can stand in two workers. */
+static void use_again(cf_executor *executor, pid_t worker) {
+    cf_future *futures[2];
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    atomic_store(&sh->open, 0);
+    occupy_processes(executor, 2, futures);
+    open_shared();
+    const int first = take_int(futures[0]), second = take_int(futures[1]);
+    CHECK(first != second);
+    CHECK(first == worker || second == worker);
+}
+
+TEST(a_task_does_not_wait_for_an_idle_worker_that_is_stopped) {
+    cf_executor *executor = processes(2);
+    const pid_t stopped = stop_the_first_of_two(executor);
+    for (int i = 0; i < 3; i++) {
+        CHECK(pid_of_a_worker(executor) != stopped);
+    }
+    use_again(executor, stopped);
+    shut(executor);
+}
+
+TEST(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped) {
+    static unsigned char bytes[100000];
+    cf_executor *executor = processes(2);
+    fill(bytes, sizeof bytes, 3);
+    const pid_t stopped = stop_the_first_of_two(executor);
+    cf_future *future = cf_executor_submit(executor, task_echo, bytes, sizeof bytes);
+    CHECK_STATUS(outcome(future), CF_OK);
+    CHECK_EQ(memcmp(cf_future_result(future, 0, NULL), bytes, sizeof bytes), 0);
+    cf_future_release(future);
+    use_again(executor, stopped);
+    shut(executor);
+}
+
+TEST(an_array_does_not_wait_for_an_idle_worker_that_is_stopped) {
+    enum { COUNT = 40 };
+    int items[COUNT], results[COUNT];
+    cf_executor *executor = processes(2);
+    const pid_t stopped = stop_the_first_of_two(executor);
+    for (int i = 0; i < COUNT; i++) {
+        items[i] = i;
+    }
+    CHECK_STATUS(cf_executor_map_array(executor, task_square, items, sizeof *items, results,
+                                       sizeof *results, COUNT, NULL, NULL),
+                 CF_OK);
+    CHECK_EQ(results[COUNT - 1], (COUNT - 1) * (COUNT - 1));
+    use_again(executor, stopped);
+    shut(executor);
+}
+
+TEST(for_a_worker_that_is_stopped_another_one_is_started) {
+    cf_executor *executor = processes(2);
+    const pid_t stopped = pid_of_a_worker(executor);
+    CHECK_EQ(stats_of(executor).workers, 1);
+    CHECK_EQ(kill(stopped, SIGSTOP), 0);
+    CHECK(pid_of_a_worker(executor) != stopped);
+    use_again(executor, stopped);
+    shut(executor);
+}
+
+TEST(when_all_workers_are_stopped_the_first_that_goes_on_takes_the_task) {
+    for (int first = 0; first < 2; first++) {
+        cf_executor *executor = processes(2);
+        pid_t workers[2] = {stop_the_first_of_two(executor), 0};
+        workers[1] = pid_of_a_worker(executor); /* it came there in the end */
+        CHECK_EQ(kill(workers[1], SIGSTOP), 0);
+        cf_future *future = submit_none(executor, task_pid);
+        CHECK_STATUS(cf_future_wait(future, 250 * CF_MILLISECOND), CF_TIMEOUT);
+        CHECK_EQ(kill(workers[first], SIGCONT), 0);
+        CHECK_EQ(take_int(future), workers[first]);
+        CHECK_EQ(kill(workers[1 - first], SIGCONT), 0);
+        shut(executor);
+        atomic_store(&sh->open, 0);
+    }
+}
+
 TEST(what_stands_behind_a_long_task_runs_when_another_worker_is_free_again) {
     enum { COUNT = 40 };
     cf_future *futures[COUNT], *longs[2];
@@ -935,6 +1023,11 @@ TEST_MAIN(
     RUN(short_tasks_overtake_several_long_ones)
     RUN(short_tasks_that_come_later_do_not_wait_for_a_long_one)
     RUN(short_tasks_do_not_wait_for_a_worker_that_is_stopped)
+    RUN(a_task_does_not_wait_for_an_idle_worker_that_is_stopped)
+    RUN(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
+    RUN(an_array_does_not_wait_for_an_idle_worker_that_is_stopped)
+    RUN(for_a_worker_that_is_stopped_another_one_is_started)
+    RUN(when_all_workers_are_stopped_the_first_that_goes_on_takes_the_task)
     RUN(what_stands_behind_a_long_task_runs_when_another_worker_is_free_again)
     RUN(short_tasks_do_not_wait_for_a_task_that_runs_out_of_time)
     RUN(a_thousand_queued_tasks_can_be_cancelled)

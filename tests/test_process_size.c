@@ -303,6 +303,40 @@ TEST(200_MiB_each_way) {
     carry((size_t)200 * MIB + 1);
 }
 
+/* size_t: so many bytes, of which it writes the first and the last one. */
+static int task_wide(cf_task *task, void *arg) {
+    const size_t size = *(const size_t *)arg;
+    unsigned char *const bytes = cf_task_result_buffer(task, size);
+    if (bytes == NULL) {
+        return 1;
+    }
+    bytes[0] = 1;
+    bytes[size - 1] = 2;
+    return 0;
+}
+
+/* They are put together in one mapping, which is replaced by a bigger one; neither is kept. */
+TEST(results_of_a_chunk_may_outgrow_200_MiB) {
+    static const size_t sizes[] = {(size_t)65 * MIB, (size_t)72 * MIB, (size_t)130 * MIB};
+    if (is_watched()) {
+        SKIP("whoever watches needs the room");
+    }
+    cf_executor *executor = processes(1);
+    cf_map_iter *iter = cf_executor_map(executor, task_wide, sizes, 3, sizeof *sizes,
+                                        &(cf_map_options){.chunksize = 3});
+    for (size_t i = 0; i < 3; i++) {
+        cf_status status;
+        const unsigned char *bytes = cf_map_next(iter, &status);
+        CHECK_STATUS(status, CF_OK);
+        CHECK_EQ(cf_map_result_size(iter), sizes[i]);
+        CHECK_EQ(bytes[0], 1);
+        CHECK_EQ(bytes[sizes[i] - 1], 2);
+    }
+    cf_map_close(iter);
+    carry((size_t)150 * MIB); /* and the next one is not taken for one of these */
+    shut(executor);
+}
+
 static size_t free_memory(void) {
     char line[128];
     unsigned long kib = 0;
@@ -341,5 +375,6 @@ TEST_MAIN(
     RUN(results_outlive_their_worker_and_their_pool)
     RUN_WITHIN(60, 64_MiB_each_way)
     RUN_WITHIN(60, 200_MiB_each_way)
+    RUN_WITHIN(60, results_of_a_chunk_may_outgrow_200_MiB)
     RUN_WITHIN(300, 3_GiB_each_way)
 )
