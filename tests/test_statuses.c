@@ -292,7 +292,6 @@ static int task_waits_for_who_waits(cf_task *task, void *arg) {
     (void)arg;
     atomic_store(&refuses_threads, true);
     starved.pending = cf_executor_submit(cf_task_executor(task), task_nothing, CF_NO_ARG);
-    atomic_store(&refuses_threads, false);
     cf_future *f = cf_executor_submit(starved.other, task_waits_for_the_pending, CF_NO_ARG);
     const cf_status status = cf_future_wait(f, CF_FOREVER);
     const int code = cf_future_error_code(f);
@@ -304,8 +303,11 @@ TEST(a_pool_that_could_start_no_second_worker_may_be_part_of_a_circle) {
     starved.starved = pool(2);
     starved.other = pool(1);
     fire(starved.other, task_nothing, NULL);
+    fire(starved.starved, task_nothing, NULL);
+    UNTIL(stats_of(starved.other).finished == 1 && stats_of(starved.starved).finished == 1);
     cf_future *f = cf_executor_submit(starved.starved, task_waits_for_who_waits, CF_NO_ARG);
     CHECK_STATUS(outcome(f), CF_OK);
+    atomic_store(&refuses_threads, false);
     cf_executor_close(starved.starved);
     cf_executor_close(starved.other);
     cf_future_release(starved.pending);
