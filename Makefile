@@ -12,7 +12,8 @@ DESTDIR ?=
 # Lanes of tests/run.sh: how to build the library and what to run with it.
 LANES = header examples docs install sched c11 posix generic
 GATES = helgrind memcheck children gcc-tsan clang-tsan gcc-asan clang-asan gcc-header clang-header \
-	matrix static bench mutants models clang-examples musl-gcc-examples clang-c11 clang-posix musl-gcc-c11 musl-gcc-posix
+	matrix static bench mutants plants models clang-examples musl-gcc-examples clang-c11 clang-posix \
+	musl-gcc-c11 musl-gcc-posix
 
 incdir = $(DESTDIR)$(PREFIX)/include
 docdir = $(DESTDIR)$(PREFIX)/share/doc/cfutures
@@ -52,6 +53,9 @@ check: ## the long gate: sanitizers, valgrind, other compilers; what is not inst
 
 matrix: ## every compiler, processor and system that this machine can build for: a table
 	@$(env) sh tests/matrix.sh
+
+soak: ## the gates in their long form, for MINUTES=60 or SECONDS=60, with a table at the end
+	@$(env) SECONDS_TO_SOAK='$(SECONDS)' MINUTES='$(MINUTES)' sh tests/soak.sh
 
 fuzz: ## fuzz what the processes of a pool tell each other, for SECONDS=60
 	@$(env) SECONDS_TO_FUZZ='$(SECONDS)' sh tests/fuzz.sh
@@ -94,5 +98,5 @@ uninstall: ## remove exactly that
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: all help examples demo pictures test check matrix fuzz coverage mutation bench table man \
-	install uninstall clean
+.PHONY: all help examples demo pictures test check matrix soak fuzz coverage mutation bench table \
+	man install uninstall clean

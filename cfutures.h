@@ -316,21 +316,23 @@
  * Each task is told as submitted once, as started at most once, and as finished once, in this order
  * whatever the threads do: each hook has returned before the next of the same task is called, and
  * the last before the future can be seen done. A task that never runs, since it was cancelled,
- * withdrawn, or refused for a shutdown or a full queue, is finished without a start. Refused before
- * that, for its arguments or for want of memory, it is told of not at all. When cf_executor_close
- * has returned, or cf_executor_shutdown with CF_OK, everything has been told.
+ * withdrawn, or refused for a shutdown or a full queue, is finished without a start. What is refused
+ * before that, for its arguments or for want of memory for a future, is not told at all. When
+ * cf_executor_close has returned, or cf_executor_shutdown with CF_OK, everything has been told.
  *
  * A chunk of a map is one task, and so is each worker's share of a map_array; but a task that calls
  * map_array on its own pool does its own share itself, which is not told. Where a worker process
  * dies in a chunk, the chunk has finished, and what is left of it is submitted anew.
  *
- * Events of different tasks are told by several threads at once, so a hook locks what it shares. In
- * a process pool all but submits and cancels are told by one thread of the host, one by one.
+ * Events of different tasks are told by several threads at once, so a hook locks what it shares.
+ * In a process pool one thread of the host tells all but submits and cancels, one by one; results
+ * then reach those who wait for them through that thread, some 10 us later than without an
+ * observer.
  *
- * No lock is held around a hook: it may call cf_executor_stats, and submit, cancel and release; what
- * it submits to the same pool is told too. It should not wait, since the task and whoever waits for
- * it wait with it; if it does, then never for the task that it is told of. In a process pool to wait
- * for the same pool is CF_DEADLOCK, as in a callback.
+ * No lock is held around a hook: it may call cf_executor_stats, submit, cancel and release; what it
+ * submits to the same pool is told too. It should not wait, since the task and whoever waits for it
+ * wait with it, and it must not wait for the task that it is told of. In a process pool to wait for
+ * the same pool is CF_DEADLOCK, as in a callback.
  *
  * For a bar nobody needs an observer: cf_as_completed_remaining and cf_map_progress count.
  *
@@ -2772,16 +2774,19 @@ static void cf__free_lines(void *memory)
  *     bits 0-1  PENDING -> RUNNING -> DONE, or PENDING -> SETTLING -> DONE (cancel, promise)
  *     bit  2    PARKED: some thread sleeps on the word
  *     bit  3    LOCKED: somebody takes a node out of the list; held for a few instructions
- *     the rest  the newest node of the list of waiters, 16-byte aligned; nothing once DONE
+ *     bit  4    DROPPED: the last reference was given up before the end; it goes with the end
+ *     the rest  the newest node of the list of waiters, 32-byte aligned; nothing once DONE
  *
  * Whoever moves it away from PENDING owns the cell until DONE; from then on it is frozen. The
  * compare-and-swap to DONE publishes the cell [settle] and takes the list, so each node is
  * delivered exactly once, by exactly one thread: callbacks are called, other nodes go to their
  * group.
  *
- * References: one for the user and one for the executor, which it drops when the queue entry is
- * gone and the callbacks have run. A promise has the user's alone. The low bits of the count are
- * marks.
+ * References: one for the user; one for each callback that waits; one for a queue entry whose task
+ * somebody else has claimed or cancelled. Until it is DONE the executor keeps a future without any:
+ * who gives up the last reference before that leaves it to whoever settles it, by DROPPED. So
+ * running and settling a task touch no count. A promise has the user's alone. The low bits of the
+ * count are marks.
  *
  * Memory: futures come from their executor's heap, in blocks, and go back to it. The heap outlives
  * the executor until its last future is released: `handed` counts what was given out (the executor
@@ -2796,7 +2801,8 @@ static void cf__free_lines(void *memory)
 #define CF__STATE    ((uintptr_t)3)
 #define CF__PARKED   ((uintptr_t)4)
 #define CF__LOCKED   ((uintptr_t)8)
-#define CF__NODE     (~(uintptr_t)15)
+#define CF__DROPPED  ((uintptr_t)16)
+#define CF__NODE     (~(uintptr_t)31)
 
 #define CF__STOP   ((uintptr_t)1) /* mark: the running task is asked to stop */
 #define CF__READ   ((uintptr_t)2) /* mark: somebody looked at how it ended */
@@ -2842,7 +2848,7 @@ struct cf_future {
 
 /* A node in a future's list of waiters. The list owns callbacks; others belong to their group. */
 typedef struct cf__waiter {
-    _Alignas(16) struct cf__waiter *next; /* W, R: who owns the list it is in */
+    _Alignas(32) struct cf__waiter *next; /* W, R: who owns the list it is in */
     cf_future      *future;   /* frozen while attached */
     cf_callback_fn *callback; /* NULL: deliver to the group */
     void           *user;     /* the callback's, or the cf__group * */
@@ -2904,7 +2910,7 @@ struct cf__runner {
     cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
     cf_future *spare;  /* chained by cell.data */
     size_t     spares;
-    size_t     index;  /* cf_task_worker */
+    size_t     index;  /* of the worker that it is; cf_task_worker */
     unsigned   depth;  /* tasks on this stack, one upon the other */
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
@@ -3288,27 +3294,25 @@ static cf__waiter *cf__settle(cf_future *future)
             callbacks = node;
         }
     }
+    if ((seen & CF__DROPPED) != 0) cf_future_release(future);
     return callbacks;
 }
 
-static void cf__free_node(void *node)
+/* Its reference goes; callbacks of promises have none: see cf__promise_complete. */
+static void cf__run_callback(cf_future *future, cf__waiter *node)
 {
-    if (_Alignof(max_align_t) >= 16) cf__free(node);
-    else cf__free_lines(node);
-}
-
-static void *cf__alloc_nodes(size_t size)
-{
-    return _Alignof(max_align_t) >= 16 ? cf__alloc(size) : cf__alloc_lines(size);
+    const bool counted = future->home != NULL;
+    CFUTURES_TEST_POINT(CF__POINT_CALLBACK);
+    node->callback(future, node->user);
+    cf__free_lines(node);
+    if (counted) cf_future_release(future);
 }
 
 static void cf__run_callbacks(cf_future *future, cf__waiter *callbacks)
 {
     for (cf__waiter *next; callbacks != NULL; callbacks = next) {
         next = callbacks->next;
-        CFUTURES_TEST_POINT(CF__POINT_CALLBACK);
-        callbacks->callback(future, callbacks->user);
-        cf__free_node(callbacks);
+        cf__run_callback(future, callbacks);
     }
 }
 
@@ -3337,9 +3341,9 @@ CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
     cf__waiter *head = (cf__waiter *)(seen & CF__NODE), **link = &head;
     while (*link != node) link = &(*link)->next;
     *link = node->next;
-    /* Only state and PARKED may change under LOCKED. */
+    /* Only state, PARKED and DROPPED may change under LOCKED. */
     seen = cf__load_relaxed(&future->word);
-    while (!cf__cas(&future->word, &seen, (uintptr_t)head | (seen & (CF__STATE | CF__PARKED)))) {}
+    while (!cf__cas(&future->word, &seen, (uintptr_t)head | (seen & ~(CF__NODE | CF__LOCKED)))) {}
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     return true;
 }
@@ -3399,24 +3403,34 @@ static bool cf__is_unread(cf_future *future)
 CFUTURES_API void cf_future_release(cf_future *future)
 {
     if (future == NULL) return;
-    const uintptr_t refs = cf__load_acquire(&future->refs);
+    uintptr_t refs = cf__load_acquire(&future->refs);
     if ((refs & CF__STATIC) != 0) return;
     CFUTURES_ASSERT(refs >= CF__REF && "cf_future_release: released more often than retained");
     CFUTURES_TEST_POINT(CF__POINT_RELEASE);
-    /* The only holder needs no read-modify-write: nobody is left who could retain. */
-    if (refs >= 2 * CF__REF && cf__fetch_add(&future->refs, 0 - CF__REF) >= 2 * CF__REF) return;
+    for (;; refs = cf__load_acquire(&future->refs)) {
+        while (refs >= 2 * CF__REF)
+            if (cf__cas(&future->refs, &refs, refs - CF__REF)) return;
+        /* The only holder needs no read-modify-write: nobody is left who could retain. */
+        if (future->home == NULL || cf__is_done(future)) break;
+        if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;
+    }
     if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
     CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
 
-/* Settles a future, calls its callbacks, and drops a reference: whoever sees it done may release
- * it. */
+/* Settles a future and calls its callbacks. Whoever sees it done may release it. */
 static void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) cf__run_callbacks(future, callbacks);
+}
+
+/* Its callbacks may release it. */
+static void cf__promise_complete(cf_future *future)
+{
+    cf__complete(cf_future_retain(future));
     cf_future_release(future);
 }
 
@@ -3501,13 +3515,16 @@ CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callbac
 {
     if (future == NULL || callback == NULL) return CF_INVALID;
     if (!cf__is_done(future)) {
-        cf__waiter *const node = cf__alloc_nodes(sizeof *node);
+        cf__waiter *const node = cf__alloc_lines(sizeof *node);
         if (node == NULL) return CF_NO_MEMORY;
         node->callback = callback;
         node->user = user;
         node->future = future;
+        const bool counted = future->home != NULL;
+        if (counted) (void)cf_future_retain(future);
         if (cf__attach(future, node)) return CF_OK;
-        cf__free_node(node);
+        cf__free_lines(node);
+        if (counted) cf_future_release(future);
     }
     callback(future, user);
     return CF_OK;
@@ -3515,9 +3532,9 @@ CFUTURES_API cf_status cf_future_add_done_callback(cf_future *future, cf_callbac
 
 /* ---- promises ---- */
 
-static void cf__future_init(cf_future *future, uintptr_t references)
+static void cf__future_init(cf_future *future)
 {
-    cf__store_relaxed(&future->refs, references * CF__REF);
+    cf__store_relaxed(&future->refs, CF__REF);
     cf__store_relaxed(&future->runner, 0);
     cf__cell_init(&future->cell);
     cf__store_relaxed(&future->word, CF__PENDING);
@@ -3528,7 +3545,7 @@ CFUTURES_API cf_future *cf_future_new(void)
     cf_future *const future = cf__alloc(sizeof *future);
     if (future == NULL) return NULL;
     future->home = NULL;
-    cf__future_init(future, 1);
+    cf__future_init(future);
     return future;
 }
 
@@ -3554,7 +3571,7 @@ static cf_status cf__promise_end(cf_future *future, int code, const void *data, 
     cell->data = room;
     cell->size = size;
     cell->call.free_result = free_room;
-    cf__complete(cf_future_retain(future));
+    cf__promise_complete(future);
     return CF_OK;
 }
 
@@ -3806,7 +3823,7 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  * sequentially consistent, so that at least one of them sees the other when a single entry is left.
  *
  * An entry may be a tombstone: its task was cancelled, or claimed by a waiter. Whoever takes it out
- * only drops the executor's reference.
+ * only drops its reference.
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__DEQUE 256 /* entries; a power of two */
@@ -4254,7 +4271,7 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 {
     cf__cell *const cell = &future->cell;
     cf_event event = cf__task_event(future, CF_EVENT_STARTED);
-    event.worker = self->index;
+    event.worker = task->worker;
     cf__tell(&event);
     self->depth++;
     CFUTURES_TEST_POINT(CF__POINT_RUN);
@@ -4276,8 +4293,11 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 static void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
+    cf_executor *const executor = cf__executor_of(future);
+    /* A worker of another executor is a caller here, and stays that worker for its own. */
+    const size_t index = self->heap == future->home ? self->index : executor->max_workers;
     cf_task task;
-    cf__task_begin(&task, cf__executor_of(future), &future->refs, self->index);
+    cf__task_begin(&task, executor, &future->refs, index);
     task.arg = cell->data;
     task.arg_size = cell->size;
     if ((cell->traits & CF__OPTIONS) != 0) {
@@ -4387,20 +4407,17 @@ static void cf__run_here(cf_executor *executor, cf_future *future)
     }
     memset(&here, 0, sizeof here);
     cf__self = self;
-    const size_t index = self->index;
-    self->index = executor->max_workers;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
     (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
-    self->index = index;
     cf__complete(future);
     cf__self = outer;
 }
 
 /* ---- cancel ---- */
 
-/* It is ours to end: it never ran. Takes one reference. */
+/* It is ours to end: it never ran. */
 static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status status)
 {
     cf__store_relaxed(&future->runner, (uintptr_t)&cf__self); /* who settles it: this thread */
@@ -4415,11 +4432,16 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
-/* From PENDING to that state; its entry in a queue becomes a tombstone. It is counted after the
- * claim: one too many would hide a task for which somebody has to be woken. */
+/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for whoever
+ * takes it out. It is counted after the claim: one too many would hide a task for which somebody
+ * has to be woken. */
 static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
 {
-    if (!cf__move(future, CF__PENDING, state)) return false;
+    (void)cf_future_retain(future);
+    if (!cf__move(future, CF__PENDING, state)) {
+        cf_future_release(future); /* not the last: the caller has one */
+        return false;
+    }
     (void)cf__fetch_add(&executor->dead, 1);
     return true;
 }
@@ -4441,7 +4463,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
         if (!cf__move(future, CF__PENDING, CF__SETTLING))
             return cf__state(future) != CF__RUNNING && cf__await_cancelled(future);
         cf__cell_fail(&future->cell, CF_CANCELLED);
-        cf__complete(cf_future_retain(future));
+        cf__promise_complete(future);
         return true;
     }
     cf_executor *const executor = cf__executor_of(future);
@@ -4454,7 +4476,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
                                        : cf__claim_entry(executor, future, CF__SETTLING);
-    if (cancelled) cf__end_unrun(executor, cf_future_retain(future), CF_CANCELLED);
+    if (cancelled) cf__end_unrun(executor, future, CF_CANCELLED);
     else if (cf__state(future) == CF__RUNNING) (void)cf__fetch_or(&future->refs, CF__STOP);
     else cancelled = cf__await_cancelled(future);
     cf__visit_end(&visit);
@@ -4521,6 +4543,10 @@ static bool cf__reach(cf__runner *runner, cf__runner **todo)
     return true;
 }
 
+/* The walk that runs has ended at a pool that starts a worker, or is about to. Afterwards nobody
+ * would look again: so whoever waits does, by and by. */
+static bool cf__in_transit; /* W, R: cf__graph_lock */
+
 /* Can nothing of this pool move? */
 static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
 {
@@ -4528,6 +4554,7 @@ static bool cf__reach_pool(cf_executor *executor, cf__runner **todo)
     cf__lock(&executor->lock);
     bool stuck = executor->started > 0 && !executor->starting &&
                  (executor->starved || !cf__may_start(executor));
+    cf__in_transit = !stuck;
     for (size_t i = 0; stuck && i < executor->started; i++)
         stuck = cf__reach(&executor->workers[i]->runner, todo);
     cf__unlock(&executor->lock);
@@ -4572,6 +4599,7 @@ static bool cf__is_stuck(cf__runner *root)
     for (cf__runner *runner = cf__waiting; runner != NULL; runner = runner->next)
         runner->reached = false;
     cf__runner *todo = NULL;
+    cf__in_transit = false;
     bool stuck = cf__reach(root, &todo);
     while (stuck && todo != NULL) {
         cf__runner *const runner = todo;
@@ -4595,20 +4623,25 @@ static void cf__wait_end(void)
     cf__unlock(&cf__graph_lock);
 }
 
-/* False: it would be a deadlock, do not wait. Outside of tasks it never is. */
-static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t deadline)
+/* False: it would be a deadlock, do not wait. Outside of tasks it never is. An endless wait may be
+ * given a deadline, at which to begin it anew. */
+static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int64_t *deadline)
 {
     cf__runner *const self = cf__self;
     if (self == NULL) return true;
     cf__lock(&cf__graph_lock);
     self->waiting = true;
-    self->finite = deadline != CF__NEVER;
+    self->finite = *deadline != CF__NEVER;
     self->kind = kind;
     self->awaited = awaited;
     self->word = word;
     self->next = cf__waiting;
     cf__waiting = self;
     const bool stuck = cf__is_stuck(self);
+    if (cf__in_transit && !self->finite) {
+        *deadline = cf__deadline(CF_MILLISECOND);
+        self->finite = true;
+    }
     cf__unlock(&cf__graph_lock);
     CFUTURES_TEST_POINT(CF__POINT_WAIT);
     if (stuck) cf__wait_end();
@@ -4648,7 +4681,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
     do {
         for (int i = 0; i < 8; i++) {
             if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 4; j++) cf__pause(); /* whoever runs it needs the cache line too */
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
     } while (cf__now() < end);
 }
@@ -4677,23 +4710,29 @@ static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    if (!cf__wait_begin(kind, awaited, word, deadline))
-        return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-    const cf_status status = cf__park_until(cf__self, word, mask, least, deadline);
-    cf__wait_end();
+    cf_status status;
+    int64_t until;
+    do {
+        until = deadline;
+        if (!cf__wait_begin(kind, awaited, word, &until))
+            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+        status = cf__park_until(cf__self, word, mask, least, until);
+        cf__wait_end();
+    } while (status == CF_TIMEOUT && until != deadline);
     if (executor != NULL)
         cf__store_relaxed(&executor->spin,
                           cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
     return status;
 }
 
-/* Parks while the word, one of the pool's, is `seen`. */
+/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
 CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
                                 int64_t deadline)
 {
     cf__runner *const self = cf__self;
-    if (!cf__wait_begin(CF__A_POOL, executor, word, deadline)) return CF_DEADLOCK;
-    const bool in_time = cf__park(word, seen, deadline);
+    int64_t until = deadline;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, until) || until != deadline;
     const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
     cf__wait_end();
     return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
@@ -4721,9 +4760,8 @@ static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *f
             cf__drop_tombstone(executor, future);
             return false;
         }
-    } else {
-        if (!cf__claim_entry(executor, future, CF__RUNNING)) return false;
-        (void)cf_future_retain(future); /* the entry keeps the executor's reference */
+    } else if (!cf__claim_entry(executor, future, CF__RUNNING)) {
+        return false;
     }
     if (executor->bounded) { /* one task fewer waits to start */
         cf__lock(&executor->lock);
@@ -4760,7 +4798,8 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
-    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, CF__NEVER);
+    int64_t never = CF__NEVER;
+    (void)cf__wait_begin(CF__A_STAND_IN, &there.runner, NULL, &never);
     const bool started =
         cf__thread_start(&thread, cf__stand_in_main, &there, executor->options.stack_size);
     if (started) cf__thread_join(thread);
@@ -5033,7 +5072,7 @@ static bool cf__satisfies(cf_future *future, cf_return_when when)
 typedef struct cf__batch {
     struct cf__batch *next;
     size_t            capacity, used;
-    _Alignas(16) cf__member members[];
+    cf__member members[];
 } cf__batch;
 
 struct cf_as_completed_iter {
@@ -5084,7 +5123,7 @@ static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
         (iter->batches != NULL && iter->batches->used < iter->batches->capacity))
         return true;
     cf__batch *const batch =
-        cf__alloc_nodes(cf__size(sizeof *batch, count, sizeof *batch->members));
+        cf__alloc_lines(cf__size(sizeof *batch, count, sizeof *batch->members));
     if (batch == NULL) return false;
     batch->next = iter->batches;
     batch->capacity = count;
@@ -5185,7 +5224,7 @@ CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
     cf__set_close(&iter->set);
     for (cf__batch *batch = iter->batches, *next; batch != NULL; batch = next) {
         next = batch->next;
-        cf__free_node(batch);
+        cf__free_lines(batch);
     }
     cf__free((void *)iter->seen.slots);
     cf__free(iter);
@@ -5482,7 +5521,8 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
     int64_t now = 0, from = 0;
     while (!found && cf__load_relaxed(&executor->closing) == 0 &&
            now - from <= (int64_t)worker->spin) {
-        for (int i = 0; i < 16 && !found; i++) {
+        /* Tasks come by hand: queues are looked at now and then, their cache lines are others'. */
+        for (int i = 0; i < 64 && !found; i++) {
             found = cf__load_relaxed(&executor->spinner) != CF__SPINS;
             if (!found) cf__pause();
         }
@@ -5601,7 +5641,6 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
         cf__worker_call_back(worker, future, callbacks, next);
         next = cf__worker_next(worker);
     }
-    cf_future_release(future);
     return next;
 }
 
@@ -5860,8 +5899,7 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* Queues a future of which the executor and the caller hold one reference each; refused, it is
- * done. */
+/* Queues a future; refused, it is done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
@@ -5892,7 +5930,7 @@ static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, 
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
     CF__TEST_FUTURE(future, true);
-    cf__future_init(future, 2);
+    cf__future_init(future);
     cell->call.fn = fn;
     cell->size = arg_size;
     if (options != NULL) {
@@ -6359,7 +6397,7 @@ static void cf__chunk_report(cf__chunk *chunk)
         const cf__cell *const cell = &chunk->cells[i];
         cf_future item;
         item.home = NULL;
-        cf__future_init(&item, 1);
+        cf__future_init(&item);
         cf__store_relaxed(&item.word, CF__DONE);
         item.cell.status = whole;
         if (whole == CF_OK) item.cell = *cell;
@@ -6376,7 +6414,7 @@ static void cf__chunk_release(void *memory)
     cf__chunk_report(chunk);
     for (size_t i = 0; i < chunk->count; i++) cf__cell_clear(&chunk->cells[i]);
     cf_future_release(chunk->future);
-    cf__free_node(chunk);
+    cf__free_lines(chunk);
 }
 
 static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
@@ -6384,7 +6422,7 @@ static cf__chunk *cf__chunk_new(const cf_map_iter *iter, size_t count)
     const size_t align = _Alignof(max_align_t);
     const size_t stride = (iter->item_size + align - 1) / align * align;
     const size_t cells = cf__size(sizeof(cf__chunk), count, sizeof(cf__cell));
-    cf__chunk *const chunk = cf__alloc_nodes(cf__size(cells, count, stride));
+    cf__chunk *const chunk = cf__alloc_lines(cf__size(cells, count, stride));
     if (chunk == NULL) return NULL;
     memset(chunk, 0, sizeof *chunk);
     chunk->fn = iter->fn;
@@ -6484,7 +6522,7 @@ static void cf__map_fill(cf_map_iter *iter)
         }
         if (chunk->count < room) iter->exhausted = true;
         if (chunk->count > 0) cf__map_submit(iter, chunk);
-        else cf__free_node(chunk);
+        else cf__free_lines(chunk);
     }
 }
 
@@ -7442,6 +7480,7 @@ static struct cf__child {
     cf__desk  *desk;
     size_t     index;
     int        channel;
+    bool       observed;
     cf__tray   trays[CF__TRAYS];
     int64_t    spin;
     cf__word   crowded;
@@ -7724,13 +7763,12 @@ static void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     const cf__job job = slot->job; /* from now on nobody can change it */
-    const bool observed = cf__child.share->observed != 0;
     cf__tray *const tray = cf__child_tray(&job);
     const size_t room = tray != NULL ? tray->size : job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
     void *const arg = tray != NULL        ? tray->base
                       : job.arg_size == 0 ? (void *)job.pointer
                                           : (void *)slot->bytes;
-    if (observed) slot->began = cf__now();
+    if (cf__child.observed) slot->began = cf__now();
     if (tray != NULL && room == 0) {
         cf__outcome_write(&slot->outcome, CF_NO_MEMORY, 0, 0); /* it could not be mapped */
     } else if (!cf__job_is_sane(&job, room)) {
@@ -7740,7 +7778,7 @@ static void cf__child_run(cf__slot *slot)
     } else {
         cf__child_single(slot, &job, arg);
     }
-    if (observed) slot->ended = cf__now();
+    if (cf__child.observed) slot->ended = cf__now();
     cf__child_flush();
     if (tray != NULL && room > CF__KEEP) cf__tray_drop(tray);
     CFUTURES_TEST_POINT(CF__POINT_ANSWER);
@@ -7804,6 +7842,7 @@ static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
     cf__child.channel = channel;
+    cf__child.observed = share->observed != 0;
     cf__child.spin = (int64_t)CF__SPIN_MOST;
     for (size_t i = 0; i < CF__LOANS + CF__ONCE; i++) cf__child.loans[i].fd = -1;
     /* What is not its own it cannot damage, whatever the tasks do. */
@@ -8984,10 +9023,7 @@ static void cf__hub_settle(cf__hub *hub, cf_future *future)
 {
     cf_executor *const executor = hub->executor;
     cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks == NULL) {
-        cf_future_release(future);
-        return;
-    }
+    if (callbacks == NULL) return;
     cf__waiter *last = callbacks;
     while (last->next != NULL) last = last->next;
     CFUTURES_TEST_POINT(CF__POINT_CALLS);
@@ -9580,11 +9616,7 @@ static bool cf__manager_call_back(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
     for (cf__waiter *next; node != NULL; node = next) {
         next = node->next;
-        cf_future *const future = node->future;
-        node->callback(future, node->user);
-        const bool last = next == NULL || next->future != future;
-        cf__free_node(node);
-        if (last) cf_future_release(future);
+        cf__run_callback(node->future, node);
     }
     return any;
 }
@@ -9917,8 +9949,8 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
         break;
     }
     const bool claimed =
-        cf__hub_find(hub, future, &position) == NULL && cf__move(future, CF__PENDING, CF__SETTLING);
-    if (claimed) (void)cf__fetch_add(&executor->dead, 1); /* the lock's holder drops it later */
+        cf__hub_find(hub, future, &position) == NULL &&
+        cf__claim_entry(executor, future, CF__SETTLING); /* the lock's holder drops it later */
     if (hub != NULL && (claimed || lane != NULL)) cf__hub_feed(hub);
     cf__unlock(&executor->lock);
     return claimed;
@@ -10295,7 +10327,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
  * history                                                                            >>history
  *
  * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
- *        callbacks, wait, as_completed, map
+ *        callbacks, wait, as_completed, map, observers
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence

@@ -18,8 +18,8 @@
 
 static const char usage[] =
     "usage: timeline [options] [loiter|flags|primes]\n"
-    "Draws which worker ran what, and when. loiter: five naps on three workers; flags: 20 naps, as\n"
-    "long as downloads may take, on five workers; primes: computation, on all processors.\n\n"
+    "Draws which worker ran what, and when. loiter: five naps on three workers; flags: 20 naps\n"
+    "as long as downloads, on five workers; primes: computation, on all processors.\n\n"
     "  -s, --svg FILE      the picture; - and by default: to the standard output\n"
     "  -t, --trace FILE    JSON for ui.perfetto.dev and chrome://tracing\n"
     "  -p, --processes     workers are processes\n"

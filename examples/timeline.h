@@ -1,5 +1,6 @@
 /* timeline.h - what ran on which worker of a pool, how long it had waited, and how it ended: as an
- * SVG picture, and as a trace for ui.perfetto.dev or chrome://tracing. For POSIX threads.
+ * SVG picture, and as a trace for ui.perfetto.dev or chrome://tracing. For POSIX threads, for
+ * thousands of tasks rather than millions.
  *
  *     struct timeline timeline = {.label = NULL};
  *     const cf_observer observer = timeline_observer(&timeline);
@@ -9,8 +10,9 @@
  *     timeline_write(&timeline, "run.json", "my program", timeline_trace);
  *     timeline_free(&timeline);
  *
- * In the picture each worker is a lane from its start on, each task a row: a thin line while it
- * waited, then a bar in the colour of its end. The pointer over it shows name, times and error. */
+ * The title goes in as it is. In the picture each worker is a lane from its start on, each task a
+ * row: a thin line while it waited, then a bar in the colour of its end. The pointer over it shows
+ * name, times and error. */
 #ifndef TIMELINE_H
 #define TIMELINE_H
 
@@ -43,7 +45,7 @@ struct timeline {
 
 static pthread_mutex_t timeline_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* ------------------------------------------------------------------ what the observer writes down */
+/* ------------------------------------------------------------------ what it is told of */
 
 /* What XML or JSON could misread goes. */
 static inline void timeline_clean(char *text) {
@@ -179,9 +181,10 @@ static inline void timeline_frame(const struct timeline *timeline, FILE *out, co
         step = i % 3 == 1 ? step / 2 * 5 : 2 * step; /* 1, 2, 5, 10, ... */
     }
     for (cf_duration at = timeline->first; at <= timeline->last; at += step) {
-        fprintf(out, "<path class='g' d='M%.1f %dV%d'/><text class='m' x='%.1f' y='%d'>%g%s</text>\n",
-                timeline_x(timeline, at), TIMELINE_TOP - 6, bottom, timeline_x(timeline, at),
-                bottom + 15, timeline_ms(timeline->first, at), at > timeline->first ? "" : " ms");
+        const double x_at = timeline_x(timeline, at);
+        fprintf(out, "<path class='g' d='M%.1f %dV%d'/><text class='m' x='%.1f' y='%d'>%g%s</text>"
+                "\n", x_at, TIMELINE_TOP - 6, bottom, x_at, bottom + 15,
+                timeline_ms(timeline->first, at), at > timeline->first ? "" : " ms");
     }
 }
 
@@ -276,7 +279,9 @@ static inline bool timeline_write(struct timeline *timeline, const char *path, c
     if (out == NULL) {
         return false;
     }
-    qsort(timeline->spans, timeline->count, sizeof *timeline->spans, timeline_by_lane);
+    if (timeline->count > 0) {
+        qsort(timeline->spans, timeline->count, sizeof *timeline->spans, timeline_by_lane);
+    }
     write(timeline, out, title);
     const bool failed = ferror(out) != 0;
     return (out == stdout ? fflush(out) : fclose(out)) == 0 && !failed;

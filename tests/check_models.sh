@@ -41,8 +41,10 @@ for model in tests/models/*.pml; do
     name=$(basename "$model" .pml)
     grep -q '^init' "$model" || continue # what others include
     explore "$name" 0
-    for bug in $(sed -n 's/^ \* BUG \([0-9]*\):.*/\1/p' "$model"); do
-        explore "$name" "$bug"
+    bug=1
+    while grep -q "^ \* BUG $bug:" "$model"; do
+        explore "$name" $bug
+        bug=$((bug + 1))
     done
 done
 [ -z "$LONG" ] || explore shutdown 0 -DWORKERS=2

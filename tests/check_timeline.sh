@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
-# Sourced by check_examples.sh for timeline: pictures that are well-formed, small and complete, traces
-# that are JSON and add up, and the pictures that README.md shows.
+# Sourced by check_examples.sh for timeline: pictures that are well-formed, small and complete,
+# traces that are JSON and add up, and the pictures that README.md shows.
 
 timeline=$out/timeline
 
@@ -11,8 +11,12 @@ is_xml() {
     else
         awk '{ while (match($0, /<[^>]*>/)) {
                    tag = substr($0, RSTART, RLENGTH); $0 = substr($0, RSTART + RLENGTH)
-                   if (tag ~ /^<\//) { if ("/" open[depth--] != substr(tag, 2, length(tag) - 2)) bad = 1 }
-                   else if (tag !~ /\/>$/) { sub(/^</, "", tag); sub(/[ >].*/, "", tag); open[++depth] = tag }
+                   if (tag ~ /^<\//) {
+                       if ("</" open[depth--] ">" != tag) bad = 1
+                   } else if (tag !~ /\/>$/) {
+                       gsub(/^<|[ >].*/, "", tag)
+                       open[++depth] = tag
+                   }
                } }
              END { exit bad || depth != 0 }' "$1"
     fi

@@ -56,7 +56,7 @@ static inline size_t count_told(cf_event_kind kind, cf_status status) {
 static inline const cf_event *nth_told(cf_event_kind kind, size_t n) {
     for (size_t i = 0; i < record.count; i++)
         if (record.all[i].event.kind == kind && n-- == 0) return &record.all[i].event;
-    CHECK(!"there are as many events of that kind");
+    test_check(false, __FILE__, __LINE__, "there are as many events of that kind");
     return NULL;
 }
 

@@ -8,7 +8,7 @@
 #                           undefined-behaviour sanitizers (none of them understands C11 threads)
 #     memcheck helgrind     valgrind: memcheck on C11 threads, helgrind on POSIX threads
 #     children              memcheck on process pools: the host, its zygotes, their workers
-#     header examples docs install bench sched mutants models matrix static
+#     header examples docs install bench sched mutants plants models matrix static
 #                           the script tests/check_<kind>.sh
 #
 # A lane without a compiler uses $CC; one whose tools are missing is skipped and named. A lane that
@@ -119,8 +119,10 @@ jobs_of() {
     case $1:$kind in
     compile:header | compile:examples | compile:docs | compile:install | compile:bench) ;;
     compile:sched | compile:mutants | compile:models | compile:matrix | compile:static) ;;
+    compile:plants) ;;
     run:header | run:examples | run:docs | run:install | run:bench) echo "$lane:script:$kind" ;;
     run:sched | run:mutants | run:models | run:matrix | run:static) echo "$lane:script:$kind" ;;
+    run:plants) echo "$lane:script:$kind" ;;
     compile:*)
         echo "$lane:compile:impl"
         for unit in $(units); do echo "$objects:compile:$unit"; done

@@ -131,17 +131,18 @@ WRAP(LOCK, int, mtx_init, (mtx_t *m, int type), (m, type), thrd_error)
 WRAP(LOCK, int, cnd_init, (cnd_t *c), (c), thrd_nomem)
 #endif
 
+#ifdef __linux__
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...) {
-    long args[6];
+    long args[6] = {0, 0, 0, 0, 0, 0};
+    const int count = number == SYS_futex ? 6 : number == SYS_sched_getaffinity ? 3 : 2;
     va_list list;
     va_start(list, number);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < count; i++) {
         args[i] = va_arg(list, long);
     }
     va_end(list);
-#ifdef __linux__
     enum { WAIT_UNTIL = 9 };
     if (number == SYS_futex && (args[1] & 127) == WAIT_UNTIL) {
         const bool interrupted = is_refused(INTERRUPTED), changed = is_refused(CHANGED);
@@ -154,9 +155,9 @@ long __wrap_syscall(long number, ...) {
         errno = EINVAL;
         return -1;
     }
-#endif
     return __real_syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]);
 }
+#endif
 
 /* ---------------------------------------------------------------- what may happen */
 

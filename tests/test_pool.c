@@ -1464,11 +1464,14 @@ static void slow_free(void *ptr) {
     atomic_fetch_add(&((slow_end *)ptr)->frees, 1);
 }
 
-static gate in_cancel = GATE_INIT, go_on = GATE_INIT;
+static gate begins = GATE_INIT, may_begin = GATE_INIT, in_cancel = GATE_INIT, go_on = GATE_INIT;
 
-static void hold_the_canceller(int id) {
-    enum { ABOUT_TO_CANCEL = 29 };
-    if (id == ABOUT_TO_CANCEL) {
+static void hold_worker_and_canceller(int id) {
+    enum { WORKER_BEGINS = 47, ABOUT_TO_CANCEL = 29 };
+    if (id == WORKER_BEGINS) {
+        gate_arrive(&begins);
+        gate_await(&may_begin);
+    } else if (id == ABOUT_TO_CANCEL) {
         gate_arrive(&in_cancel);
         gate_await(&go_on);
     }
@@ -1479,25 +1482,62 @@ static void *cancel_in_vain(void *arg) {
     return NULL;
 }
 
-/* One that tries to cancel a running task must not be taken for a task less that waits. */
-TEST(a_task_submitted_while_another_is_being_cancelled_gets_a_worker) {
+/* A task that starts just before it is cancelled must not be taken for one that waits no more: then
+ * nobody would be started for the next one. */
+TEST(a_task_submitted_during_a_late_cancel_gets_a_worker) {
     cf_executor *executor = pool(2);
     gate g = GATE_INIT;
     pthread_t canceller;
+    test_point_hook(hold_worker_and_canceller);
     cf_future *running = cf_executor_submit(executor, task_block, &g, 0);
-    gate_await_arrivals(&g, 1);
-    test_point_hook(hold_the_canceller);
+    gate_await_arrivals(&begins, 1);
     spawn(&canceller, cancel_in_vain, running);
-    gate_await_arrivals(&in_cancel, 1);
+    gate_await_arrivals(&in_cancel, 1); /* pending, as it thinks */
+    gate_open(&may_begin);
+    gate_await_arrivals(&g, 1);
     cf_future *other = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-    CHECK_STATUS(cf_future_wait(other, limit(1)), CF_OK);
     gate_open(&go_on);
     join(canceller);
+    CHECK_STATUS(outcome(other), CF_OK);
     test_point_hook(NULL);
     gate_open(&g);
     CHECK_STATUS(outcome(running), CF_OK);
     cf_future_release(running);
     cf_future_release(other);
+    cf_executor_close(executor);
+}
+
+static gate queued = GATE_INIT, look_for_workers = GATE_INIT;
+
+static void hold_the_submitter(int id) {
+    enum { QUEUED_THE_TASK = 5 };
+    if (id == QUEUED_THE_TASK) {
+        gate_arrive(&queued);
+        gate_await(&look_for_workers);
+    }
+}
+
+static void *submit_one(void *arg) {
+    atomic_int ran = 0;
+    cf_future *future = cf_executor_submit(arg, task_count, &ran, 0);
+    CHECK_STATUS(cf_future_wait(future, limit(1)), CF_OK);
+    CHECK_EQ(atomic_load(&ran), 1);
+    cf_future_release(future);
+    return NULL;
+}
+
+/* Nobody is there to run it, and nobody may be started any more but by the shutdown. */
+TEST(a_shutdown_during_the_first_submit_runs_the_task) {
+    cf_executor *executor = pool(2);
+    pthread_t other;
+    test_point_hook(hold_the_submitter);
+    spawn(&other, submit_one, executor);
+    gate_await_arrivals(&queued, 1);
+    CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+    CHECK_EQ(stats_of(executor).finished, 1);
+    gate_open(&look_for_workers);
+    join(other);
+    test_point_hook(NULL);
     cf_executor_close(executor);
 }
 
@@ -2479,7 +2519,8 @@ TEST_MAIN(
     RUN(close_by_a_callback_returns_wherever_it_runs)
     RUN(shutdown_by_a_task_in_its_callers_thread_does_not_hang)
     RUN(a_worker_may_close_another_pool)
-    RUN(a_task_submitted_while_another_is_being_cancelled_gets_a_worker)
+    RUN(a_task_submitted_during_a_late_cancel_gets_a_worker)
+    RUN(a_shutdown_during_the_first_submit_runs_the_task)
     RUN(a_shutdown_waits_for_what_another_is_cancelling)
     RUN(when_shutdown_has_returned_nothing_of_the_pool_runs)
     RUN(a_burst_of_tasks_runs_and_its_memory_comes_back)

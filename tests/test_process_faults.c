@@ -212,10 +212,11 @@ static call call_of_syscall(long number, long operation) {
 }
 
 long __wrap_syscall(long number, ...) {
-    long args[6];
+    long args[6] = {0, 0, 0, 0, 0, 0};
+    const int count = number == SYS_futex ? 6 : number == SYS_sched_getaffinity ? 3 : 2;
     va_list list;
     va_start(list, number);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < count; i++) {
         args[i] = va_arg(list, long);
     }
     va_end(list);

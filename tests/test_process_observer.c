@@ -373,7 +373,7 @@ TEST(a_hook_that_waits_for_its_own_pool_gets_an_answer) {
     cf_executor_close(executor);
 }
 
-/* ---------------------------------------------------------------- progress, which needs no observer */
+/* ---------------------------------------------------------------- progress */
 
 /* int n: from 1000 on it stays until open_shared. */
 static int task_stays_from_1000(cf_task *task, void *arg) {

@@ -1,5 +1,5 @@
-/* Shutdown of a thread pool: two threads submit, two shut down, at most one or two workers. Whoever's task
- * was taken in waits for it; both shutdowns return when all workers have left.
+/* Shutdown of a thread pool: two threads submit, two shut down, one worker may be started, or two.
+ * Whoever's task was taken in waits for it; both shutdowns return when all workers have left.
  * Mirrors cf__enqueue, cf__balance, cf__start_workers, cf__worker_search, cf__worker_rest,
  * cf__worker_sleep, cf__close_door, cf__await_left, cf__leave_unlock.
  *

@@ -1,7 +1,8 @@
 /* A process pool: one desk of two slots, its worker, which may die at any step, the manager that
  * hands out, collects, buries and replaces, and a caller that takes tasks back to cancel them.
  * Mirrors cf__lane_give, cf__lane_publish, cf__lane_ring, cf__lane_take_back, cf__child_loop,
- * cf__child_rest, cf__lane_harvest, cf__lane_collect, cf__lane_bury, cf__lane_return, cf__hub_claim.
+ * cf__child_rest, cf__lane_harvest, cf__lane_collect, cf__lane_bury, cf__lane_return,
+ * cf__hub_claim.
  *
  * BUG 1: a dead worker is buried before its outcomes are collected.
  * BUG 2: a task is taken back without a compare-and-swap.

@@ -1,9 +1,9 @@
 /* See control.h. The command line:
  *
- *     [-n SCHEDULES] [-t SECONDS] [-s FIRST_SEED] [scenario...]   until either is reached, each
- *     -x PREEMPTIONS [-n ...] [-t ...] [scenario...]              all schedules with at most so many
- *     -r SEED scenario                                            one of them, with its trace
- *     -x PREEMPTIONS -r NUMBER scenario                           the same
+ *     [-n SCHEDULES] [-t SECONDS] [-s SEED] [scenario...]    from that seed on, each
+ *     -x PREEMPTIONS [-n ...] [-t ...] [scenario...]    all schedules with at most so many
+ *     -r SEED scenario                                  one of them, with its trace
+ *     -x PREEMPTIONS -r NUMBER scenario                 the same
  *
  * Each scenario has a process of its own, which ends with its first failure. */
 #include "control.h"
@@ -399,8 +399,8 @@ size_t ctl_live(void) {
     return live;
 }
 
-/* ---- store buffers: first in, first out. Where stores may be reordered, a relaxed one may overtake
- * those to other words; a release never does. ---- */
+/* ---- store buffers: first in, first out. Where stores may be reordered, a relaxed one may
+ * overtake those to other words; a release never does. ---- */
 
 static void flush_at(thread *t, unsigned i) {
     const pending store = t->buffer[i];
