@@ -299,7 +299,7 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
 /* ---------------------------------------------------------------- messages */
 
 TEST(a_worker_whose_channel_is_gone_leaves_and_its_result_counts) {
-    static const int errors[] = {EPIPE, ECONNRESET, ENOTCONN, EBADF};
+    static const int errors[] = {EPIPE, ECONNRESET, ENOTCONN, EBADF, ENOTSOCK};
     open_bag();
     cf_executor *ex = processes(1);
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
