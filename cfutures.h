@@ -2475,7 +2475,8 @@ static void cf__watch_forks(void)
 }
 
 /* ---- a descriptor that is readable on demand: a timer where there is one, which an immediate
- * expiry makes readable and a new deadline unreadable; else a pipe, with a thread for a deadline ---- */
+ * expiry makes readable and a new deadline unreadable; else a pipe, and a thread for a deadline.
+ * ---- */
 
 typedef struct cf__signal {
     int fd;     /* -1: none */
@@ -7182,7 +7183,7 @@ typedef struct cf__slot {
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
     cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
-    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + the mapping's number */
+    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
     cf__outcome outcome; /* worker, before ENDED */
     int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
     cf__job  job;      /* host, before READY */
@@ -7415,7 +7416,7 @@ static void *cf__memory_map(int fd, size_t size)
     return base != MAP_FAILED ? base : NULL;
 }
 
-/* What another process sent: mapped whole, if it can never shrink, and is not too big. 0: refused. */
+/* What another process sent: mapped whole, if it can never shrink and is not too big. Else 0. */
 static size_t cf__memory_accept(int fd, void **base, size_t most)
 {
     struct stat about;
@@ -7734,7 +7735,7 @@ static bool cf__outbox_add(cf__outbox *out, cf__slot *slot, size_t items, cf__ce
 
 static void cf__child_chunk(cf__slot *slot, const cf__job *job, char *items)
 {
-    const size_t first = job->tray == 0 ? cf__padded(job->arg_size) : 0; /* the items lie there too */
+    const size_t first = job->tray == 0 ? cf__padded(job->arg_size) : 0; /* behind the items */
     cf__outbox out = {(char *)slot->bytes + first, 0, CF__SLOT_ROOM - first, -1};
     const uintptr_t fn = cf__function_in(job->fn);
     cf_task outer;
@@ -7778,7 +7779,9 @@ static void cf__child_run(cf__slot *slot)
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     const cf__job job = slot->job; /* from now on nobody can change it */
     cf__tray *const tray = cf__child_tray(&job);
-    const size_t room = tray != NULL ? tray->size : job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
+    const size_t room = tray != NULL    ? tray->size
+                        : job.items > 0 ? CF__SLOT_ROOM / 2
+                                        : CF__SLOT_ROOM;
     void *const arg = tray != NULL        ? tray->base
                       : job.arg_size == 0 ? (void *)job.pointer
                                           : (void *)slot->bytes;
@@ -7946,8 +7949,8 @@ static int cf__zygote_tick(void)
 }
 #endif
 
-/* Workers have all dispositions default, the zygote ignores what it may; but both leave SIGINT to the
- * host, and who ignores SIGCHLD reaps nothing. */
+/* Workers have all dispositions default, the zygote ignores what it may; but both leave SIGINT to
+ * the host, and who ignores SIGCHLD reaps nothing. */
 static void cf__zygote_signals(bool ignored)
 {
     struct sigaction action;
@@ -8578,7 +8581,8 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
 static bool cf__lane_takes(const cf__hub *hub, cf__lane *lane, bool big)
 {
     return lane->phase == CF__LANE_UP && !lane->silent && !lane->dead && !lane->loading &&
-           !lane->stuck && cf__lane_load(lane) < lane->depth && (lane->held & cf__slot_bit(lane->tail)) == 0 &&
+           !lane->stuck && cf__lane_load(lane) < lane->depth &&
+           (lane->held & cf__slot_bit(lane->tail)) == 0 &&
            (hub->max_tasks == 0 || lane->given < hub->max_tasks) &&
            (!big || cf__lane_tray(lane, NULL) != NULL);
 }
@@ -9349,7 +9353,7 @@ static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
     cf__cell_message_copy(cell, text, strlen(text));
 }
 
-/* A task of a desk goes back to the front of the queue: it has not started, or what is left of it. */
+/* A task of a desk goes back to the front of the queue: not started, or what is left of it. */
 static void cf__hub_return(cf__hub *hub, cf_future *future)
 {
     (void)cf__move(future, CF__RUNNING, CF__PENDING); /* a chunk's: nobody else sees it */
@@ -9357,7 +9361,7 @@ static void cf__hub_return(cf__hub *hub, cf_future *future)
     cf__hub_push_front(hub, future);
 }
 
-/* Lets the lock go meanwhile. The same, if it has not started: what was lent gets its copy first. */
+/* Lets the lock go meanwhile. The same, not started: what was lent gets its copy first. */
 static void cf__hub_requeue(cf__hub *hub, cf_future *future)
 {
     const bool kept = !cf__is_lent(future) || cf__hub_keep(hub, future);
@@ -9555,17 +9559,18 @@ static void cf__lane_relieve(cf__hub *hub, cf__lane *lane, int64_t now)
     if (late || lane->stalled == 0) lane->stalled = now + CF__LATE;
     for (size_t i = 0; i < hub->count; i++) {
         const cf__lane *const other = &hub->lanes[i];
-        spare = spare || other->phase == CF__LANE_EMPTY || (cf__lane_is_idle(other) && !other->stuck);
+        spare = spare || other->phase == CF__LANE_EMPTY ||
+                (cf__lane_is_idle(other) && !other->stuck);
     }
     if (!late || !spare) return;
     cf__lane_recall(hub, lane);
-    lane->stuck = true;
     if (lane->head != lane->tail && cf__lane_take_back(hub, lane) != NULL) { /* it was lent */
         hub->ahead++;
         lane->loading = true; /* its tray is being read */
         cf__hub_requeue(hub, lane->tasks[lane->tail % CF__SLOTS]);
         lane->loading = false;
     }
+    lane->stuck = lane->head == lane->tail; /* else it has begun in the last moment */
     cf__hub_feed(hub);
 }
 

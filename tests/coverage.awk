@@ -8,8 +8,8 @@
 #         the reason, indented
 #
 # what: `line`, never reached; `2 branches`, so many of them never taken; with ` at times` after it:
-# whether it is reached is up to the scheduler. The text `*` stands for all lines of the function.
-# An entry whose text is not exactly one line of the function, which says less or more than what is
+# whether it is reached is up to the scheduler. The text `*` stands for all lines of the function;
+# the whole of a line goes before a part of others. An entry whose text is not exactly one line of the function, which says less or more than what is
 # there, or has no reason, is an error.
 
 function trim(s) {
@@ -122,12 +122,20 @@ function match_all(e, l, any, left) {
     else if (!left && !at_times[e]) wrong(e, "it is reached after all: take the entry out")
 }
 
-function match_line(e, l, n, at) {
+function match_line(e, l, n, at, exact, exactly) {
     for (l = 1; l <= last; l++) {
         if (!(l in executed) || owner[l] != entry_function[e]) continue
+        if (trim(text[l]) == entry_text[e]) {
+            exact = l
+            exactly++
+        }
         if (index(text[l], entry_text[e]) == 0) continue
         n++
         at = l
+    }
+    if (n > 1 && exactly == 1) {
+        n = 1
+        at = exact
     }
     if (n != 1) {
         wrong(e, n == 0 ? "no line of the function has this text" : n " lines have this text")

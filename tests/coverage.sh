@@ -49,7 +49,7 @@ compile_unit() {
     case $1 in test_fd | test_process*) posix=-DCFUTURES_POSIX ;; esac
     case $1 in test_process_hostile | test_process_fuzz) how=$flags ;; esac
     # shellcheck disable=SC2086 # flags are words
-    $GCC $how $posix -I. -Itests -c "tests/$1.c" -o "$out/units/$1.o"
+    $GCC -I "$out" $how $posix -I. -Itests -c "tests/$1.c" -o "$out/units/$1.o"
 }
 
 # run_unit BACKEND UNIT: then what it counted is added to what gcov will read.
@@ -97,6 +97,7 @@ many() {
 measure() {
     rm -rf "$out"
     mkdir -p "$out/units"
+    cp cfutures.h "$out/cfutures.h" # whatever happens to it meanwhile
     # The counters on pages of their own, so that they can be mapped from a file.
     cat >"$out/counters.ld" <<'END'
 SECTIONS
@@ -122,7 +123,7 @@ END
     for backend in "$@"; do
         mkdir -p "$out/$backend"
         # shellcheck disable=SC2046,SC2086 # flags are words
-        $GCC $flags $(defs_of "$backend") -I. -Itests -c tests/impl.c -o "$out/$backend/impl.o" ||
+        $GCC -I "$out" $flags $(defs_of "$backend") -I. -Itests -c tests/impl.c -o "$out/$backend/impl.o" ||
             return
         for unit in $(units "$backend"); do runs="$runs $backend/$unit"; done
     done
@@ -156,7 +157,7 @@ read_out
 $AWK -f tests/coverage.awk tests/coverage.txt "$out"/*.gcov
 status=$?
 sort -u "$out"/*/*.notes >"$out/notes"
-$AWK -v check=1 -f tests/seen.awk cfutures.h tests/seen.txt "$out/notes" || status=1
+$AWK -v check=1 -f tests/seen.awk "$out/cfutures.h" tests/seen.txt "$out/notes" || status=1
 if [ -f "$out/failed" ]; then
     echo 'Some tests failed, so this is not all.'
     status=1

@@ -25,6 +25,7 @@ process_half='process process_corners process_crash process_order process_host p
 
 rm -rf "$out"
 mkdir -p "$out/units"
+cp cfutures.h "$out/header.h" # whatever happens to it meanwhile
 for name in $thread_half $process_half; do
     [ -f "tests/test_$name.c" ] || continue
     # shellcheck disable=SC2086 # flags are words
@@ -32,15 +33,15 @@ for name in $thread_half $process_half; do
 done
 # shellcheck disable=SC2086 # flags are words
 $CC $how $hooks -c tests/impl.c -o "$out/original.o" || exit
-$AWK -f tests/mutate.awk cfutures.h | $AWK -F '\t' -v only="$ONLY" \
+$AWK -f tests/mutate.awk "$out/header.h" | $AWK -F '\t' -v only="$ONLY" \
     'only == "" ? $2 != "order" : $2 == only' >"$out/all"
 $AWK -v n="$count" -v seed="$seed" 'BEGIN { srand(seed) } { print rand() "\t" $0 }' "$out/all" |
     sort | cut -f 2- | head -n "$count" >"$out/chosen"
-border=$($AWK '/ \* process +>>process/ { print NR }' cfutures.h | tail -n 1)
+border=$($AWK '/ \* process +>>process/ { print NR }' "$out/header.h" | tail -n 1)
 
 # listed LINE OPERATOR: its reason, if tests/mutants.txt has one.
 listed() {
-    sed -n "$1s/^ *//p" cfutures.h | $AWK -v operator="$2" '
+    sed -n "$1s/^ *//p" "$out/header.h" | $AWK -v operator="$2" '
         NR == FNR { line = $0; next }
         /^[^ #]/ { n = index($0, " | "); known = substr($0, 1, n - 1) == operator &&
                                                  index(line, substr($0, n + 3)) > 0; next }
@@ -81,7 +82,7 @@ while IFS='	' read -r line operator text; do
     mkdir "$out/tree"
     printf '%s\n' "$text" >"$out/text"
     $AWK -v at="$line" -v file="$out/text" \
-        'NR == at { while ((getline text < file) > 0) print text; next } { print }' cfutures.h \
+        'NR == at { while ((getline text < file) > 0) print text; next } { print }' "$out/header.h" \
         >"$out/tree/cfutures.h"
     answer=$(verdict "$line" "$operator")
     case $answer in

@@ -105,6 +105,7 @@ units() {
             basename "$unit" .c
             ;;
         [ta]san,tests/test_process_faults.c,* | [ta]san,*_limits.c,*) ;;
+        memcheck,tests/test_faults.c,* | helgrind,tests/test_faults.c,*) ;; # slow, and known by then
         [ta]san,tests/test_process*.c,*) basename "$unit" .c ;;
         children,* | *,tests/test_process*.c,*) ;;
         *,tests/test_fd.c,*CFUTURES_POSIX*) echo test_fd ;;

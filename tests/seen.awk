@@ -154,16 +154,13 @@ function print_wrapper(name, list) {
     print results[name] " __real_" name "(" parameters[name] ");"
     print results[name] " __wrap_" name "(" parameters[name] ");"
     print results[name] " __wrap_" name "(" parameters[name] ") {"
-    if (parameters[name] ~ /cf_status \*status$/) {
-        print "    cf_status unwanted = CF_OK;"
-        print "    status = status != NULL ? status : &unwanted;"
-    }
     printf "%s", noted
     print "    " results[name] (results[name] ~ /\*$/ ? "" : " ") "result = __real_" name "(" list ");"
     if (results[name] == "cf_status") print "    note_status(" number[name] ", result);"
     else if (results[name] == "cf_state") print "    note_cf_state(result);"
     else if (refused_future(name)) print "    note_future(" number[name] ", result);"
-    else if (notes_status(name)) print "    note_status(" number[name] ", *status);"
+    else if (notes_status(name))
+        print "    if (status != NULL) {\n        note_status(" number[name] ", *status);\n    }"
     print "    return result;"
     print "}"
     if (posix[name]) print "#endif"

@@ -299,7 +299,7 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
 /* ---------------------------------------------------------------- messages */
 
 TEST(a_worker_whose_channel_is_gone_leaves_and_its_result_counts) {
-    static const int errors[] = {EPIPE, ECONNRESET, ENOTCONN, EBADF};
+    static const int errors[] = {EPIPE, ECONNRESET, ENOTCONN, EBADF, ENOTSOCK};
     open_bag();
     cf_executor *ex = processes(1);
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
@@ -588,6 +588,12 @@ TEST(after_a_quiet_second_the_pages_of_big_payloads_are_given_back) {
     still_works(ex);
     f = cf_executor_submit(ex, task_echo, big, BIG);
     CHECK_STATUS(take_outcome(f), CF_OK);
+    cf_future *stays; /* a worker that has something to do keeps its pages */
+    occupy_processes(ex, 1, &stays);
+    prepare(SLEEP_IS_OVER, 1);
+    UNTIL(atomic_load(&bag->left[SLEEP_IS_OVER]) == 0);
+    open_shared();
+    CHECK_STATUS(take_outcome(stays), CF_OK);
     const int advised = atomic_load(&bag->advised);
     prepare(SLEEP_IS_OVER, 1);
     UNTIL(atomic_load(&bag->advised) >= advised + 2); /* argument and result */
@@ -1093,6 +1099,98 @@ TEST(progress_of_a_running_chunk_is_told_by_its_worker) {
     shut(ex);
 }
 
+static void ask_for_progress(void *arg) {
+    CHECK_EQ(cf_map_progress(arg, NULL), 0);
+}
+
+static cf_map_iter *mapped;
+static size_t progress_meanwhile;
+
+static void look_at_the_progress(void) {
+    progress_meanwhile = cf_map_progress(mapped, NULL);
+}
+
+TEST(progress_may_be_asked_for_at_any_moment) {
+    static char items[2][5000];
+    cf_executor *ex = processes(1);
+    cf_future *stays;
+    still_works(ex);
+    occupy_processes(ex, 1, &stays);
+    hooks.size = SIZE_MAX; /* none */
+    mapped = cf_executor_map(ex, task_echo, items, 2, sizeof items[0],
+                             &(cf_map_options){.chunksize = 2});
+    CHECK_EQ(in_child(ask_for_progress, mapped), 0);
+    progress_meanwhile = 9;
+    cf_map_iter *other = cf_executor_map(ex, task_echo, items, 2, sizeof items[0], NULL);
+    hooks.in_truncate = look_at_the_progress; /* when the manager copies the items */
+    open_shared();
+    CHECK(cf_map_next(other, NULL) != NULL);
+    hooks.in_truncate = NULL;
+    CHECK(progress_meanwhile <= 9);
+    cf_map_close(other);
+    UNTIL(cf_map_progress(mapped, NULL) == 2);
+    cf_map_close(mapped);
+    CHECK_STATUS(take_outcome(stays), CF_OK);
+    shut(ex);
+}
+
+/* int: dies at three. */
+static int task_dies_at_three(cf_task *task, void *arg) {
+    if (*(const int *)arg == 3) {
+        _exit(3);
+    }
+    return task_echo(task, arg);
+}
+
+static atomic_int told;
+
+static void count_event(const cf_event *event, void *user) {
+    (void)event;
+    (void)user;
+    atomic_fetch_add(&told, 1);
+}
+
+static cf_executor *observed(bool break_on_crash) {
+    static const cf_observer observer = {.submitted = count_event, .finished = count_event};
+    return processes_with(&(cf_pool_options){.max_workers = 1,
+                                             .observer = &observer,
+                                             .break_on_crash = break_on_crash});
+}
+
+static void lose_an_item(bool break_on_crash, size_t count, cf_status then) {
+    const int items[4] = {1, 2, 3, 4};
+    cf_executor *ex = observed(break_on_crash);
+    cf_map_iter *iter = cf_executor_map(ex, task_dies_at_three, items, count, sizeof items[0],
+                                        &(cf_map_options){.chunksize = count});
+    for (size_t i = 0; i < count; i++) {
+        cf_status status = CF_SYSTEM;
+        (void)cf_map_next(iter, &status);
+        CHECK_STATUS(status, i < 2 ? CF_OK : i == 2 ? CF_WORKER_LOST : then);
+    }
+    cf_map_close(iter);
+    shut(ex);
+}
+
+TEST(an_observed_chunk_may_lose_any_of_its_items) {
+    lose_an_item(false, 3, CF_OK);
+    lose_an_item(false, 4, CF_OK);
+    lose_an_item(true, 3, CF_OK);
+    lose_an_item(true, 4, CF_BROKEN);
+    CHECK(atomic_load(&told) >= 8);
+}
+
+TEST(an_observer_is_told_of_an_argument_that_no_memory_can_hold) {
+    const char here = 0;
+    cf_executor *ex = observed(false);
+    still_works(ex);
+    const int before = atomic_load(&told);
+    CHECK_STATUS(take_outcome(cf_executor_submit(ex, task_echo, &here, PTRDIFF_MAX)),
+                 CF_NO_MEMORY);
+    still_works(ex);
+    shut(ex);
+    CHECK_EQ((atomic_load(&told) - before) % 2, 0); /* submitted and finished, or neither */
+}
+
 static void copy_meanwhile(void) {
     /* Another thread cancels; this one copies the argument on, and takes its time. */
     pthread_t thread;
@@ -1256,6 +1354,9 @@ int main(int argc, char **argv) {
         RUN(a_map_over_processes_may_end_early)
         RUN(progress_of_a_map_over_processes_counts_items)
         RUN(progress_of_a_running_chunk_is_told_by_its_worker)
+        RUN(progress_may_be_asked_for_at_any_moment)
+        RUN(an_observed_chunk_may_lose_any_of_its_items)
+        RUN(an_observer_is_told_of_an_argument_that_no_memory_can_hold)
         RUN(a_cancel_waits_for_whoever_copies_an_argument)
         RUN(options_that_no_pool_of_processes_can_have_are_refused)
         RUN(a_map_of_a_function_that_a_fresh_program_does_not_have_is_refused)

@@ -150,6 +150,58 @@ TEST(an_iterator_without_memory_for_one_more_is_as_it_was) {
     release_all(futures, MANY);
 }
 
+static void wait_without_memory(void *arg) {
+    cf_future *const futures[3] = {NULL, arg, NULL};
+    bool done[3] = {true, true, true};
+    test_alloc_fail(1, true);
+    CHECK_EQ(cf_wait(futures, 3, CF_FIRST_COMPLETED, 20 * CF_MILLISECOND, done), 0);
+    test_alloc_recover();
+    CHECK(!done[0] && !done[1] && !done[2]);
+}
+
+TEST(a_wait_without_memory_looks_again_and_again) {
+    if (!test_alloc_hooked()) {
+        SKIP("this backend has its own allocator");
+    }
+    cf_future *f = promise();
+    const int64_t start = now();
+    wait_without_memory(f);
+    CHECK(now() - start >= 20000000);
+    cf_future_release(f);
+    gate g = GATE_INIT;
+    cf_executor *ex = pool(1);
+    occupy(ex, 1, &g);
+    f = cf_executor_submit(ex, task_nothing, CF_NO_ARG);
+    CHECK_EQ(in_child(wait_without_memory, f), 0); /* it says CF_FORKED, and ends the wait */
+    gate_open(&g);
+    cf_future_release(f);
+    cf_executor_close(ex);
+}
+
+TEST(progress_of_a_map_that_memory_has_ended) {
+    if (!test_alloc_hooked()) {
+        SKIP("this backend has its own allocator");
+    }
+    const int items[3] = {1, 2, 3};
+    cf_status status = CF_OK;
+    size_t total = 9;
+    cf_executor *ex = pool(1);
+    cf_map_iter *iter = cf_executor_map(ex, task_square, items, 3, sizeof items[0],
+                                        &(cf_map_options){.buffersize = 1});
+    cf_future *f = cf_executor_submit(ex, task_nothing, CF_NO_ARG);
+    CHECK_STATUS(outcome(f), CF_OK); /* the item has ended too */
+    test_alloc_fail(1, true);
+    CHECK(cf_map_next(iter, &status) != NULL);
+    test_alloc_recover();
+    CHECK_EQ(cf_map_progress(iter, &total), 1);
+    CHECK_EQ(total, 1);
+    CHECK(cf_map_next(iter, &status) == NULL);
+    CHECK_STATUS(status, CF_NO_MEMORY);
+    cf_map_close(iter);
+    cf_future_release(f);
+    cf_executor_close(ex);
+}
+
 /* ---------------------------------------------------------------- in a child of a fork */
 
 typedef struct inherited {
@@ -193,8 +245,14 @@ static int task_waits_for_the_task(cf_task *task, void *arg) {
     (void)task;
     (void)arg;
     gate_await(&circle.ready);
-    gate_open(&circle.waiting);
     return (int)-cf_future_wait(circle.task, CF_FOREVER);
+}
+
+/* Whoever waits first lets the other go on. */
+static void tell_who_waits(int id) {
+    if (id == 31) { /* CF__POINT_WAIT */
+        gate_open(&circle.waiting);
+    }
 }
 
 static int task_submits_to_the_full(cf_task *task, void *arg) {
@@ -213,6 +271,7 @@ static int task_submits_to_the_full(cf_task *task, void *arg) {
 }
 
 TEST(room_that_only_the_submitter_could_make_is_not_waited_for) {
+    test_point_hook(tell_who_waits);
     circle.full = pool_with(&(cf_pool_options){.max_workers = 1, .queue_limit = 1});
     fire(circle.full, task_waits_for_the_task, NULL);
     fire(circle.full, task_nothing, NULL);
@@ -220,9 +279,47 @@ TEST(room_that_only_the_submitter_could_make_is_not_waited_for) {
     circle.task = cf_executor_submit(ex, task_submits_to_the_full, CF_NO_ARG);
     gate_open(&circle.ready);
     CHECK_STATUS(outcome(circle.task), CF_OK);
+    test_point_hook(NULL);
     cf_executor_close(ex);
     cf_executor_close(circle.full);
     cf_future_release(circle.task);
+}
+
+static struct starved {
+    cf_executor *starved, *other;
+    cf_future *pending;
+} starved;
+
+static int task_waits_for_the_pending(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    return (int)-cf_future_wait(starved.pending, CF_FOREVER);
+}
+
+static int task_waits_for_who_waits(cf_task *task, void *arg) {
+    (void)arg;
+    atomic_store(&refuses_threads, true);
+    starved.pending = cf_executor_submit(cf_task_executor(task), task_nothing, CF_NO_ARG);
+    cf_future *f = cf_executor_submit(starved.other, task_waits_for_the_pending, CF_NO_ARG);
+    const cf_status status = cf_future_wait(f, CF_FOREVER);
+    const int code = cf_future_error_code(f);
+    cf_future_release(f);
+    return status == CF_DEADLOCK || code == -CF_DEADLOCK ? 0 : 1;
+}
+
+TEST(a_pool_that_could_start_no_second_worker_may_be_part_of_a_circle) {
+    starved.starved = pool(2);
+    starved.other = pool(1);
+    fire(starved.other, task_nothing, NULL);
+    fire(starved.starved, task_nothing, NULL);
+    UNTIL(stats_of(starved.other).finished == 1 && stats_of(starved.starved).finished == 1);
+    cf_future *f = cf_executor_submit(starved.starved, task_waits_for_who_waits, CF_NO_ARG);
+    CHECK_STATUS(outcome(f), CF_OK);
+    atomic_store(&refuses_threads, false);
+    cf_executor_close(starved.starved);
+    cf_executor_close(starved.other);
+    cf_future_release(starved.pending);
+    cf_future_release(f);
 }
 
 static int task_maps_over_who_waits(cf_task *task, void *arg) {
@@ -230,31 +327,26 @@ static int task_maps_over_who_waits(cf_task *task, void *arg) {
     cf_status status = CF_OK;
     (void)task;
     (void)arg;
-    gate_open(&circle.ready);
     cf_map_iter *iter =
         cf_executor_map(circle.full, task_waits_for_the_task, &item, 1, sizeof item, NULL);
     gate_await(&circle.waiting);
-    while (cf_map_next(iter, &status) == NULL && status == CF_TASK_FAILED) {
-        CHECK_EQ(cf_map_error_code(iter), -CF_DEADLOCK); /* the item closed the circle */
-    }
+    CHECK(cf_map_next(iter, &status) == NULL);
     cf_map_close(iter);
-    return status == CF_DEADLOCK || status == CF_END ? 0 : (int)-status;
+    return (int)-status;
 }
 
-/* Who is told depends on who waits last: once each, at least. */
-TEST(a_map_over_what_waits_for_it_is_no_hang) {
-    for (int i = 0; i < 50; i++) {
-        circle = (struct circle){.full = pool(1), .ready = GATE_INIT, .waiting = GATE_INIT};
-        cf_executor *ex = pool(1);
-        gate ready = GATE_INIT;
-        occupy(ex, 1, &ready);
-        circle.task = cf_executor_submit(ex, task_maps_over_who_waits, CF_NO_ARG);
-        gate_open(&ready);
-        CHECK_STATUS(outcome(circle.task), CF_OK);
-        cf_executor_close(ex);
-        cf_executor_close(circle.full);
-        cf_future_release(circle.task);
-    }
+TEST(a_map_over_what_waits_for_it_is_told) {
+    test_point_hook(tell_who_waits);
+    circle.full = pool(1);
+    cf_executor *ex = pool(1);
+    circle.task = cf_executor_submit(ex, task_maps_over_who_waits, CF_NO_ARG);
+    gate_open(&circle.ready);
+    CHECK_STATUS(outcome(circle.task), CF_TASK_FAILED);
+    CHECK_EQ(cf_future_error_code(circle.task), -CF_DEADLOCK);
+    test_point_hook(NULL);
+    cf_executor_close(ex);
+    cf_executor_close(circle.full);
+    cf_future_release(circle.task);
 }
 
 TEST_MAIN(
@@ -264,7 +356,10 @@ TEST_MAIN(
     RUN(a_map_array_over_a_pool_without_threads_says_so)
     RUN(an_error_without_memory_for_its_message_changes_nothing)
     RUN(an_iterator_without_memory_for_one_more_is_as_it_was)
+    RUN(a_wait_without_memory_looks_again_and_again)
+    RUN(progress_of_a_map_that_memory_has_ended)
+    RUN(a_pool_that_could_start_no_second_worker_may_be_part_of_a_circle)
     RUN(what_belongs_to_the_parent_says_so_without_waiting)
     RUN(room_that_only_the_submitter_could_make_is_not_waited_for)
-    RUN(a_map_over_what_waits_for_it_is_no_hang)
+    RUN(a_map_over_what_waits_for_it_is_told)
 )
