@@ -171,6 +171,54 @@ static void two_tasks_meet(void) {
     cf_executor_close(pool);
 }
 
+enum { MEETERS = 3, FIRST_MEETER = 3 };
+
+static int meet_all(cf_task *task, void *arg) {
+    job *const j = arg;
+    (void)task;
+    j->ran++;
+    (void)cf_future_set_result(j->future, NULL, 0);
+    for (int i = FIRST_MEETER; i < FIRST_MEETER + MEETERS; i++) {
+        CHECK(cf_future_wait(jobs[i].future, CF_FOREVER) == CF_OK);
+    }
+    return 0;
+}
+
+static void *submit_a_meeter(void *arg) {
+    job *const j = arg;
+    cf_future *const future = cf_executor_submit(pool, meet_all, j, 0);
+    CHECK(cf_future_wait(future, CF_FOREVER) == CF_OK);
+    cf_future_release(future);
+    return NULL;
+}
+
+/* As many tasks as workers, which all need each other, after some that leave workers spinning,
+ * lying down or asleep: none may be left to a worker that has another one in hand. */
+static void all_workers_meet(void) {
+    pool = make_pool(MEETERS);
+    for (int i = FIRST_MEETER; i < FIRST_MEETER + MEETERS; i++) {
+        jobs[i].future = cf_future_new();
+    }
+    for (unsigned i = ctl_random(FIRST_MEETER + 1); i > 0; i--) {
+        cf_future *const future = submit(&jobs[i - 1], run_job);
+        if (ctl_random(2) == 0) {
+            expect_result(future, &jobs[i - 1]);
+        }
+        cf_future_release(future);
+    }
+    const int other = ctl_spawn(submit_a_meeter, &jobs[FIRST_MEETER + 2]);
+    cf_future *const first = cf_executor_submit(pool, meet_all, &jobs[FIRST_MEETER], 0);
+    (void)submit_a_meeter(&jobs[FIRST_MEETER + 1]);
+    CHECK(cf_future_wait(first, CF_FOREVER) == CF_OK);
+    cf_future_release(first);
+    ctl_join(other);
+    for (int i = FIRST_MEETER; i < FIRST_MEETER + MEETERS; i++) {
+        CHECK(jobs[i].ran == 1);
+        cf_future_release(jobs[i].future);
+    }
+    cf_executor_close(pool);
+}
+
 static int run_pointed(cf_task *task, void *arg) {
     job *const *const j = arg;
     return run_job(task, *j);
@@ -1472,6 +1520,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(submit_to_a_parking_worker),
     SCENARIO(two_submitters),
     SCENARIO(two_tasks_meet),
+    SCENARIO(all_workers_meet),
     SCENARIO(submit_many_then_close),
     SCENARIO(stats_always_add_up),
     SCENARIO(cancel_against_start_and_wait),
