@@ -3816,8 +3816,9 @@ static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
  * submitter in full swing does not fight for a cache line with each worker that takes something
  * out. Where the ring is empty and a worker spins for work, the submitter hands it the task without
  * the ring. What a task submits goes to the deque of its worker, without a lock: the owner works at
- * the bottom, thieves take from the top. Workers move tasks of the ring in small batches to their deque while tasks are very short; those, below
- * `batch_end`, the owner takes from the top too, so that their order stays the order of submission.
+ * the bottom, thieves take from the top. Workers move tasks of the ring in small batches to their
+ * deque while tasks are very short; those, below `batch_end`, the owner takes from the top too, so
+ * that their order stays the order of submission.
  *
  * The deque is that of Chase and Lev (2005), bounded, with the orders on the operations instead of
  * fences: owner and thief each announce (bottom, top) and then look (top, bottom), both
