@@ -395,10 +395,15 @@ typedef struct slow_row {
     int wait_ms; /* before it ends; negative: fails after that many */
 } slow_row;
 
+/* The slower the machine is, the longer a millisecond. */
+static cf_duration slow_ms(int count) {
+    return count * (limit(1) / 1000);
+}
+
 static int task_row(cf_task *task, void *arg) {
     const slow_row *row = arg;
     gate_arrive(row->entered);
-    sleep_for((row->wait_ms < 0 ? -row->wait_ms : row->wait_ms) * CF_MILLISECOND);
+    sleep_for(slow_ms(row->wait_ms < 0 ? -row->wait_ms : row->wait_ms));
     (void)task;
     return row->wait_ms < 0 ? 5 : 0;
 }
@@ -407,7 +412,7 @@ static int task_row(cf_task *task, void *arg) {
 static cf_status map_rows(int first, int second, size_t *failed) {
     gate g = GATE_INIT;
     const slow_row rows[3] = {{&g, first}, {&g, second}, {&g, 0}};
-    const cf_map_options options = {.timeout = 60 * CF_MILLISECOND};
+    const cf_map_options options = {.timeout = slow_ms(60)};
     cf_executor *ex = pool(1);
     const cf_status status =
         cf_executor_map_array(ex, task_row, rows, sizeof rows[0], NULL, 0, 3, &options, failed);
@@ -430,7 +435,7 @@ TEST(the_lowest_index_that_failed_is_told_with_its_own_status) {
 TEST(an_item_that_was_left_out_before_one_that_failed_is_told) {
     gate g = GATE_INIT;
     const slow_row rows[4] = {{&g, 150}, {&g, 0}, {&g, -1}, {&g, 150}};
-    const cf_map_options options = {.timeout = 60 * CF_MILLISECOND};
+    const cf_map_options options = {.timeout = slow_ms(60)};
     size_t failed = 9;
     cf_executor *ex = pool(2);
     CHECK_STATUS(cf_executor_map_array(ex, task_row, rows, sizeof rows[0], NULL, 0, 4, &options,

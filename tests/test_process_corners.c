@@ -47,7 +47,7 @@ typedef struct tricks {
     atomic_int left[TRICKS]; /* how often it is still played */
     atomic_int played[TRICKS];
     atomic_int error, advised;
-    pid_t host;
+    _Atomic(pid_t) host;
 } tricks;
 
 static tricks *bag;
@@ -99,9 +99,9 @@ static bool plays_in(role where, trick which) {
 /* Called once by the host's next allocation of that size, by its next ftruncate. */
 static struct {
     size_t size;
-    void (*in_malloc)(void);
+    void (*_Atomic in_malloc)(void);
     bool refuses;
-    void (*in_truncate)(void);
+    void (*_Atomic in_truncate)(void);
 } hooks;
 
 /* ---------------------------------------------------------------- the calls */
