@@ -2,7 +2,7 @@
 # The thread half under a scheduler of our own: small scenarios, one thread at a time by seed, with
 # simulated store buffers; see tests/sched/control.h. Both ways of parking.
 #
-#     SCHEDULES=n       seeds for each scenario and way of parking; default 1000
+#     SCHEDULES=n       seeds for each scenario and way of parking; default 500
 #     SECONDS_EACH=n    instead: so long for each
 #     FIRST_SEED=n      default 1
 #     PREEMPTIONS=n     also all schedules with at most so many preemptions; default: none of those
@@ -11,10 +11,10 @@
 . tests/lib.sh
 . tests/sched/lib.sh
 
-amount="-s ${FIRST_SEED:-1} -n ${SCHEDULES:-1000}"
+amount="-s ${FIRST_SEED:-1} -n ${SCHEDULES:-500}"
 [ -z "$SECONDS_EACH" ] || amount="-s ${FIRST_SEED:-1} -t $SECONDS_EACH"
 optimize=-O0 # builds sooner, which is what counts for a few seeds
-[ "${SCHEDULES:-1000}" -le 1000 ] && [ -z "$SECONDS_EACH$PREEMPTIONS" ] || optimize=-O2
+[ "${SCHEDULES:-500}" -le 1000 ] && [ -z "$SECONDS_EACH$PREEMPTIONS" ] || optimize=-O2
 
 why=$(sched_unavailable)
 if [ -n "$why" ]; then
