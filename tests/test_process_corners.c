@@ -97,11 +97,12 @@ static bool plays_in(role where, trick which) {
 }
 
 /* Called once by the host's next allocation of that size, by its next ftruncate. */
+typedef void hook(void);
 static struct {
     size_t size;
-    void (*_Atomic in_malloc)(void);
+    hook *_Atomic in_malloc;
     bool refuses;
-    void (*_Atomic in_truncate)(void);
+    hook *_Atomic in_truncate;
 } hooks;
 
 /* ---------------------------------------------------------------- the calls */
@@ -109,22 +110,21 @@ static struct {
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_malloc(size_t size) {
-    void (*hook)(void) = hooks.in_malloc;
-    if (hook == NULL || size != hooks.size) {
+    hook *meanwhile = hooks.in_malloc;
+    if (meanwhile == NULL || size != hooks.size ||
+        !atomic_compare_exchange_strong(&hooks.in_malloc, &meanwhile, (hook *)0)) {
         return __real_malloc(size);
     }
-    hooks.in_malloc = NULL;
-    hook();
+    meanwhile();
     return hooks.refuses ? NULL : __real_malloc(size);
 }
 
 int __real_ftruncate(int fd, off_t size);
 int __wrap_ftruncate(int fd, off_t size);
 int __wrap_ftruncate(int fd, off_t size) {
-    void (*hook)(void) = hooks.in_truncate;
-    hooks.in_truncate = NULL;
-    if (hook != NULL) {
-        hook();
+    hook *meanwhile = atomic_exchange(&hooks.in_truncate, (hook *)0);
+    if (meanwhile != NULL) {
+        meanwhile();
     }
     return __real_ftruncate(fd, size);
 }
@@ -1125,7 +1125,7 @@ TEST(progress_may_be_asked_for_at_any_moment) {
     hooks.in_truncate = look_at_the_progress; /* when the manager copies the items */
     open_shared();
     CHECK(cf_map_next(other, NULL) != NULL);
-    hooks.in_truncate = NULL;
+    atomic_store(&hooks.in_truncate, (hook *)0);
     CHECK(progress_meanwhile <= 9);
     cf_map_close(other);
     UNTIL(cf_map_progress(mapped, NULL) == 2);
