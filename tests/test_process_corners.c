@@ -101,7 +101,7 @@ typedef void hook(void);
 static struct {
     size_t size;
     hook *_Atomic in_malloc;
-    bool refuses;
+    atomic_bool refuses;
     hook *_Atomic in_truncate;
 } hooks;
 
@@ -115,8 +115,9 @@ void *__wrap_malloc(size_t size) {
         !atomic_compare_exchange_strong(&hooks.in_malloc, &meanwhile, (hook *)0)) {
         return __real_malloc(size);
     }
+    const bool refuses = hooks.refuses;
     meanwhile();
-    return hooks.refuses ? NULL : __real_malloc(size);
+    return refuses ? NULL : __real_malloc(size);
 }
 
 int __real_ftruncate(int fd, off_t size);
@@ -165,8 +166,12 @@ pid_t __wrap_waitpid(pid_t pid, int *status, int options) {
 #endif
 int __real_getrlimit(RESOURCE resource, struct rlimit *limits);
 int __wrap_getrlimit(RESOURCE resource, struct rlimit *limits);
+/* Clang's ThreadSanitizer calls it before it can watch anything. */
+#if defined __clang__ && __has_attribute(disable_sanitizer_instrumentation)
+__attribute__((disable_sanitizer_instrumentation))
+#endif
 int __wrap_getrlimit(RESOURCE resource, struct rlimit *limits) {
-    return plays_in(HOST, NO_LIMIT_KNOWN) ? -1 : __real_getrlimit(resource, limits);
+    return bag != NULL && plays_in(HOST, NO_LIMIT_KNOWN) ? -1 : __real_getrlimit(resource, limits);
 }
 
 int __real_clock_gettime(clockid_t clock, struct timespec *t);
