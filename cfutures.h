@@ -9734,7 +9734,9 @@ static int cf__manager_patience(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
         if (lane->unrung && !lane->dead) next = 0;
     }
-    if (hub->watching && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
+    /* Without a zygote nothing would wake it, were its descriptors closed once more. */
+    const bool looks = hub->watching || hub->lost;
+    if (looks && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
     if (next == CF__NEVER) return -1;
     const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0                        ? 0
