@@ -141,6 +141,11 @@ processors='aarch64-linux-gnu:aarch64 arm-linux-gnueabihf:arm arm-linux-gnueabi:
 # They measure memory, which is the emulator's.
 measured='thousands_of_pools_leave_no_memory_behind many_process_pools_leave_no_memory_behind'
 
+# Threads that fork while others open files: on m68k glibc's lock of all streams, which both take, lies
+# at an odd multiple of 2. The kernel's futex call refuses that, and glibc aborts (seen in 2.36, also
+# in a program of such a thread each and without this library).
+forking=a_thread_task_may_make_a_process_pool
+
 group_foreign() {
     for both in ${PROCESSORS:-$processors}; do
         triplet=${both%:*} order=''
@@ -159,10 +164,11 @@ foreign() {
     elif ! runs; then
         foreign_compile "$1" 'suite, compiled alone' "$runner cannot run two threads"
     else
-        lanes=''
+        lanes='' left=$measured
         for lane in $every; do lanes="$lanes $cc-$lane"; done
+        case $1 in m68k*) left="$left $forking" ;; esac
         tests "$1" 'suite' "$suite" "$lanes" '-O2' LDFLAGS=-static RUNNER="$runner" SCALE=20 \
-            CF_TEST_LEAVE_OUT="$measured"
+            CF_TEST_LEAVE_OUT="$left"
     fi
 }
 

@@ -84,7 +84,7 @@ unavailable() {
     elif [ "${wrap%% *}" = valgrind ] && ! have valgrind; then
         echo 'no valgrind here'
     elif [ "${flags#*-fsanitize}" != "$flags" ]; then
-        mkdir -p $out/probe && echo 'int main(void) { return 0; }' >"$out/probe/$lane.c"
+        mkdir -p "$out/probe" && echo 'int main(void) { return 0; }' >"$out/probe/$lane.c"
         # shellcheck disable=SC2086 # flags and wrap are words
         { $cc $flags "$out/probe/$lane.c" -o "$out/probe/$lane" && $wrap "$out/probe/$lane"; } \
             >/dev/null 2>&1 || echo "$cc has no $kind here"
