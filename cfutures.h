@@ -7112,8 +7112,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays
  * single-threaded and is the parent of all workers: it forks them on demand, reaps them, reports
  * how they ended, and kills only what it has not reaped, so no signal ever hits a stranger.
- * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote, or
- * on end-of-file.
+ * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote
+ * (outside Linux: when its task has ended, too), or on end-of-file.
  *
  * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap,
  * and makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back,
@@ -9734,7 +9734,9 @@ static int cf__manager_patience(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
         if (lane->unrung && !lane->dead) next = 0;
     }
-    if (hub->watching && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
+    /* Without a zygote nothing would wake it, were its descriptors closed once more. */
+    const bool looks = hub->watching || hub->lost;
+    if (looks && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
     if (next == CF__NEVER) return -1;
     const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0                        ? 0

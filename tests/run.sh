@@ -213,7 +213,9 @@ job_plant() {
 
 job_script() {
     again="env CC='$cc' OUT=$out/$lane sh tests/check_$unit.sh"
-    within 600 env CC="$cc" OUT="$out/$lane" sh "tests/check_$unit.sh" >"$log" 2>&1 </dev/null
+    # It may run lanes of its own, whose results are not among these.
+    within 600 env RESULTS= CC="$cc" OUT="$out/$lane" sh "tests/check_$unit.sh" >"$log" 2>&1 \
+        </dev/null
     finish_job $?
     grep '^skipped ' "$log"
 }
