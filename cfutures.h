@@ -2269,37 +2269,15 @@ static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the buck
 
 #endif
 
-/* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
- * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
+/* ---- lock: in the low bits of a word, whose other bits are a value that its holder may change with
+ * the unlock. Unfair, never held over user code. What ends the wait: the holder's unlock, a few
+ * instructions or one allocation away. ---- */
 
-CF__COLD void cf__lock_slow(cf__word *lock)
-{
-    for (int i = 0; i < 30; i++) {
-        uintptr_t seen = 0;
-        if (cf__load_relaxed(lock) == 0 && cf__cas(lock, &seen, 1)) return;
-        cf__pause();
-    }
-    while (cf__exchange(lock, 2) != 0) (void)cf__park(lock, 2, CF__NEVER);
-}
-
-static inline void cf__lock(cf__word *lock)
-{
-    uintptr_t seen = 0;
-    if (!cf__cas(lock, &seen, 1)) cf__lock_slow(lock);
-}
-
-static inline void cf__unlock(cf__word *lock)
-{
-    if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
-}
-
-/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
- * unlock. Returns the value. */
 #define CF__HELD    ((uintptr_t)1)
 #define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
 #define CF__PAYLOAD (~(uintptr_t)3)
 
-CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+CF__COLD uintptr_t cf__lock_slow(cf__word *lock)
 {
     for (int i = 0;; i++) {
         uintptr_t seen = cf__load_relaxed(lock);
@@ -2313,16 +2291,26 @@ CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
     }
 }
 
+/* Returns the value. */
 CF__SHARED uintptr_t cf__lock_value(cf__word *lock)
 {
     uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
-    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_slow(lock);
 }
 
 CF__SHARED void cf__unlock_value(cf__word *lock, uintptr_t value)
 {
     if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
 }
+
+/* One without a value: nothing need be read before the compare-and-swap. */
+CF__SHARED void cf__lock(cf__word *lock)
+{
+    uintptr_t seen = 0;
+    if (!cf__cas(lock, &seen, CF__HELD)) (void)cf__lock_slow(lock);
+}
+
+static inline void cf__unlock(cf__word *lock) { cf__unlock_value(lock, 0); }
 
 /* ---- threads ---- */
 
