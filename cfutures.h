@@ -316,9 +316,9 @@
  * Each task is told as submitted once, as started at most once, and as finished once, in this order
  * whatever the threads do: each hook has returned before the next of the same task is called, and
  * the last before the future can be seen done. A task that never runs, since it was cancelled,
- * withdrawn, or refused for a shutdown or a full queue, is finished without a start. What is refused
- * before that, for its arguments or for want of memory for a future, is not told at all. When
- * cf_executor_close has returned, or cf_executor_shutdown with CF_OK, everything has been told.
+ * withdrawn, or refused for a shutdown or a full queue, is finished without a start. What is
+ * refused before that, for its arguments or for want of memory for a future, is not told at all.
+ * When cf_executor_close has returned, or cf_executor_shutdown with CF_OK, all has been told.
  *
  * A chunk of a map is one task, and so is each worker's share of a map_array; but a task that calls
  * map_array on its own pool does its own share itself, which is not told. Where a worker process
@@ -366,8 +366,8 @@
  *     CFUTURES_TEST_ATOMIC(w),  implementation      for tests: tell a race checker of each atomic
  *       CFUTURES_TEST_RELEASE,                      access, of what is released and of what is
  *       CFUTURES_TEST_ACQUIRE                       acquired; default: nothing; all or none
- *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at p
- *       n)                                          that another process has written; default:
+ *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at
+ *       n)                                          p that another process has written; default:
  *                                                   nothing
  *
  * PLATFORMS
@@ -1644,7 +1644,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #define CFUTURES_IMPLEMENTED 1
 
 #ifdef __cplusplus
-#error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files include the header plainly"
+#error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files just include the header"
 #elif !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L
 #error "cfutures.h: the implementation needs C11: compile this file with -std=c11 or later"
 #endif
@@ -2269,37 +2269,15 @@ static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the buck
 
 #endif
 
-/* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
- * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
+/* ---- lock: in the low bits of a word, whose other bits are a value that its holder may change
+ * with the unlock. Unfair, never held over user code. What ends the wait: the holder's unlock, a
+ * few instructions or one allocation away. ---- */
 
-CF__COLD void cf__lock_slow(cf__word *lock)
-{
-    for (int i = 0; i < 30; i++) {
-        uintptr_t seen = 0;
-        if (cf__load_relaxed(lock) == 0 && cf__cas(lock, &seen, 1)) return;
-        cf__pause();
-    }
-    while (cf__exchange(lock, 2) != 0) (void)cf__park(lock, 2, CF__NEVER);
-}
-
-static inline void cf__lock(cf__word *lock)
-{
-    uintptr_t seen = 0;
-    if (!cf__cas(lock, &seen, 1)) cf__lock_slow(lock);
-}
-
-static inline void cf__unlock(cf__word *lock)
-{
-    if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
-}
-
-/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
- * unlock. Returns the value. */
 #define CF__HELD    ((uintptr_t)1)
 #define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
 #define CF__PAYLOAD (~(uintptr_t)3)
 
-CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+CF__COLD uintptr_t cf__lock_slow(cf__word *lock)
 {
     for (int i = 0;; i++) {
         uintptr_t seen = cf__load_relaxed(lock);
@@ -2313,16 +2291,26 @@ CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
     }
 }
 
+/* Returns the value. */
 CF__SHARED uintptr_t cf__lock_value(cf__word *lock)
 {
     uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
-    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_slow(lock);
 }
 
 CF__SHARED void cf__unlock_value(cf__word *lock, uintptr_t value)
 {
     if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
 }
+
+/* One without a value: nothing need be read before the compare-and-swap. */
+CF__SHARED void cf__lock(cf__word *lock)
+{
+    uintptr_t seen = 0;
+    if (!cf__cas(lock, &seen, CF__HELD)) (void)cf__lock_slow(lock);
+}
+
+static inline void cf__unlock(cf__word *lock) { cf__unlock_value(lock, 0); }
 
 /* ---- threads ---- */
 
@@ -4029,7 +4017,7 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
+/* ---- ring: its end is heap.tail, whose lock, the submitters' one, is taken before `lock` ---- */
 
 #define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
 
@@ -4158,7 +4146,6 @@ static size_t cf__free_workers(cf_executor *executor)
 {
     const bool handed = cf__load_seq_cst(&executor->spinner) > CF__SPINS;
     const uintptr_t taker = handed ? cf__load_relaxed(&executor->spinning) : 0;
-
     size_t count = 0;
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
@@ -4273,6 +4260,16 @@ static void cf__tell_worker(cf_executor *executor, cf_event_kind kind, size_t in
     cf__tell(&event);
 }
 
+static inline int cf__task_call(cf__runner *self, cf_task *task, const cf__cell *cell)
+{
+    self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
+    const int code = cell->call.fn(task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
+    self->depth--;
+    return code;
+}
+
 /* cf__execute's second half, for somebody who looks on. */
 CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *future)
 {
@@ -4280,11 +4277,7 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
     cf_event event = cf__task_event(future, CF_EVENT_STARTED);
     event.worker = task->worker;
     cf__tell(&event);
-    self->depth++;
-    CFUTURES_TEST_POINT(CF__POINT_RUN);
-    const int code = cell->call.fn(task, cell->data);
-    CFUTURES_TEST_POINT(CF__POINT_RAN);
-    self->depth--;
+    const int code = cf__task_call(self, task, cell);
     event.kind = CF_EVENT_FINISHED;
     event.time = cf__now();
     const bool told = cf__event_of_ended_items(cell, task, &event);
@@ -4316,11 +4309,7 @@ static void cf__execute(cf__runner *self, cf_future *future)
         cf__execute_observed(self, &task, future);
         return;
     }
-    self->depth++;
-    CFUTURES_TEST_POINT(CF__POINT_RUN);
-    const int code = cell->call.fn(&task, cell->data);
-    CFUTURES_TEST_POINT(CF__POINT_RAN);
-    self->depth--;
+    const int code = cf__task_call(self, &task, cell);
     cf__cell_drop_arg(cell);
     cf__task_finish(&task, code, cell);
 }
@@ -4439,9 +4428,9 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
-/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for whoever
- * takes it out. It is counted after the claim: one too many would hide a task for which somebody
- * has to be woken. */
+/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for
+ * whoever takes it out. It is counted after the claim: one too many would hide a task for which
+ * somebody has to be woken. */
 static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
 {
     (void)cf_future_retain(future);
@@ -4656,8 +4645,8 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int6
 }
 
 /* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
- * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
- * to park. */
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just
+ * about to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
@@ -5710,7 +5699,7 @@ static void cf__worker_loop(cf__worker *worker)
     for (cf_future *handed = NULL;;) {
         cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        /* Who was handed a task is likely to be handed the next: it does not look elsewhere first. */
+        /* Who was handed a task is likely to be handed the next: it does not look round first. */
         if (handed == NULL && cf__looks_busy(worker)) continue;
         handed = NULL;
         if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
@@ -10350,8 +10339,8 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 /* ---------------------------------------------------------------------------------------------
  * history                                                                            >>history
  *
- * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
- *        callbacks, wait, as_completed, map, observers
+ * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures,
+ *        promises, callbacks, wait, as_completed, map, observers
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence
@@ -10370,7 +10359,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
  * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
  * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
  * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
- * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
- * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
 

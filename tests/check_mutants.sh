@@ -24,7 +24,7 @@ an unpark dropped when a group gets its node | as_completed_delivers_each | /^st
 a waiter that parks without saying so | submit_result_close | /^static bool cf__park_on/,/^}/ | s/if (seen != parked.*//; s/return cf__park(word, parked/return cf__park(word, seen/
 a worker that trusts its wake-up | submit_to_a_parking_worker | /^static void cf__worker_sleep/,/^}/ | s/while (cf__load_acquire/if (cf__load_acquire/
 a waiter that trusts its wake-up | wait_for_several | /^static cf_status cf__park_until/,/^}/ | s/if (!cf__park_on(\(.*\))) status = CF_TIMEOUT;/return cf__park_on(\1) ? CF_OK : CF_TIMEOUT;/
-an unlock that looks first | two_submitters | /^static inline void cf__unlock/,/^}/ | s/if (cf__exchange(lock, 0) == 2)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, 0); if (was == 2)/
+an unlock that looks first | two_submitters | /^CF__SHARED void cf__unlock_value/,/^}/ | s/if ((cf__exchange_seq_cst(lock, value)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, value); if ((was/
 a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);//
 a group that is read after its node has gone | as_completed_closes_early | /^static void cf__group_deliver/,/^}/ | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {/&(void)cf__load_relaxed(\&group->signal_lock);/
 an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived) {/while (false) {/
