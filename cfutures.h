@@ -3880,10 +3880,7 @@ struct cf_executor {
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
-
-    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
-                                            enough: CF__SPINS, or the task that it is handed */
-    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
+    unsigned    blocked;  /* of them, submitters that wait for space */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3904,7 +3901,6 @@ struct cf_executor {
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
     cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
-    unsigned blocked; /* lock: of the visitors, submitters that wait for space */
     uint64_t cancelled, withdrawn, refused; /* lock */
     cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
     /* frozen */
@@ -3914,6 +3910,10 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
+
+    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
+                                            enough: CF__SPINS, or the task that it is handed */
+    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -6345,8 +6345,8 @@ typedef struct cf__chunk {
     size_t      ended;        /* items whose cells are filled: process pool */
     bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
     bool        hurt;         /* a worker died with one of its items: process pool */
-    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     bool        passed;       /* iterator: counted in its `passed_items` */
+    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
