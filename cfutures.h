@@ -5905,26 +5905,33 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* Queues a future; refused, it is done. */
-static cf_status cf__schedule(cf_executor *executor, cf_future *future)
+/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker. */
+static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
+    if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
+        !cf__deque_submit(worker, future))
+        return false;
+    CFUTURES_TEST_POINT(CF__POINT_WORK);
+    if (cf__load_seq_cst(&executor->hungry) == 0) return true; /* [idle] */
+    cf__lock(&executor->lock);
+    (void)cf__balance_unlock(executor);
+    return true;
+}
+
+/* Queues futures, one alone where the queue is bounded. Refused, they are done. */
+static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
+{
     cf_status status = CF_OK;
-    if (executor->heap.observer != NULL) cf__tell_submitted(future);
-    if (cf__processes_of(executor) != NULL) {
-        status = executor->processes->submit(executor, &future, 1);
-    } else if (executor->bounded) {
-        status = cf__enqueue_bounded(executor, future);
-    } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_submit(worker, future)) {
-        CFUTURES_TEST_POINT(CF__POINT_WORK);
-        if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
-        cf__lock(&executor->lock);
-        (void)cf__balance_unlock(executor);
-    } else {
-        status = cf__enqueue(executor, &future, 1);
-    }
-    if (status != CF_OK && status != CF_SYSTEM) cf__turn_away(future, status);
+    for (size_t i = 0; i < count && executor->heap.observer != NULL; i++)
+        cf__tell_submitted(futures[i]);
+    if (cf__processes_of(executor) != NULL)
+        status = executor->processes->submit(executor, futures, count);
+    else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
+    else if (count > 1 || !cf__enqueue_child(executor, *futures))
+        status = cf__enqueue(executor, futures, count);
+    for (size_t i = 0; i < count && status != CF_OK && status != CF_SYSTEM; i++)
+        cf__turn_away(futures[i], status);
     return status;
 }
 
@@ -6037,7 +6044,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
-    return refused != CF_OK ? refused : cf__schedule(executor, *future);
+    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
@@ -6070,27 +6077,6 @@ static bool cf__is_array(const void *array, size_t count, size_t size)
     return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
-/* Returns the first refusal. */
-static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
-{
-    cf_status status = CF_OK;
-    const cf__processes *const processes = cf__processes_of(executor);
-    const bool singly = executor->bounded;
-    for (size_t i = 0; i < count && !singly && executor->heap.observer != NULL; i++)
-        cf__tell_submitted(futures[i]);
-    if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
-    else if (!singly) status = cf__enqueue(executor, futures, count);
-    for (size_t i = 0; i < count; i++) {
-        if (singly) {
-            const cf_status refused = cf__schedule(executor, futures[i]);
-            if (status == CF_OK) status = refused;
-        } else if (status != CF_OK && status != CF_SYSTEM) {
-            cf__turn_away(futures[i], status);
-        }
-    }
-    return status;
-}
-
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures)
@@ -6103,8 +6089,13 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                  false, &futures[made]);
     for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
     if (status != CF_OK && made > 0) made--; /* that one is refused already */
-    const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
-    return refused != CF_OK ? refused : status;
+    cf_status first = CF_OK;
+    for (size_t i = 0, step; i < made; i += step) {
+        step = executor->bounded ? 1 : made;
+        const cf_status refused = cf__schedule(executor, futures + i, step);
+        if (first == CF_OK) first = refused;
+    }
+    return first != CF_OK ? first : status;
 }
 
 /* ---- shutdown ---- */
