@@ -5176,12 +5176,14 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
                                 cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    cf__member *const member = cf__set_next(&iter->set, deadline, status);
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    cf__member *const member = cf__set_next(&iter->set, polls ? 0 : iter->deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -5196,17 +5198,13 @@ static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status)
 {
-    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
-    if (status != NULL) *status = CF_INVALID;
-    return NULL;
+    return cf__iter_take(iter, false, index, status);
 }
 
 CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
                                                  cf_status *status)
 {
-    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
-    if (status != NULL) *status = CF_INVALID;
-    return NULL;
+    return cf__iter_take(iter, true, index, status);
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
