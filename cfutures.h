@@ -8545,8 +8545,9 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
         return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
     CFUTURES_TEST_POINT(CF__POINT_TAKE_BACK);
-    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
-    lane->loading = lane->unloaded = false;
+    if (!lane->loading && !lane->unsent && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE))
+        return NULL;
+    lane->loading = lane->unloaded = lane->unsent = false;
     lane->tail--;
     lane->given--;
     hub->ahead--;
@@ -9201,7 +9202,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
-    } else if (status == CF_OK) { /* it goes back when the lane is buried */
+    } else if (status == CF_OK) { /* lent, it goes back when the lane is buried */
         lane->unsent = true;
         cf__lane_kill(hub, lane, SIGKILL);
     } else {
@@ -9905,7 +9906,7 @@ static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 
 static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
 {
-    return lane->loading && position == lane->tail - 1;
+    return (lane->loading || lane->unsent) && position == lane->tail - 1;
 }
 
 /* cf__heap's has_started. */
