@@ -8552,7 +8552,8 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__lane_clear_tray(lane, future, false);
+    cf__tray *const tray = cf__lane_tray(lane, future);
+    if (tray != NULL) tray->user = NULL; /* kept: what was lent lies there, and the worker has it */
     return future;
 }
 
