@@ -8174,8 +8174,8 @@ static void cf__mapping_give_back(cf__mapping *mapping)
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
-    const bool last = mapping->loan == NULL || !ours;
-    if (!last) cf__store_release(mapping->loan, 0);
+    const bool last = mapping->loan == NULL;
+    if (!last && ours) cf__store_release(mapping->loan, 0);
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
