@@ -9598,7 +9598,7 @@ static bool cf__manager_tick(cf__hub *hub)
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
     }
-    done = done && ends && hub->callbacks == NULL;
+    done = done && ends && hub->callbacks == NULL && hub->pumping == 1; /* others settle, too */
     cf__unlock(&executor->lock);
     return done;
 }
@@ -9985,7 +9985,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    if (cf__hub_has_news(hub)) cf__hub_wake(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
