@@ -7323,7 +7323,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
+ * a number). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7350,6 +7351,9 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
         memcpy(fd, CMSG_DATA(&control.header), sizeof *fd);
         (void)fcntl(*fd, F_SETFD, FD_CLOEXEC);
         *fd = cf__fd_high(*fd);
+        if (*fd < 0) *fd = -2;
+    } else if (got > 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+        *fd = -2;
     }
     const bool again = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     errno = saved;
@@ -8823,10 +8827,10 @@ static void cf__lane_listen(cf__lane *lane)
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
         if (got < 0) return;
         if (got == 0) lane->silent = true;
-        if (fd < 0) continue;
-        if (number < CF__MAPPINGS) {
+        if (fd == -1) continue;
+        if (number < CF__MAPPINGS) { /* whatever it was, it is there no more */
             cf__mapping_abandon(lane->mappings[number]);
-            lane->mappings[number] = cf__mapping_new(lane, number, fd);
+            lane->mappings[number] = fd >= 0 ? cf__mapping_new(lane, number, fd) : NULL;
         }
         cf__fd_close(&fd);
     }
