@@ -7836,6 +7836,7 @@ static void cf__child_loop(void)
 /* The process becomes worker `index`, and never returns from here. */
 static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
+    memset(&cf__child, 0, sizeof cf__child); /* of the worker that made this pool, if it was one */
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
