@@ -8221,6 +8221,7 @@ static void cf__hubs_in_child(void)
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__hub_shut(hub);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
+        hub->link = NULL; /* in no list any more */
     }
     cf__hubs = NULL;
     cf__store_relaxed(&cf__hubs_lock, 0);
