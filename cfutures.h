@@ -9144,8 +9144,10 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
                                      &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        if (ended->status != CF_OK)
-            cf__chunk_rest(chunk, ended->status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
+        if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
+            cf__chunk_rest(chunk, CF_NO_MEMORY);
+        else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
         if (told) cf__chunk_event(chunk, first, &event);
         if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
