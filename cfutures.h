@@ -7159,7 +7159,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
-    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
+    cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
     cf__outcome outcome; /* worker, before ENDED */
     int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
@@ -7604,7 +7604,7 @@ static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, vo
     task->marks = &slot->stop;
     task->deadline = CF__NEVER;
     if (job->timeout > 0) {
-        const int64_t now = cf__now(), delay = now - job->given;
+        const int64_t now = cf__now(), delay = (now - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
@@ -9515,7 +9515,10 @@ static void cf__manager_hear(cf__hub *hub)
 static bool cf__lane_extend(cf__lane *lane, int64_t now)
 {
     cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    const int64_t most = now - (lane->nominal - cf__cell_options(&future->cell).timeout);
+    const int64_t said = (int32_t)(cf__load_relaxed(&slot->delay) & INT32_MAX) * CF_MICROSECOND;
+    const int64_t exact = lane->nominal + (said < most ? said : most);
     const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
     const bool extends = begun ? !lane->exact && exact > now : !lane->late;
     if (!extends) return false;
