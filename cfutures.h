@@ -8104,6 +8104,7 @@ typedef struct cf__lane {
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
     bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
+    int          untold;  /* LEAVING: a signal that is still to be sent; 0: none */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
     size_t       depth;   /* tasks at its desk, at most */
@@ -8709,7 +8710,8 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
     CFUTURES_TEST_POINT(CF__POINT_KILL);
-    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
+    lane->untold = cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1) ? 0 : signal;
+    if (lane->untold != 0) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
@@ -9581,7 +9583,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
     } else if (lane->phase == CF__LANE_LEAVING && lane->due != 0 && now >= lane->due) {
-        cf__lane_kill(hub, lane, SIGKILL);
+        cf__lane_kill(hub, lane, lane->untold != 0 ? lane->untold : SIGKILL);
     } else if (lane->phase == CF__LANE_WANTED && now >= hub->pause) {
         cf__lane_start(hub, lane);
     }
