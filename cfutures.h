@@ -9830,7 +9830,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->hub == NULL || !executor->hub->spawn) return true; /* closed: a map outlives it */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -9875,11 +9875,12 @@ static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, c
 
 static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf__hub *const hub = executor->hub;
-    cf__lane *direct;
+    cf__lane *direct = NULL;
     cf__lock(&executor->lock);
+    cf__hub *const hub = executor->hub;
     executor->visitors++;
-    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
+    const cf_status status = hub == NULL ? cf__refusal(executor) /* closed: a map may outlive it */
+                                         : cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
         hub->submitted += count;
         for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
