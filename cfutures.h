@@ -8132,7 +8132,7 @@ struct cf__hub {
     size_t       count, max_tasks;
     cf_duration  grace;
     bool         spawn, break_on_crash;
-    pid_t        zygote;
+    pid_t        zygote;  /* 0: reaped */
     cf__thread   manager;
     struct pollfd *polled; /* manager */
     cf__runner   runner;   /* manager's */
@@ -9472,6 +9472,19 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 
 /* ---- manager ---- */
 
+/* Tells the zygote to end, if it has not, and waits until it and all workers have. */
+static void cf__zygote_wait(cf__hub *hub)
+{
+    cf__lock(&hub->executor->lock);
+    cf__lock(&cf__hubs_lock);
+    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
+    cf__fd_close(&hub->channel);
+    cf__unlock(&cf__hubs_lock);
+    cf__unlock(&hub->executor->lock);
+    while (hub->zygote > 0 && waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {}
+    hub->zygote = 0; /* or the host has reaped it: its number may be a stranger's from now on */
+}
+
 /* The zygote's reports. Without a zygote no worker is left either. */
 static void cf__manager_hear(cf__hub *hub)
 {
@@ -9507,7 +9520,9 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = 0;
         lane->status = SIGKILL;
     }
+    const bool lost = hub->lost;
     cf__unlock(&hub->executor->lock);
+    if (lost) cf__zygote_wait(hub);
 }
 
 #define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
@@ -9776,17 +9791,6 @@ static void cf__manager_nap(cf__hub *hub)
         for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
     }
     cf__unlock(&hub->executor->lock);
-}
-
-static void cf__zygote_wait(cf__hub *hub)
-{
-    cf__lock(&hub->executor->lock);
-    cf__lock(&cf__hubs_lock);
-    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
-    cf__fd_close(&hub->channel);
-    cf__unlock(&cf__hubs_lock);
-    cf__unlock(&hub->executor->lock);
-    while (waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {} /* or the host has reaped it */
 }
 
 static cf__thread_result cf__manager_main(void *arg)
