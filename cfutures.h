@@ -8753,9 +8753,9 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     cf__desk_clear(lane->desk); /* before the worker can see it */
     const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
     cf__fd_close(&ends[1]);
-    if (!ordered) {
+    if (!ordered) { /* the zygote has much to do: no fault of the worker's */
         cf__fd_close(&ends[0]);
-        cf__hub_strike(hub, 12);
+        hub->pause = cf__deadline(CF__AGAIN);
         return;
     }
     if (lane->started++ > 0) hub->restarts++;
