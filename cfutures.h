@@ -9270,11 +9270,24 @@ static bool cf__hub_has_news(cf__hub *hub)
     return false;
 }
 
+/* The program's free_arg runs on the manager, where one that waits for its own pool finds out. */
+static bool cf__lane_is_for_manager(const cf__lane *lane)
+{
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    return !cf__is_chunk(future) && cf__cell_options(&future->cell).free_arg != NULL;
+}
+
 /* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
 static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
 {
     size_t count = 0;
-    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    while (count < most && cf__lane_has_ended(lane)) {
+        if (cf__self != &hub->runner && cf__lane_is_for_manager(lane)) {
+            cf__hub_wake(hub);
+            break;
+        }
+        cf__lane_collect(hub, lane, &batch[count++]);
+    }
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
     else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
