@@ -8140,6 +8140,7 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
+    int        peer;      /* cf__hubs_lock. Its other end, until the zygote has it */
     cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
     bool       watching;  /* but not for long: it looks whether what was given is begun */
@@ -8166,6 +8167,7 @@ struct cf__hub {
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
 static cf__hub *cf__hubs;
 static cf__word cf__hubs_watched;
+static _Thread_local cf__hub *cf__hub_forking; /* this thread forks its zygote */
 
 static void cf__mapping_free(cf__mapping *mapping)
 {
@@ -8221,6 +8223,7 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__hub_shut(hub);
+        if (hub != cf__hub_forking) cf__fd_close(&hub->peer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
         hub->link = NULL; /* in no list any more */
     }
@@ -10206,29 +10209,47 @@ static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
     _exit(127);
 }
 
+/* Its descriptors, known from the first moment to whoever forks the host. False: none could be had;
+ * they go with the hub. */
+static bool cf__hub_open(cf__hub *hub)
+{
+    int ends[2] = {-1, -1};
+    cf__lock(&cf__hubs_lock);
+    hub->next = cf__hubs;
+    hub->link = &cf__hubs;
+    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
+    cf__hubs = hub;
+    const bool done = cf__signal_open(&hub->wake) && cf__channel_open(ends);
+    hub->channel = ends[0];
+    hub->peer = ends[1];
+    cf__unlock(&cf__hubs_lock);
+    return done;
+}
+
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
-    int ends[2];
     char numbers[32];
     sigset_t all, old;
-    if (!cf__signal_open(&hub->wake)) return false;
-    if (!cf__channel_open(ends)) return false;
-    hub->channel = ends[0];
-    (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
+    if (!cf__hub_open(hub)) return false;
+    (void)snprintf(numbers, sizeof numbers, "%d:%d", hub->peer, memory);
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
         (void)fflush(stdout); /* else each worker would print it again */
         funlockfile(stdout);
     }
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    cf__hub_forking = hub;
     hub->zygote = fork();
     if (hub->zygote == 0) {
         cf__hub_shut(hub); /* else the host's end of file is never seen */
-        if (hub->spawn) cf__zygote_exec(numbers, ends[1], memory);
-        cf__zygote_main(hub->share, hub->kids, ends[1]);
+        if (hub->spawn) cf__zygote_exec(numbers, hub->peer, memory);
+        cf__zygote_main(hub->share, hub->kids, hub->peer);
     }
+    cf__hub_forking = NULL;
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    cf__fd_close(&ends[1]);
+    cf__lock(&cf__hubs_lock);
+    cf__fd_close(&hub->peer);
+    cf__unlock(&cf__hubs_lock);
     return hub->zygote > 0;
 }
 
@@ -10242,7 +10263,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake.fd = hub->wake.writer = -1;
+    hub->channel = hub->peer = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -10252,12 +10273,6 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     const bool forked = cf__hub_fork(hub, memory);
     cf__fd_close(&memory);
     if (!forked) return CF_SYSTEM;
-    cf__lock(&cf__hubs_lock);
-    hub->next = cf__hubs;
-    hub->link = &cf__hubs;
-    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
-    cf__hubs = hub;
-    cf__unlock(&cf__hubs_lock);
     executor->alive = 1;
     if (cf__thread_start(&hub->manager, cf__manager_main, hub, 0)) return CF_OK;
     executor->alive = 0;
