@@ -573,11 +573,11 @@ TEST(a_killed_host_leaves_none_of_two_pools) {
 }
 
 static atomic_int before_fork, after_fork;
-static atomic_bool meeting;
+static pid_t meeting; /* the process whose forks do */
 
 /* Both have made their sockets, and neither has forked. */
 static void meet_before_the_fork(void) {
-    if (atomic_load(&meeting)) {
+    if (meeting == getpid()) {
         atomic_fetch_add(&before_fork, 1);
         UNTIL(atomic_load(&before_fork) >= 2);
     }
@@ -585,7 +585,7 @@ static void meet_before_the_fork(void) {
 
 /* Both have forked, and neither has done more. */
 static void meet_after_the_fork(void) {
-    if (atomic_load(&meeting)) {
+    if (meeting == getpid()) {
         atomic_fetch_add(&after_fork, 1);
         UNTIL(atomic_load(&after_fork) >= 2);
     }
@@ -605,7 +605,7 @@ TEST(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once) {
         cf_executor *executors[2];
         (void)pid_of_a_worker(processes(1)); /* the library's own handlers of fork are there */
         CHECK_EQ(pthread_atfork(meet_before_the_fork, meet_after_the_fork, NULL), 0);
-        atomic_store(&meeting, true);
+        meeting = getpid();
         for (int i = 0; i < 2; i++) {
             spawn(&threads[i], make_a_pool, &executors[i]);
         }
