@@ -2432,6 +2432,29 @@ static uintptr_t cf__stack_here(void)
 #endif
 }
 
+static inline void cf__yield(void)
+{
+#ifdef CF__PTHREADS
+    (void)sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* Lets somebody else have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
+CF__SHARED void cf__spin_yield(cf__word *crowded)
+{
+    const uintptr_t skip = cf__load_relaxed(crowded);
+    if (skip > 0) {
+        cf__store_relaxed(crowded, skip - 1);
+        return;
+    }
+    const int64_t from = cf__now();
+    cf__yield();
+    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
+}
+
 /* ---- fork: an executor belongs to the process that made it ---- */
 
 static cf__word cf__forks; /* how often this process is the child of a fork */
@@ -3896,6 +3919,7 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
+    cf__word crowded; /* W, R: anybody. See cf__spin_yield */
     cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
@@ -4780,6 +4804,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
             if ((cf__load_acquire(word) & mask) >= least) return;
             for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
+        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
     } while (cf__now() < end);
 }
 
@@ -5527,6 +5552,7 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
             if (!found) cf__pause();
         }
         if (found || cf__looks_busy(worker)) break;
+        cf__spin_yield(&executor->crowded); /* who was just woken may need this very CPU */
         now = cf__now();
         if (from == 0) from = now;
     }
@@ -7429,20 +7455,6 @@ static size_t cf__memory_size(size_t size)
     return rounded;
 }
 
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
- * yielding means that strangers run for a whole time slice, it is left alone for a while. */
-static void cf__spin_yield(cf__word *crowded)
-{
-    const uintptr_t skip = cf__load_relaxed(crowded);
-    if (skip > 0) {
-        cf__store_relaxed(crowded, skip - 1);
-        return;
-    }
-    const int64_t from = cf__now();
-    (void)sched_yield();
-    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
-}
-
 /* ---- worker process ---- */
 
 typedef struct cf__loan {
@@ -8149,7 +8161,6 @@ struct cf__hub {
     unsigned   strikes;   /* bad starts, in a row */
     unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
-    cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
@@ -9977,7 +9988,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0)
-            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+            cf__spin_yield(&executor->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
