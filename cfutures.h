@@ -3880,10 +3880,7 @@ struct cf_executor {
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
-
-    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
-                                            enough: CF__SPINS, or the task that it is handed */
-    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
+    unsigned    blocked;  /* of them, submitters that wait for space */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3904,7 +3901,6 @@ struct cf_executor {
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
     cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
-    unsigned blocked; /* lock: of the visitors, submitters that wait for space */
     uint64_t cancelled, withdrawn, refused; /* lock */
     cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
     /* frozen */
@@ -3914,6 +3910,10 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
+
+    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
+                                            enough: CF__SPINS, or the task that it is handed */
+    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -4661,80 +4661,7 @@ CF__SHARED void cf__deny(cf_future *future)
     cf__unlock(&cf__graph_lock);
 }
 
-/* ---- blocking: until (word & mask) is at least that ---- */
-
-/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
-{
-    if (cf__processes_of(executor) != NULL) {
-        executor->processes->spin(executor, word, mask, least);
-        return;
-    }
-    if (executor->cpus < 2 ||
-        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
-        return;
-    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-    do {
-        for (int i = 0; i < 8; i++) {
-            if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
-        }
-    } while (cf__now() < end);
-}
-
-/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
-{
-    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
-    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
-}
-
-/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
-static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
-{
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
-    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
-    const int64_t from = executor != NULL ? cf__now() : 0;
-    if (executor != NULL) cf__spin_for(executor, word, mask, least);
-    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    cf_status status;
-    int64_t until;
-    do {
-        until = deadline;
-        if (!cf__wait_begin(kind, awaited, word, &until))
-            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-        status = cf__park_until(cf__self, word, mask, least, until);
-        cf__wait_end();
-    } while (status == CF_TIMEOUT && until != deadline);
-    if (executor != NULL)
-        cf__store_relaxed(&executor->spin,
-                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return status;
-}
-
-/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
-CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
-                                int64_t deadline)
-{
-    cf__runner *const self = cf__self;
-    int64_t until = deadline;
-    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
-    const bool in_time = cf__park(word, seen, until) || until != deadline;
-    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
-    cf__wait_end();
-    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
-}
-
-/* ---- one future ---- */
+/* ---- helping: a task runs what it waits for ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -4822,17 +4749,105 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
     return CF_OK;
 }
 
+/* Runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
+{
+    cf_status status = CF_OK;
+    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
+        cf_future *const future = set->unclaimed->waiter.future;
+        if (cf__state(future) != CF__PENDING) continue;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
+    }
+    return status;
+}
+
+/* ---- blocking: until (word & mask) is at least that ---- */
+
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
+{
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
+        return;
+    }
+    if (executor->cpus < 2 ||
+        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
+        return;
+    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+    do {
+        for (int i = 0; i < 8; i++) {
+            if ((cf__load_acquire(word) & mask) >= least) return;
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
+        }
+    } while (cf__now() < end);
+}
+
+/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+{
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
+}
+
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
+{
+    if (deadline == 0) return CF_TIMEOUT;
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
+    cf_status status = CF_OK;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        status = kind == CF__A_SET ? cf__set_help(awaited, cf__self) : cf__help(cf__self, future);
+    }
+    if (status != CF_OK || (cf__load_acquire(word) & mask) >= least) return status;
+    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    const int64_t from = executor != NULL ? cf__now() : 0;
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    int64_t until;
+    do {
+        until = deadline;
+        if (!cf__wait_begin(kind, awaited, word, &until))
+            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+        status = cf__park_until(cf__self, word, mask, least, until);
+        cf__wait_end();
+    } while (status == CF_TIMEOUT && until != deadline);
+    if (executor != NULL)
+        cf__store_relaxed(&executor->spin,
+                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
+    return status;
+}
+
+/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    int64_t until = deadline;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, until) || until != deadline;
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
+    cf__wait_end();
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
+
 /* CF_OK: it is done. */
 static cf_status cf__await(cf_future *future, int64_t deadline)
 {
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
-    if (deadline == 0) return CF_TIMEOUT;
-    if (cf__self != NULL) {
-        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        const cf_status status = cf__help(cf__self, future);
-        if (status != CF_OK || cf__is_done(future)) return status;
-    }
     return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
@@ -4937,30 +4952,11 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
-/* In a task: runs one pending future of the own pool, if there is one. */
-static cf_status cf__set_help(cf__set *set, cf__runner *self)
-{
-    cf_status status = CF_OK;
-    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
-        cf_future *const future = set->unclaimed->waiter.future;
-        if (cf__state(future) != CF__PENDING) continue;
-        status = cf__help(self, future);
-        if (status != CF_OK || cf__is_done(future)) break;
-    }
-    return status;
-}
-
 /* CF_OK: something may have arrived. */
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
     if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
-    if (deadline == 0) return CF_TIMEOUT;
-    if (cf__self != NULL) {
-        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        const cf_status status = cf__set_help(set, cf__self);
-        if (status != CF_OK) return status;
-    }
     return cf__block_for(CF__A_SET, set, deadline);
 }
 
@@ -5176,12 +5172,14 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
                                 cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    cf__member *const member = cf__set_next(&iter->set, deadline, status);
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    cf__member *const member = cf__set_next(&iter->set, polls ? 0 : iter->deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -5196,17 +5194,13 @@ static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status)
 {
-    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
-    if (status != NULL) *status = CF_INVALID;
-    return NULL;
+    return cf__iter_take(iter, false, index, status);
 }
 
 CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
                                                  cf_status *status)
 {
-    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
-    if (status != NULL) *status = CF_INVALID;
-    return NULL;
+    return cf__iter_take(iter, true, index, status);
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
@@ -5905,26 +5899,33 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* Queues a future; refused, it is done. */
-static cf_status cf__schedule(cf_executor *executor, cf_future *future)
+/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker. */
+static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
+    if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
+        !cf__deque_submit(worker, future))
+        return false;
+    CFUTURES_TEST_POINT(CF__POINT_WORK);
+    if (cf__load_seq_cst(&executor->hungry) == 0) return true; /* [idle] */
+    cf__lock(&executor->lock);
+    (void)cf__balance_unlock(executor);
+    return true;
+}
+
+/* Queues futures, one alone where the queue is bounded. Refused, they are done. */
+static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
+{
     cf_status status = CF_OK;
-    if (executor->heap.observer != NULL) cf__tell_submitted(future);
-    if (cf__processes_of(executor) != NULL) {
-        status = executor->processes->submit(executor, &future, 1);
-    } else if (executor->bounded) {
-        status = cf__enqueue_bounded(executor, future);
-    } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_submit(worker, future)) {
-        CFUTURES_TEST_POINT(CF__POINT_WORK);
-        if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
-        cf__lock(&executor->lock);
-        (void)cf__balance_unlock(executor);
-    } else {
-        status = cf__enqueue(executor, &future, 1);
-    }
-    if (status != CF_OK && status != CF_SYSTEM) cf__turn_away(future, status);
+    for (size_t i = 0; i < count && executor->heap.observer != NULL; i++)
+        cf__tell_submitted(futures[i]);
+    if (cf__processes_of(executor) != NULL)
+        status = executor->processes->submit(executor, futures, count);
+    else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
+    else if (count > 1 || !cf__enqueue_child(executor, *futures))
+        status = cf__enqueue(executor, futures, count);
+    for (size_t i = 0; i < count && status != CF_OK && status != CF_SYSTEM; i++)
+        cf__turn_away(futures[i], status);
     return status;
 }
 
@@ -6037,7 +6038,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
-    return refused != CF_OK ? refused : cf__schedule(executor, *future);
+    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
@@ -6070,27 +6071,6 @@ static bool cf__is_array(const void *array, size_t count, size_t size)
     return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
-/* Returns the first refusal. */
-static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
-{
-    cf_status status = CF_OK;
-    const cf__processes *const processes = cf__processes_of(executor);
-    const bool singly = executor->bounded;
-    for (size_t i = 0; i < count && !singly && executor->heap.observer != NULL; i++)
-        cf__tell_submitted(futures[i]);
-    if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
-    else if (!singly) status = cf__enqueue(executor, futures, count);
-    for (size_t i = 0; i < count; i++) {
-        if (singly) {
-            const cf_status refused = cf__schedule(executor, futures[i]);
-            if (status == CF_OK) status = refused;
-        } else if (status != CF_OK && status != CF_SYSTEM) {
-            cf__turn_away(futures[i], status);
-        }
-    }
-    return status;
-}
-
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures)
@@ -6103,8 +6083,13 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                  false, &futures[made]);
     for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
     if (status != CF_OK && made > 0) made--; /* that one is refused already */
-    const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
-    return refused != CF_OK ? refused : status;
+    cf_status first = CF_OK;
+    for (size_t i = 0, step; i < made; i += step) {
+        step = executor->bounded ? 1 : made;
+        const cf_status refused = cf__schedule(executor, futures + i, step);
+        if (first == CF_OK) first = refused;
+    }
+    return first != CF_OK ? first : status;
 }
 
 /* ---- shutdown ---- */
@@ -6345,8 +6330,8 @@ typedef struct cf__chunk {
     size_t      ended;        /* items whose cells are filled: process pool */
     bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
     bool        hurt;         /* a worker died with one of its items: process pool */
-    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     bool        passed;       /* iterator: counted in its `passed_items` */
+    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
