@@ -235,6 +235,14 @@ group_static() {
     else
         miss "$here" 'clang-19, clang-tidy-19' 'static analysis' 'not both here'
     fi
+    for cc in clang-16 clang-22; do
+        if have $cc; then
+            try "$here" $cc 'static analysis: -Weverything' env OUT="$out/static" CLANG=$cc \
+                sh tests/check_static.sh everything
+        else
+            miss "$here" $cc 'static analysis: -Weverything' "no $cc here"
+        fi
+    done
 }
 
 group_sanitizer() {
