@@ -4661,7 +4661,80 @@ CF__SHARED void cf__deny(cf_future *future)
     cf__unlock(&cf__graph_lock);
 }
 
-/* ---- helping: a task runs what it waits for ---- */
+/* ---- blocking: until (word & mask) is at least that ---- */
+
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
+{
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
+        return;
+    }
+    if (executor->cpus < 2 ||
+        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
+        return;
+    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+    do {
+        for (int i = 0; i < 8; i++) {
+            if ((cf__load_acquire(word) & mask) >= least) return;
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
+        }
+    } while (cf__now() < end);
+}
+
+/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+{
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
+}
+
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
+{
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
+    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    const int64_t from = executor != NULL ? cf__now() : 0;
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    cf_status status;
+    int64_t until;
+    do {
+        until = deadline;
+        if (!cf__wait_begin(kind, awaited, word, &until))
+            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+        status = cf__park_until(cf__self, word, mask, least, until);
+        cf__wait_end();
+    } while (status == CF_TIMEOUT && until != deadline);
+    if (executor != NULL)
+        cf__store_relaxed(&executor->spin,
+                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
+    return status;
+}
+
+/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    int64_t until = deadline;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, until) || until != deadline;
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
+    cf__wait_end();
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -4749,105 +4822,17 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
     return CF_OK;
 }
 
-/* Runs one pending future of the own pool, if there is one. */
-static cf_status cf__set_help(cf__set *set, cf__runner *self)
-{
-    cf_status status = CF_OK;
-    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
-        cf_future *const future = set->unclaimed->waiter.future;
-        if (cf__state(future) != CF__PENDING) continue;
-        status = cf__help(self, future);
-        if (status != CF_OK || cf__is_done(future)) break;
-    }
-    return status;
-}
-
-/* ---- blocking: until (word & mask) is at least that ---- */
-
-/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
-{
-    if (cf__processes_of(executor) != NULL) {
-        executor->processes->spin(executor, word, mask, least);
-        return;
-    }
-    if (executor->cpus < 2 ||
-        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
-        return;
-    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-    do {
-        for (int i = 0; i < 8; i++) {
-            if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
-        }
-    } while (cf__now() < end);
-}
-
-/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
-{
-    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
-    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
-}
-
-/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
-static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
-{
-    if (deadline == 0) return CF_TIMEOUT;
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
-    cf_status status = CF_OK;
-    if (cf__self != NULL) {
-        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        status = kind == CF__A_SET ? cf__set_help(awaited, cf__self) : cf__help(cf__self, future);
-    }
-    if (status != CF_OK || (cf__load_acquire(word) & mask) >= least) return status;
-    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
-    const int64_t from = executor != NULL ? cf__now() : 0;
-    if (executor != NULL) cf__spin_for(executor, word, mask, least);
-    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    int64_t until;
-    do {
-        until = deadline;
-        if (!cf__wait_begin(kind, awaited, word, &until))
-            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-        status = cf__park_until(cf__self, word, mask, least, until);
-        cf__wait_end();
-    } while (status == CF_TIMEOUT && until != deadline);
-    if (executor != NULL)
-        cf__store_relaxed(&executor->spin,
-                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return status;
-}
-
-/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
-CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
-                                int64_t deadline)
-{
-    cf__runner *const self = cf__self;
-    int64_t until = deadline;
-    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
-    const bool in_time = cf__park(word, seen, until) || until != deadline;
-    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
-    cf__wait_end();
-    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
-}
-
-/* ---- one future ---- */
-
 /* CF_OK: it is done. */
 static cf_status cf__await(cf_future *future, int64_t deadline)
 {
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__help(cf__self, future);
+        if (status != CF_OK || cf__is_done(future)) return status;
+    }
     return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
@@ -4952,11 +4937,30 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
+/* In a task: runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
+{
+    cf_status status = CF_OK;
+    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
+        cf_future *const future = set->unclaimed->waiter.future;
+        if (cf__state(future) != CF__PENDING) continue;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
+    }
+    return status;
+}
+
 /* CF_OK: something may have arrived. */
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
     if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__set_help(set, cf__self);
+        if (status != CF_OK) return status;
+    }
     return cf__block_for(CF__A_SET, set, deadline);
 }
 
