@@ -5920,15 +5920,15 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 /* Queues futures, one alone where the queue is bounded. Refused, they are done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf_status status = CF_OK;
-    for (size_t i = 0; i < count && executor->heap.observer != NULL; i++)
+    cf_status status;
+    for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
         cf__tell_submitted(futures[i]);
     if (cf__processes_of(executor) != NULL)
         status = executor->processes->submit(executor, futures, count);
     else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
-    else if (count > 1 || !cf__enqueue_child(executor, *futures))
-        status = cf__enqueue(executor, futures, count);
-    for (size_t i = 0; i < count && status != CF_OK && status != CF_SYSTEM; i++)
+    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else status = cf__enqueue(executor, futures, count);
+    for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
         cf__turn_away(futures[i], status);
     return status;
 }
