@@ -4124,7 +4124,7 @@ static uintptr_t cf__lock_both(cf_executor *executor)
     return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
+CF__SHARED void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
     cf__heap_unlock(&executor->heap, tail);
@@ -4373,6 +4373,13 @@ CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
     cf__visits = visit;
 }
 
+static void cf__visit_enter(cf__visit *visit, cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf__visit_begin(visit, executor);
+    cf__unlock(&executor->lock);
+}
+
 static void cf__visit_end(cf__visit *visit)
 {
     cf_executor *const executor = visit->executor;
@@ -4465,9 +4472,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf_executor *const executor = cf__executor_of(future);
     if (cf__is_foreign_heap(&executor->heap)) return false;
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     const cf__processes *const processes = cf__processes_of(executor);
     CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
@@ -5258,27 +5263,27 @@ static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when
     cf_as_completed_close(iter);
 }
 
+/* In a task, first all that it can run itself: others may wait for one of those. Then from the end:
+ * most of the others have ended before the last, so that few of them wake this thread. */
+static void cf__wait_all(cf_future *const *futures, size_t count, int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    cf_status status = CF_OK;
+    for (size_t i = 0; self != NULL && i < count && status == CF_OK; i++)
+        if (futures[i] != NULL && !cf__is_past(deadline)) status = cf__help(self, futures[i]);
+    for (size_t i = count; i-- > 0 && (status == CF_OK || status == CF_TIMEOUT);)
+        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+}
+
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
                             cf_duration timeout, bool *done)
 {
     if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
     if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
     const int64_t deadline = cf__deadline(timeout);
-    cf_status status = CF_OK;
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-        return cf__count_done(futures, count, done);
-    }
-    /* In a task, first all that it can run itself: others may wait for one of those. Then from the
-     * end: most of the others have ended before the last, so that few of them wake this thread. */
-    for (bool helps = cf__self != NULL;; helps = false) {
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
-            cf_future *const future = futures[helps ? i : count - 1 - i];
-            if (future == NULL || (helps && cf__is_past(deadline))) continue;
-            status = helps ? cf__help(cf__self, future) : cf__await(future, deadline);
-        }
-        if (!helps) return cf__count_done(futures, count, done);
-    }
+    if (when == CF_ALL_COMPLETED) cf__wait_all(futures, count, deadline);
+    else cf__wait_any(futures, count, when, deadline);
+    return cf__count_done(futures, count, done);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5370,6 +5375,13 @@ static bool cf__balance_unlock(cf_executor *executor)
     CFUTURES_TEST_POINT(CF__POINT_NUDGE);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
+}
+
+/* Tasks have come in: the same, without the lock. */
+static bool cf__call_workers(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -5866,8 +5878,7 @@ static inline cf_status cf__announce(cf_executor *executor)
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) == CF__SPINS)
         return CF_OK;
-    cf__lock(&executor->lock);
-    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
+    return cf__call_workers(executor) ? CF_OK : CF_SYSTEM;
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
@@ -5893,12 +5904,8 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     if (run_here) executor->heap.submitted++;
     else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
     cf__heap_unlock(&executor->heap, tail);
-    if (run_here) {
-        cf__run_here(executor, future);
-    } else {
-        cf__lock(&executor->lock);
-        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
-    }
+    if (run_here) cf__run_here(executor, future);
+    else if (!cf__call_workers(executor) && status == CF_OK) status = CF_SYSTEM;
     cf__visit_end(&visit);
     return status;
 }
@@ -5911,9 +5918,7 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
         !cf__deque_submit(worker, future))
         return false;
     CFUTURES_TEST_POINT(CF__POINT_WORK);
-    if (cf__load_seq_cst(&executor->hungry) == 0) return true; /* [idle] */
-    cf__lock(&executor->lock);
-    (void)cf__balance_unlock(executor);
+    if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__call_workers(executor); /* [idle] */
     return true;
 }
 
@@ -6148,9 +6153,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
 static void cf__cancel_all(cf_executor *executor)
 {
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     cf__withdraw(executor, CF_CANCELLED);
     cf__visit_end(&visit);
 }
@@ -6208,7 +6211,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
-    executor->bounded = options->queue_limit > 0;
+    executor->bounded = options->queue_limit > 0 || workers == 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
@@ -6263,9 +6266,7 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     own.on_full = CF_FULL_CALLER_RUNS;
-    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
-    if (executor != NULL) executor->bounded = true;
-    return executor;
+    return cf__executor_new(&own, status != NULL ? status : &unwanted);
 }
 
 /* ---- stats ---- */
@@ -6798,8 +6799,10 @@ CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, 
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
-        if (task->mishap == CF_OK) task->mishap_code = code;
-        if (task->mishap == CF_OK) task->mishap = task->refused;
+        if (task->mishap == CF_OK) {
+            task->mishap = task->refused;
+            task->mishap_code = code;
+        }
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
