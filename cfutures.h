@@ -5293,7 +5293,7 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
     /* In a task, first all that it can run itself: others may wait for one of those. Then from the
      * end: most of the others have ended before the last, so that few of them wake this thread. */
     for (bool helps = cf__self != NULL;; helps = false) {
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
+        for (size_t i = 0; i < count && status == CF_OK; i++) {
             cf_future *const future = futures[helps ? i : count - 1 - i];
             if (future == NULL || (helps && cf__is_past(deadline))) continue;
             status = helps ? cf__help(cf__self, future) : cf__await(future, deadline);
