@@ -2432,6 +2432,29 @@ static uintptr_t cf__stack_here(void)
 #endif
 }
 
+static inline void cf__yield(void)
+{
+#ifdef CF__PTHREADS
+    (void)sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* Lets somebody else have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
+CF__SHARED void cf__spin_yield(cf__word *crowded)
+{
+    const uintptr_t skip = cf__load_relaxed(crowded);
+    if (skip > 0) {
+        cf__store_relaxed(crowded, skip - 1);
+        return;
+    }
+    const int64_t from = cf__now();
+    cf__yield();
+    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
+}
+
 /* ---- fork: an executor belongs to the process that made it ---- */
 
 static cf__word cf__forks; /* how often this process is the child of a fork */
@@ -3896,6 +3919,7 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
+    cf__word crowded; /* W, R: anybody. See cf__spin_yield */
     cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
@@ -4684,6 +4708,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
             if ((cf__load_acquire(word) & mask) >= least) return;
             for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
+        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
     } while (cf__now() < end);
 }
 
@@ -5543,6 +5568,7 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
             if (!found) cf__pause();
         }
         if (found || cf__looks_busy(worker)) break;
+        cf__spin_yield(&executor->crowded); /* who was just woken may need this very CPU */
         now = cf__now();
         if (from == 0) from = now;
     }
@@ -7093,8 +7119,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays
  * single-threaded and is the parent of all workers: it forks them on demand, reaps them, reports
  * how they ended, and kills only what it has not reaped, so no signal ever hits a stranger.
- * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote, or
- * on end-of-file.
+ * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote
+ * (outside Linux: when its task has ended, too), or on end-of-file.
  *
  * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap,
  * and makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back,
@@ -7166,7 +7192,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
-    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
+    cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
     cf__outcome outcome; /* worker, before ENDED */
     int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
@@ -7330,7 +7356,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
+ * a number). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7357,6 +7384,9 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
         memcpy(fd, CMSG_DATA(&control.header), sizeof *fd);
         (void)fcntl(*fd, F_SETFD, FD_CLOEXEC);
         *fd = cf__fd_high(*fd);
+        if (*fd < 0) *fd = -2;
+    } else if (got > 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+        *fd = -2;
     }
     const bool again = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     errno = saved;
@@ -7434,20 +7464,6 @@ static size_t cf__memory_size(size_t size)
     if (size > CF__KEEP) return (size + CF__PAGE - 1) & ~(CF__PAGE - 1);
     while (rounded < size) rounded *= 2;
     return rounded;
-}
-
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
- * yielding means that strangers run for a whole time slice, it is left alone for a while. */
-static void cf__spin_yield(cf__word *crowded)
-{
-    const uintptr_t skip = cf__load_relaxed(crowded);
-    if (skip > 0) {
-        cf__store_relaxed(crowded, skip - 1);
-        return;
-    }
-    const int64_t from = cf__now();
-    (void)sched_yield();
-    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
 /* ---- worker process ---- */
@@ -7607,7 +7623,7 @@ static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, vo
     task->marks = &slot->stop;
     task->deadline = CF__NEVER;
     if (job->timeout > 0) {
-        const int64_t now = cf__now(), delay = now - job->given;
+        const int64_t now = cf__now(), delay = (now - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
@@ -7839,6 +7855,7 @@ static void cf__child_loop(void)
 /* The process becomes worker `index`, and never returns from here. */
 static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
+    memset(&cf__child, 0, sizeof cf__child); /* of the worker that made this pool, if it was one */
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
@@ -8106,6 +8123,7 @@ typedef struct cf__lane {
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
     bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
+    int          untold;  /* LEAVING: a signal that is still to be sent; 0: none */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
     size_t       depth;   /* tasks at its desk, at most */
@@ -8133,7 +8151,7 @@ struct cf__hub {
     size_t       count, max_tasks;
     cf_duration  grace;
     bool         spawn, break_on_crash;
-    pid_t        zygote;
+    pid_t        zygote;  /* 0: reaped */
     cf__thread   manager;
     struct pollfd *polled; /* manager */
     cf__runner   runner;   /* manager's */
@@ -8141,6 +8159,7 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
+    int        peer;      /* cf__hubs_lock. Its other end, until the zygote has it */
     cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
     bool       watching;  /* but not for long: it looks whether what was given is begun */
@@ -8156,7 +8175,6 @@ struct cf__hub {
     unsigned   strikes;   /* bad starts, in a row */
     unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
-    cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
@@ -8167,6 +8185,7 @@ struct cf__hub {
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
 static cf__hub *cf__hubs;
 static cf__word cf__hubs_watched;
+static _Thread_local cf__hub *cf__hub_forking; /* this thread forks its zygote */
 
 static void cf__mapping_free(cf__mapping *mapping)
 {
@@ -8181,8 +8200,8 @@ static void cf__mapping_give_back(cf__mapping *mapping)
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
-    const bool last = mapping->loan == NULL || !ours;
-    if (!last) cf__store_release(mapping->loan, 0);
+    const bool last = mapping->loan == NULL;
+    if (!last && ours) cf__store_release(mapping->loan, 0);
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
@@ -8222,7 +8241,9 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__hub_shut(hub);
+        if (hub != cf__hub_forking) cf__fd_close(&hub->peer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
+        hub->link = NULL; /* in no list any more */
     }
     cf__hubs = NULL;
     cf__store_relaxed(&cf__hubs_lock, 0);
@@ -8552,13 +8573,15 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
         return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
     CFUTURES_TEST_POINT(CF__POINT_TAKE_BACK);
-    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
-    lane->loading = lane->unloaded = false;
+    if (!lane->loading && !lane->unsent && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE))
+        return NULL;
+    lane->loading = lane->unloaded = lane->unsent = false;
     lane->tail--;
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__lane_clear_tray(lane, future, false);
+    cf__tray *const tray = cf__lane_tray(lane, future);
+    if (tray != NULL) tray->user = NULL; /* kept: what was lent lies there, and the worker has it */
     return future;
 }
 
@@ -8708,7 +8731,8 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
     CFUTURES_TEST_POINT(CF__POINT_KILL);
-    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
+    lane->untold = cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1) ? 0 : signal;
+    if (lane->untold != 0) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
@@ -8750,9 +8774,9 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     cf__desk_clear(lane->desk); /* before the worker can see it */
     const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
     cf__fd_close(&ends[1]);
-    if (!ordered) {
+    if (!ordered) { /* the zygote has much to do: no fault of the worker's */
         cf__fd_close(&ends[0]);
-        cf__hub_strike(hub, 12);
+        hub->pause = cf__deadline(CF__AGAIN);
         return;
     }
     if (lane->started++ > 0) hub->restarts++;
@@ -8828,10 +8852,10 @@ static void cf__lane_listen(cf__lane *lane)
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
         if (got < 0) return;
         if (got == 0) lane->silent = true;
-        if (fd < 0) continue;
-        if (number < CF__MAPPINGS) {
+        if (fd == -1) continue;
+        if (number < CF__MAPPINGS) { /* whatever it was, it is there no more */
             cf__mapping_abandon(lane->mappings[number]);
-            lane->mappings[number] = cf__mapping_new(lane, number, fd);
+            lane->mappings[number] = fd >= 0 ? cf__mapping_new(lane, number, fd) : NULL;
         }
         cf__fd_close(&fd);
     }
@@ -9143,8 +9167,10 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
                                      &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        if (ended->status != CF_OK)
-            cf__chunk_rest(chunk, ended->status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
+        if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
+            cf__chunk_rest(chunk, CF_NO_MEMORY);
+        else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
         if (told) cf__chunk_event(chunk, first, &event);
         if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
@@ -9208,7 +9234,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
-    } else if (status == CF_OK) { /* it goes back when the lane is buried */
+    } else if (status == CF_OK) { /* lent, it goes back when the lane is buried */
         lane->unsent = true;
         cf__lane_kill(hub, lane, SIGKILL);
     } else {
@@ -9265,11 +9291,24 @@ static bool cf__hub_has_news(cf__hub *hub)
     return false;
 }
 
+/* The program's free_arg runs on the manager, where one that waits for its own pool finds out. */
+static bool cf__lane_is_for_manager(const cf__lane *lane)
+{
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    return !cf__is_chunk(future) && cf__cell_options(&future->cell).free_arg != NULL;
+}
+
 /* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
 static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
 {
     size_t count = 0;
-    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    while (count < most && cf__lane_has_ended(lane)) {
+        if (cf__self != &hub->runner && cf__lane_is_for_manager(lane)) {
+            cf__hub_wake(hub);
+            break;
+        }
+        cf__lane_collect(hub, lane, &batch[count++]);
+    }
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
     else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
@@ -9467,6 +9506,19 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 
 /* ---- manager ---- */
 
+/* Tells the zygote to end, if it has not, and waits until it and all workers have. */
+static void cf__zygote_wait(cf__hub *hub)
+{
+    cf__lock(&hub->executor->lock);
+    cf__lock(&cf__hubs_lock);
+    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
+    cf__fd_close(&hub->channel);
+    cf__unlock(&cf__hubs_lock);
+    cf__unlock(&hub->executor->lock);
+    while (hub->zygote > 0 && waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {}
+    hub->zygote = 0; /* or the host has reaped it: its number may be a stranger's from now on */
+}
+
 /* The zygote's reports. Without a zygote no worker is left either. */
 static void cf__manager_hear(cf__hub *hub)
 {
@@ -9502,7 +9554,9 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = 0;
         lane->status = SIGKILL;
     }
+    const bool lost = hub->lost;
     cf__unlock(&hub->executor->lock);
+    if (lost) cf__zygote_wait(hub);
 }
 
 #define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
@@ -9512,7 +9566,10 @@ static void cf__manager_hear(cf__hub *hub)
 static bool cf__lane_extend(cf__lane *lane, int64_t now)
 {
     cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    const int64_t most = now - (lane->nominal - cf__cell_options(&future->cell).timeout);
+    const int64_t said = (int32_t)(cf__load_relaxed(&slot->delay) & INT32_MAX) * CF_MICROSECOND;
+    const int64_t exact = lane->nominal + (said < most ? said : most);
     const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
     const bool extends = begun ? !lane->exact && exact > now : !lane->late;
     if (!extends) return false;
@@ -9575,7 +9632,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
     } else if (lane->phase == CF__LANE_LEAVING && lane->due != 0 && now >= lane->due) {
-        cf__lane_kill(hub, lane, SIGKILL);
+        cf__lane_kill(hub, lane, lane->untold != 0 ? lane->untold : SIGKILL);
     } else if (lane->phase == CF__LANE_WANTED && now >= hub->pause) {
         cf__lane_start(hub, lane);
     }
@@ -9603,7 +9660,7 @@ static bool cf__manager_tick(cf__hub *hub)
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
     }
-    done = done && ends && hub->callbacks == NULL;
+    done = done && ends && hub->callbacks == NULL && hub->pumping == 1; /* others settle, too */
     cf__unlock(&executor->lock);
     return done;
 }
@@ -9715,7 +9772,9 @@ static int cf__manager_patience(cf__hub *hub)
         if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
         if (lane->unrung && !lane->dead) next = 0;
     }
-    if (hub->watching && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
+    /* Without a zygote nothing would wake it, were its descriptors closed once more. */
+    const bool looks = hub->watching || hub->lost;
+    if (looks && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
     if (next == CF__NEVER) return -1;
     const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
     return left <= 0                        ? 0
@@ -9768,17 +9827,6 @@ static void cf__manager_nap(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
 }
 
-static void cf__zygote_wait(cf__hub *hub)
-{
-    cf__lock(&hub->executor->lock);
-    cf__lock(&cf__hubs_lock);
-    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
-    cf__fd_close(&hub->channel);
-    cf__unlock(&cf__hubs_lock);
-    cf__unlock(&hub->executor->lock);
-    while (waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {} /* or the host has reaped it */
-}
-
 static cf__thread_result cf__manager_main(void *arg)
 {
     cf__hub *const hub = arg;
@@ -9820,7 +9868,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->hub == NULL || !executor->hub->spawn) return true; /* closed: a map outlives it */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -9865,11 +9913,12 @@ static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, c
 
 static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf__hub *const hub = executor->hub;
-    cf__lane *direct;
+    cf__lane *direct = NULL;
     cf__lock(&executor->lock);
+    cf__hub *const hub = executor->hub;
     executor->visitors++;
-    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
+    const cf_status status = hub == NULL ? cf__refusal(executor) /* closed: a map may outlive it */
+                                         : cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
         hub->submitted += count;
         for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
@@ -9910,7 +9959,7 @@ static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 
 static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
 {
-    return lane->loading && position == lane->tail - 1;
+    return (lane->loading || lane->unsent) && position == lane->tail - 1;
 }
 
 /* cf__heap's has_started. */
@@ -9982,13 +10031,13 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0)
-            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+            cf__spin_yield(&executor->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    if (cf__hub_has_news(hub)) cf__hub_wake(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
@@ -10178,29 +10227,47 @@ static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
     _exit(127);
 }
 
+/* Its descriptors, known from the first moment to whoever forks the host. False: none could be had;
+ * they go with the hub. */
+static bool cf__hub_open(cf__hub *hub)
+{
+    int ends[2] = {-1, -1};
+    cf__lock(&cf__hubs_lock);
+    hub->next = cf__hubs;
+    hub->link = &cf__hubs;
+    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
+    cf__hubs = hub;
+    const bool done = cf__signal_open(&hub->wake) && cf__channel_open(ends);
+    hub->channel = ends[0];
+    hub->peer = ends[1];
+    cf__unlock(&cf__hubs_lock);
+    return done;
+}
+
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
-    int ends[2];
     char numbers[32];
     sigset_t all, old;
-    if (!cf__signal_open(&hub->wake)) return false;
-    if (!cf__channel_open(ends)) return false;
-    hub->channel = ends[0];
-    (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
+    if (!cf__hub_open(hub)) return false;
+    (void)snprintf(numbers, sizeof numbers, "%d:%d", hub->peer, memory);
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
         (void)fflush(stdout); /* else each worker would print it again */
         funlockfile(stdout);
     }
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    cf__hub_forking = hub;
     hub->zygote = fork();
     if (hub->zygote == 0) {
         cf__hub_shut(hub); /* else the host's end of file is never seen */
-        if (hub->spawn) cf__zygote_exec(numbers, ends[1], memory);
-        cf__zygote_main(hub->share, hub->kids, ends[1]);
+        if (hub->spawn) cf__zygote_exec(numbers, hub->peer, memory);
+        cf__zygote_main(hub->share, hub->kids, hub->peer);
     }
+    cf__hub_forking = NULL;
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    cf__fd_close(&ends[1]);
+    cf__lock(&cf__hubs_lock);
+    cf__fd_close(&hub->peer);
+    cf__unlock(&cf__hubs_lock);
     return hub->zygote > 0;
 }
 
@@ -10214,7 +10281,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake.fd = hub->wake.writer = -1;
+    hub->channel = hub->peer = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -10224,12 +10291,6 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     const bool forked = cf__hub_fork(hub, memory);
     cf__fd_close(&memory);
     if (!forked) return CF_SYSTEM;
-    cf__lock(&cf__hubs_lock);
-    hub->next = cf__hubs;
-    hub->link = &cf__hubs;
-    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
-    cf__hubs = hub;
-    cf__unlock(&cf__hubs_lock);
     executor->alive = 1;
     if (cf__thread_start(&hub->manager, cf__manager_main, hub, 0)) return CF_OK;
     executor->alive = 0;
