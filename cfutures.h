@@ -2120,7 +2120,7 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 }
 
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
-static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
+CF__SHARED void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
 #ifdef CF__UNIX
 static void cf__parking_forked(void) {}
