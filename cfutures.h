@@ -2120,7 +2120,7 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 }
 
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
-static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
+CF__SHARED void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
 #ifdef CF__UNIX
 static void cf__parking_forked(void) {}
@@ -2430,6 +2430,29 @@ static uintptr_t cf__stack_here(void)
     char here;
     return (uintptr_t)&here;
 #endif
+}
+
+static inline void cf__yield(void)
+{
+#ifdef CF__PTHREADS
+    (void)sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* Lets somebody else have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
+CF__SHARED void cf__spin_yield(cf__word *crowded)
+{
+    const uintptr_t skip = cf__load_relaxed(crowded);
+    if (skip > 0) {
+        cf__store_relaxed(crowded, skip - 1);
+        return;
+    }
+    const int64_t from = cf__now();
+    cf__yield();
+    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
 /* ---- fork: an executor belongs to the process that made it ---- */
@@ -3896,6 +3919,7 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
+    cf__word crowded; /* W, R: anybody. See cf__spin_yield */
     cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
@@ -4124,7 +4148,7 @@ static uintptr_t cf__lock_both(cf_executor *executor)
     return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
+CF__SHARED void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
     cf__heap_unlock(&executor->heap, tail);
@@ -4373,6 +4397,13 @@ CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
     cf__visits = visit;
 }
 
+static void cf__visit_enter(cf__visit *visit, cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf__visit_begin(visit, executor);
+    cf__unlock(&executor->lock);
+}
+
 static void cf__visit_end(cf__visit *visit)
 {
     cf_executor *const executor = visit->executor;
@@ -4465,9 +4496,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf_executor *const executor = cf__executor_of(future);
     if (cf__is_foreign_heap(&executor->heap)) return false;
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     const cf__processes *const processes = cf__processes_of(executor);
     CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
@@ -4661,7 +4690,81 @@ CF__SHARED void cf__deny(cf_future *future)
     cf__unlock(&cf__graph_lock);
 }
 
-/* ---- helping: a task runs what it waits for ---- */
+/* ---- blocking: until (word & mask) is at least that ---- */
+
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
+{
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
+        return;
+    }
+    if (executor->cpus < 2 ||
+        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
+        return;
+    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+    do {
+        for (int i = 0; i < 8; i++) {
+            if ((cf__load_acquire(word) & mask) >= least) return;
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
+        }
+        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
+    } while (cf__now() < end);
+}
+
+/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+{
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
+}
+
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
+{
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
+    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    const int64_t from = executor != NULL ? cf__now() : 0;
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    cf_status status;
+    int64_t until;
+    do {
+        until = deadline;
+        if (!cf__wait_begin(kind, awaited, word, &until))
+            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+        status = cf__park_until(cf__self, word, mask, least, until);
+        cf__wait_end();
+    } while (status == CF_TIMEOUT && until != deadline);
+    if (executor != NULL)
+        cf__store_relaxed(&executor->spin,
+                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
+    return status;
+}
+
+/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    int64_t until = deadline;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, until) || until != deadline;
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
+    cf__wait_end();
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -4749,105 +4852,17 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
     return CF_OK;
 }
 
-/* Runs one pending future of the own pool, if there is one. */
-static cf_status cf__set_help(cf__set *set, cf__runner *self)
-{
-    cf_status status = CF_OK;
-    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
-        cf_future *const future = set->unclaimed->waiter.future;
-        if (cf__state(future) != CF__PENDING) continue;
-        status = cf__help(self, future);
-        if (status != CF_OK || cf__is_done(future)) break;
-    }
-    return status;
-}
-
-/* ---- blocking: until (word & mask) is at least that ---- */
-
-/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
-{
-    if (cf__processes_of(executor) != NULL) {
-        executor->processes->spin(executor, word, mask, least);
-        return;
-    }
-    if (executor->cpus < 2 ||
-        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
-        return;
-    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-    do {
-        for (int i = 0; i < 8; i++) {
-            if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
-        }
-    } while (cf__now() < end);
-}
-
-/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
-{
-    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
-    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
-}
-
-/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
-static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
-{
-    if (deadline == 0) return CF_TIMEOUT;
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
-    cf_status status = CF_OK;
-    if (cf__self != NULL) {
-        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        status = kind == CF__A_SET ? cf__set_help(awaited, cf__self) : cf__help(cf__self, future);
-    }
-    if (status != CF_OK || (cf__load_acquire(word) & mask) >= least) return status;
-    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
-    const int64_t from = executor != NULL ? cf__now() : 0;
-    if (executor != NULL) cf__spin_for(executor, word, mask, least);
-    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    int64_t until;
-    do {
-        until = deadline;
-        if (!cf__wait_begin(kind, awaited, word, &until))
-            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-        status = cf__park_until(cf__self, word, mask, least, until);
-        cf__wait_end();
-    } while (status == CF_TIMEOUT && until != deadline);
-    if (executor != NULL)
-        cf__store_relaxed(&executor->spin,
-                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return status;
-}
-
-/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
-CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
-                                int64_t deadline)
-{
-    cf__runner *const self = cf__self;
-    int64_t until = deadline;
-    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
-    const bool in_time = cf__park(word, seen, until) || until != deadline;
-    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
-    cf__wait_end();
-    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
-}
-
-/* ---- one future ---- */
-
 /* CF_OK: it is done. */
 static cf_status cf__await(cf_future *future, int64_t deadline)
 {
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__help(cf__self, future);
+        if (status != CF_OK || cf__is_done(future)) return status;
+    }
     return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
@@ -4952,11 +4967,30 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
+/* In a task: runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
+{
+    cf_status status = CF_OK;
+    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
+        cf_future *const future = set->unclaimed->waiter.future;
+        if (cf__state(future) != CF__PENDING) continue;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
+    }
+    return status;
+}
+
 /* CF_OK: something may have arrived. */
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
     if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__set_help(set, cf__self);
+        if (status != CF_OK) return status;
+    }
     return cf__block_for(CF__A_SET, set, deadline);
 }
 
@@ -5254,27 +5288,27 @@ static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when
     cf_as_completed_close(iter);
 }
 
+/* In a task, first all that it can run itself: others may wait for one of those. Then from the end:
+ * most of the others have ended before the last, so that few of them wake this thread. */
+static void cf__wait_all(cf_future *const *futures, size_t count, int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    cf_status status = CF_OK;
+    for (size_t i = 0; self != NULL && i < count && status == CF_OK; i++)
+        if (futures[i] != NULL && !cf__is_past(deadline)) status = cf__help(self, futures[i]);
+    for (size_t i = count; i-- > 0 && status == CF_OK;)
+        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+}
+
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
                             cf_duration timeout, bool *done)
 {
     if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
     if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
     const int64_t deadline = cf__deadline(timeout);
-    cf_status status = CF_OK;
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-        return cf__count_done(futures, count, done);
-    }
-    /* In a task, first all that it can run itself: others may wait for one of those. Then from the
-     * end: most of the others have ended before the last, so that few of them wake this thread. */
-    for (bool helps = cf__self != NULL;; helps = false) {
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
-            cf_future *const future = futures[helps ? i : count - 1 - i];
-            if (future == NULL || (helps && cf__is_past(deadline))) continue;
-            status = helps ? cf__help(cf__self, future) : cf__await(future, deadline);
-        }
-        if (!helps) return cf__count_done(futures, count, done);
-    }
+    if (when == CF_ALL_COMPLETED) cf__wait_all(futures, count, deadline);
+    else cf__wait_any(futures, count, when, deadline);
+    return cf__count_done(futures, count, done);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5366,6 +5400,13 @@ static bool cf__balance_unlock(cf_executor *executor)
     CFUTURES_TEST_POINT(CF__POINT_NUDGE);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
+}
+
+/* Tasks have come in: the same, without the lock. */
+static bool cf__call_workers(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -5527,6 +5568,7 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
             if (!found) cf__pause();
         }
         if (found || cf__looks_busy(worker)) break;
+        cf__spin_yield(&executor->crowded); /* who was just woken may need this very CPU */
         now = cf__now();
         if (from == 0) from = now;
     }
@@ -5756,7 +5798,7 @@ static void cf__worker_forget_locked(cf__worker *worker)
 static bool cf__start_workers(cf_executor *executor)
 {
     cf__visit visit;
-    cf__nudge nudge = {NULL, false};
+    cf__nudge nudge;
     bool nobody;
     do {
         cf__worker *const worker = cf__worker_new(executor);
@@ -5766,15 +5808,14 @@ static bool cf__start_workers(cf_executor *executor)
             worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
         CFUTURES_TEST_POINT(CF__POINT_STARTED);
         cf__lock(&executor->lock);
-        executor->starting = false;
         executor->starved = !done;
-        nudge.start = false;
-        if (done) {
-            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
-            nudge = cf__balance(executor);
-        } else {
-            if (worker != NULL) cf__worker_forget_locked(worker);
-            (void)cf__set_hungry(executor); /* the next submit tries again */
+        if (done) cf__store_release(&executor->crew, executor->started); /* it will not go away */
+        else if (worker != NULL) cf__worker_forget_locked(worker);
+        executor->starting = !done; /* starts no other: the next submit tries again */
+        nudge = cf__balance(executor);
+        if (!done) {
+            executor->starting = false;
+            (void)cf__set_hungry(executor);
         }
         nobody = executor->alive == 0 && !done;
         if (!nudge.start) cf__visit_begin(&visit, executor);
@@ -5862,8 +5903,7 @@ static inline cf_status cf__announce(cf_executor *executor)
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) == CF__SPINS)
         return CF_OK;
-    cf__lock(&executor->lock);
-    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
+    return cf__call_workers(executor) ? CF_OK : CF_SYSTEM;
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
@@ -5889,12 +5929,8 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     if (run_here) executor->heap.submitted++;
     else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
     cf__heap_unlock(&executor->heap, tail);
-    if (run_here) {
-        cf__run_here(executor, future);
-    } else {
-        cf__lock(&executor->lock);
-        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
-    }
+    if (run_here) cf__run_here(executor, future);
+    else if (!cf__call_workers(executor) && status == CF_OK) status = CF_SYSTEM;
     cf__visit_end(&visit);
     return status;
 }
@@ -5907,24 +5943,22 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
         !cf__deque_submit(worker, future))
         return false;
     CFUTURES_TEST_POINT(CF__POINT_WORK);
-    if (cf__load_seq_cst(&executor->hungry) == 0) return true; /* [idle] */
-    cf__lock(&executor->lock);
-    (void)cf__balance_unlock(executor);
+    if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__call_workers(executor); /* [idle] */
     return true;
 }
 
 /* Queues futures, one alone where the queue is bounded. Refused, they are done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf_status status = CF_OK;
-    for (size_t i = 0; i < count && executor->heap.observer != NULL; i++)
+    cf_status status;
+    for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
         cf__tell_submitted(futures[i]);
     if (cf__processes_of(executor) != NULL)
         status = executor->processes->submit(executor, futures, count);
     else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
-    else if (count > 1 || !cf__enqueue_child(executor, *futures))
-        status = cf__enqueue(executor, futures, count);
-    for (size_t i = 0; i < count && status != CF_OK && status != CF_SYSTEM; i++)
+    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else status = cf__enqueue(executor, futures, count);
+    for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
         cf__turn_away(futures[i], status);
     return status;
 }
@@ -6144,9 +6178,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
 static void cf__cancel_all(cf_executor *executor)
 {
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     cf__withdraw(executor, CF_CANCELLED);
     cf__visit_end(&visit);
 }
@@ -6204,7 +6236,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
-    executor->bounded = options->queue_limit > 0;
+    executor->bounded = options->queue_limit > 0 || workers == 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
@@ -6259,9 +6291,7 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     own.on_full = CF_FULL_CALLER_RUNS;
-    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
-    if (executor != NULL) executor->bounded = true;
-    return executor;
+    return cf__executor_new(&own, status != NULL ? status : &unwanted);
 }
 
 /* ---- stats ---- */
@@ -6794,8 +6824,10 @@ CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, 
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
-        if (task->mishap == CF_OK) task->mishap_code = code;
-        if (task->mishap == CF_OK) task->mishap = task->refused;
+        if (task->mishap == CF_OK) {
+            task->mishap = task->refused;
+            task->mishap_code = code;
+        }
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
@@ -7431,20 +7463,6 @@ static size_t cf__memory_size(size_t size)
     if (size > CF__KEEP) return (size + CF__PAGE - 1) & ~(CF__PAGE - 1);
     while (rounded < size) rounded *= 2;
     return rounded;
-}
-
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
- * yielding means that strangers run for a whole time slice, it is left alone for a while. */
-static void cf__spin_yield(cf__word *crowded)
-{
-    const uintptr_t skip = cf__load_relaxed(crowded);
-    if (skip > 0) {
-        cf__store_relaxed(crowded, skip - 1);
-        return;
-    }
-    const int64_t from = cf__now();
-    (void)sched_yield();
-    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
 /* ---- worker process ---- */
@@ -8156,7 +8174,6 @@ struct cf__hub {
     unsigned   strikes;   /* bad starts, in a row */
     unsigned   refusals;  /* of messages, in a row */
     int64_t    pause;     /* no start before */
-    cf__word   crowded;   /* W, R: anybody. See cf__spin_yield */
     int        killing;   /* a signal for all workers; 0: none */
     uint64_t   submitted, finished, failed, died, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
@@ -10013,7 +10030,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0)
-            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+            cf__spin_yield(&executor->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);

@@ -965,6 +965,7 @@ static void close_under_a_pool(void *arg) {
     CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
     cf_executor_close(executor);
     check_strangers(fds, strangers);
+    end_orphans();
     UNTIL(is_gone(zygote) && !is_alive(worker));
     _exit(0);
 }
