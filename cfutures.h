@@ -7355,8 +7355,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
- * a number). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where one was lost on the way, since
+ * this process may have no more). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -9166,7 +9166,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
                                      &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
+        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as cf__slot_outcome */
         if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
             cf__chunk_rest(chunk, CF_NO_MEMORY);
         else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
@@ -9867,7 +9867,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* no hub is needed */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
