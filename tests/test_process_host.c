@@ -1011,6 +1011,33 @@ TEST(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down) {
     CHECK_EQ(in_child(close_under_a_broken_pool, NULL), 0);
 }
 
+/* ---------------------------------------------------------------- names that are taken */
+
+#ifndef __linux__
+TEST(names_that_a_killed_process_has_left_are_in_nobodys_way) {
+    char name[48];
+    for (int i = 0; i < 8; i++) { /* as a process of this number would have left them */
+        snprintf(name, sizeof name, "/cf%ld-%d", (long)getpid(), i);
+        const int fd = shm_open(name, O_RDWR | O_CREAT, 0600);
+        CHECK(fd >= 0);
+        close(fd);
+    }
+    static char big[1 << 20]; /* goes by shared memory */
+    cf_executor *executor = processes(1);
+    cf_future *future = cf_executor_submit(executor, task_echo, big, sizeof big);
+    CHECK_STATUS(take_outcome(future), CF_OK);
+    shut(executor);
+    for (int i = 0; i < 8; i++) {
+        snprintf(name, sizeof name, "/cf%ld-%d", (long)getpid(), i);
+        CHECK_EQ(shm_unlink(name), 0);
+    }
+}
+#else
+TEST(names_that_a_killed_process_has_left_are_in_nobodys_way) {
+    SKIP("shared memory has no names here");
+}
+#endif
+
 /* ---------------------------------------------------------------- a host full of threads */
 
 static atomic_bool stop_noise;
@@ -1170,6 +1197,7 @@ TEST_MAIN(
     RUN(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing)
     RUN(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses)
     RUN(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down)
+    RUN(names_that_a_killed_process_has_left_are_in_nobodys_way)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
     RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)
