@@ -1737,15 +1737,20 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
-#ifndef CLOCK_MONOTONIC
+#if !defined(CLOCK_MONOTONIC) || !defined(NSIG) /* -pthread shows the former alone */
 #error "CFUTURES_POSIX needs POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
 #endif
 #else
 #define CF__HAS_PROCESSES false /* nor descriptors: the compiler drops what only they need */
 #endif
 
-#if defined(__linux__) && !defined(CLOCK_MONOTONIC)
+#if defined(CF__PTHREADS) && !defined(SIG_SETMASK)
+#error "POSIX threads need POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
+#endif
+#if defined(__linux__) && !defined(__USE_MISC) /* glibc's sign that syscall can be seen */
 extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#endif
+#if defined(__linux__) && !defined(CLOCK_MONOTONIC)
 #ifdef SYS_clock_gettime32             /* musl, where longs have 32 bits */
 #define CF__CLOCK_GETTIME SYS_clock_gettime32
 #else
@@ -7404,13 +7409,9 @@ static int cf__memory_open(size_t size)
 #else
     static cf__word count;
     char name[48];
-    int made;
-    do { /* a name may be left from a process of this number that was killed just here */
-        (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
-                       (size_t)cf__fetch_add(&count, 1));
-        made = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
-    } while (made < 0 && errno == EEXIST);
-    const int fd = cf__fd_high(made);
+    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
+                   (size_t)cf__fetch_add(&count, 1));
+    const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
     if (fd >= 0) (void)shm_unlink(name);
 #endif
     if (fd < 0) return -1;
