@@ -7409,9 +7409,13 @@ static int cf__memory_open(size_t size)
 #else
     static cf__word count;
     char name[48];
-    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
-                   (size_t)cf__fetch_add(&count, 1));
-    const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+    int made;
+    do { /* a name may be left from a process of this number that was killed just here */
+        (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
+                       (size_t)cf__fetch_add(&count, 1));
+        made = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    } while (made < 0 && errno == EEXIST);
+    const int fd = cf__fd_high(made);
     if (fd >= 0) (void)shm_unlink(name);
 #endif
     if (fd < 0) return -1;
