@@ -5719,9 +5719,11 @@ static void cf__worker_loop(cf__worker *worker)
     for (cf_future *handed = NULL;;) {
         cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        /* Who was handed a task is likely to be handed the next: it does not look round first. */
-        if (handed == NULL && cf__looks_busy(worker)) continue;
+        /* Who was handed a task is likely to be handed the next: it does not look round first,
+         * unless at its own deque, which must have room for what comes by hand. */
+        const bool looks = handed == NULL || cf__deque_length(worker) > 0;
         handed = NULL;
+        if (looks && cf__looks_busy(worker)) continue;
         if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
     }
 }
