@@ -3286,8 +3286,9 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition. */
-static cf__waiter *cf__settle(cf_future *future)
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
+ * *dropped: there are none, and the last reference is the caller's to release. */
+static cf__waiter *cf__publish(cf_future *future, bool *dropped)
 {
     uintptr_t seen;
     CFUTURES_TEST_POINT(CF__POINT_SETTLE);
@@ -3305,7 +3306,15 @@ static cf__waiter *cf__settle(cf_future *future)
             callbacks = node;
         }
     }
-    if ((seen & CF__DROPPED) != 0) cf_future_release(future);
+    *dropped = (seen & CF__DROPPED) != 0;
+    return callbacks;
+}
+
+static cf__waiter *cf__settle(cf_future *future)
+{
+    bool dropped;
+    cf__waiter *const callbacks = cf__publish(future, &dropped);
+    if (dropped) cf_future_release(future);
     return callbacks;
 }
 
@@ -3409,6 +3418,13 @@ static bool cf__is_unread(cf_future *future)
     return cf__has_failed(future) && future->home != NULL &&
            future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
+}
+
+/* Does the release of the last reference, once it is done, call code of the user? */
+static bool cf__has_last_words(cf_future *future)
+{
+    cf_free_fn *const free_result = future->cell.call.free_result;
+    return (free_result != NULL && free_result != cf__free) || cf__is_unread(future);
 }
 
 CFUTURES_API void cf_future_release(cf_future *future)
@@ -5625,16 +5641,14 @@ static bool cf__worker_rest(cf__worker *worker)
     return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is
- * up for others. */
-static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
-                                 cf_future *in_hand)
+/* Callbacks, and what the last release calls, may take long, or wait: meanwhile the worker counts as
+ * busy, and what it had in hand is up for others. */
+static void cf__worker_turn_busy(cf__worker *worker, cf_future *in_hand)
 {
     if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
     cf__lock(&worker->executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
     (void)cf__balance_unlock(worker->executor);
-    cf__run_callbacks(future, callbacks);
 }
 
 /* What it has at hand; NULL: nothing, from now on it is free. */
@@ -5661,13 +5675,14 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
     cf__count_end(worker, future);
-    cf_future *next = cf__worker_next(worker);
-    cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks != NULL) {
-        cf__worker_call_back(worker, future, callbacks, next);
-        next = cf__worker_next(worker);
-    }
-    return next;
+    cf_future *const next = cf__worker_next(worker);
+    bool dropped;
+    cf__waiter *const callbacks = cf__publish(future, &dropped);
+    const bool calls = callbacks != NULL || (dropped && cf__has_last_words(future));
+    if (calls) cf__worker_turn_busy(worker, next);
+    cf__run_callbacks(future, callbacks);
+    if (dropped) cf_future_release(future);
+    return calls ? cf__worker_next(worker) : next;
 }
 
 /* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
