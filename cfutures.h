@@ -4555,7 +4555,8 @@ typedef struct cf__member {
 typedef struct cf__set {
     cf__group   group;
     cf__member *members, *last; /* not yet delivered, in order of addition */
-    cf__member *unclaimed;      /* from here on some may still be pending */
+    cf__member *unclaimed;      /* from here on some may still be pending, and of that pool: */
+    const cf__heap *helped;
     cf__waiter **taken_end;
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
@@ -4705,6 +4706,7 @@ CF__SHARED void cf__deny(cf_future *future)
 
 typedef struct cf__stand_in {
     cf__runner  runner;
+    cf__visit  *visits; /* of the thread in whose name it goes on */
     cf__worker *worker;
     cf_future  *future;
 } cf__stand_in;
@@ -4738,12 +4740,14 @@ static cf__thread_result cf__stand_in_main(void *arg)
 {
     cf__stand_in *const here = arg;
     cf__self = &here->runner;
+    cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf__thread_name(here->worker->executor->name, here->worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
+    cf__visits = NULL;
     return (cf__thread_result)0;
 }
 
@@ -4758,6 +4762,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.runner.heap = self->heap;
     there.runner.index = self->index;
     there.runner.stack_room = self->stack_room;
+    there.visits = cf__visits;
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
@@ -4793,6 +4798,8 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
 static cf_status cf__set_help(cf__set *set, cf__runner *self)
 {
     cf_status status = CF_OK;
+    if (set->helped != self->heap) set->unclaimed = set->members; /* another's may be its own */
+    set->helped = self->heap;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
         if (cf__state(future) != CF__PENDING) continue;
