@@ -2492,11 +2492,12 @@ static void cf__watch_forks(void)
 typedef struct cf__signal {
     int fd;     /* -1: none */
     int writer; /* a pipe's other end */
+    uintptr_t forks; /* cf__forks when it was opened: a child would set its parent's, and in a
+                        child there is no thread of it */
 #if defined(CFUTURES_POSIX) && !defined(__linux__)
     bool       timed;    /* the thread runs: it writes a byte at the deadline, unless it is over */
     cf__word   over;
     int64_t    deadline;
-    uintptr_t  forks;    /* in a child there is no such thread */
     cf__thread timer;
 #endif
 } cf__signal;
@@ -2518,6 +2519,7 @@ static bool cf__signal_open(cf__signal *signal)
 {
     const int saved = errno;
     signal->fd = cf__fd_high(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    signal->forks = cf__load_relaxed(&cf__forks);
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2525,6 +2527,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now, or from the deadline on. False: somebody has closed the descriptor. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
+    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
     struct itimerspec timer;
     memset(&timer, 0, sizeof timer);
     if (ready || deadline == 0) {
@@ -2564,6 +2567,7 @@ static bool cf__signal_open(cf__signal *signal)
     }
     signal->fd = ends[0];
     signal->writer = ends[1];
+    signal->forks = cf__load_relaxed(&cf__forks);
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2571,6 +2575,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now. False: somebody has closed the descriptors. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
+    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
     const int saved = errno;
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
@@ -2597,7 +2602,6 @@ static bool cf__signal_time(cf__signal *signal, int64_t deadline)
 {
     cf__store_relaxed(&signal->over, 0);
     signal->deadline = deadline;
-    signal->forks = cf__load_relaxed(&cf__forks);
     signal->timed = deadline != CF__NEVER &&
                     cf__thread_start(&signal->timer, cf__signal_main, signal, 0);
     return signal->timed || deadline == CF__NEVER;
@@ -4567,6 +4571,14 @@ static bool cf__is_foreign(const cf_future *future)
     return future->home != NULL && cf__is_foreign_heap(future->home);
 }
 
+/* Made by the parent of this process. */
+static bool cf__is_inherited(const cf__set *set)
+{
+    return set->forks != cf__load_relaxed(&cf__forks);
+}
+
+static bool cf__is_stranded(const cf__set *set) { return set->foreign || cf__is_inherited(set); }
+
 /* ---- deadlock ---- */
 
 static bool cf__reach(cf__runner *runner, cf__runner **todo)
@@ -5004,7 +5016,7 @@ static cf__member *cf__set_take(cf__set *set)
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
-    if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (cf__is_stranded(set)) return CF_FORKED;
     return cf__block_for(CF__A_SET, set, deadline);
 }
 
@@ -5019,7 +5031,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
 }
 
 /* After this nobody touches the set or its members any more. What ends the wait for nodes that are
- * on their way: their settling thread's next few instructions. */
+ * on their way: their settling thread's next few instructions; in the child of a fork there is none,
+ * nor anybody who could have the lock. */
 static void cf__set_close(cf__set *set)
 {
     cf__set_collect(set);
@@ -5027,14 +5040,16 @@ static void cf__set_close(cf__set *set)
         if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
     CFUTURES_TEST_POINT(CF__POINT_SET_CLOSE);
     for (cf__member *member = set->members; member != NULL; member = member->next) {
-        while (!member->arrived) {
+        while (!member->arrived && !cf__is_inherited(set)) {
             (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
             cf__set_collect(set);
         }
     }
     if (!cf__signal_is_open(&set->group.signal)) return;
-    cf__lock(&set->group.signal_lock);
-    cf__unlock(&set->group.signal_lock);
+    if (!cf__is_inherited(set)) {
+        cf__lock(&set->group.signal_lock);
+        cf__unlock(&set->group.signal_lock);
+    }
     cf__signal_close(&set->group.signal);
 }
 
@@ -5129,11 +5144,12 @@ struct cf_as_completed_iter {
 static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
-    if (!cf__signal_is_open(&set->group.signal)) return;
+    const cf__signal *const signal = &set->group.signal;
+    if (!cf__signal_is_open(signal) || signal->forks != cf__load_relaxed(&cf__forks)) return;
     cf__lock(&set->group.signal_lock);
-    const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
+    const bool ready = set->group.taken != NULL || set->members == NULL || cf__is_stranded(set) ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
-    (void)cf__signal_set(&set->group.signal, iter->deadline, ready);
+    (void)cf__signal_set(signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
 }
 
@@ -5143,6 +5159,7 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     if (iter == NULL) return -1;
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
+        cf__watch_forks();
         if (!cf__signal_open(&group->signal)) return -1;
         if (!cf__signal_time(&group->signal, iter->deadline)) {
             cf__signal_close(&group->signal);
