@@ -2120,7 +2120,7 @@ CF__COLD void cf__unpark(cf__word *word, long count)
 }
 
 static void cf__unpark_one(cf__word *word) { cf__unpark(word, 1); }
-static void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
+CF__SHARED void cf__unpark_all(cf__word *word) { cf__unpark(word, INT_MAX); }
 static void cf__parking_init(void) {}
 #ifdef CF__UNIX
 static void cf__parking_forked(void) {}
@@ -4168,7 +4168,7 @@ static uintptr_t cf__lock_both(cf_executor *executor)
     return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
+CF__SHARED void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
     cf__heap_unlock(&executor->heap, tail);
@@ -4417,6 +4417,13 @@ CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
     cf__visits = visit;
 }
 
+static void cf__visit_enter(cf__visit *visit, cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf__visit_begin(visit, executor);
+    cf__unlock(&executor->lock);
+}
+
 static void cf__visit_end(cf__visit *visit)
 {
     cf_executor *const executor = visit->executor;
@@ -4509,9 +4516,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf_executor *const executor = cf__executor_of(future);
     if (cf__is_foreign_heap(&executor->heap)) return false;
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     const cf__processes *const processes = cf__processes_of(executor);
     CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
@@ -4714,7 +4719,81 @@ CF__SHARED void cf__deny(cf_future *future)
     cf__unlock(&cf__graph_lock);
 }
 
-/* ---- helping: a task runs what it waits for ---- */
+/* ---- blocking: until (word & mask) is at least that ---- */
+
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
+static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
+{
+    if (cf__processes_of(executor) != NULL) {
+        executor->processes->spin(executor, word, mask, least);
+        return;
+    }
+    if (executor->cpus < 2 ||
+        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
+        return;
+    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
+    do {
+        for (int i = 0; i < 8; i++) {
+            if ((cf__load_acquire(word) & mask) >= least) return;
+            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
+        }
+        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
+    } while (cf__now() < end);
+}
+
+/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
+CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
+{
+    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
+    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
+}
+
+/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
+static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
+{
+    cf_future *future = awaited;
+    cf__word *word = &future->word;
+    uintptr_t mask = CF__STATE, least = CF__DONE;
+    if (kind == CF__A_SET) {
+        cf__set *const set = awaited;
+        future = set->members->waiter.future;
+        word = &set->group.ready;
+        mask = CF__NODE;
+        least = 1;
+    }
+    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
+    const int64_t from = executor != NULL ? cf__now() : 0;
+    if (executor != NULL) cf__spin_for(executor, word, mask, least);
+    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    cf_status status;
+    int64_t until;
+    do {
+        until = deadline;
+        if (!cf__wait_begin(kind, awaited, word, &until))
+            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
+        status = cf__park_until(cf__self, word, mask, least, until);
+        cf__wait_end();
+    } while (status == CF_TIMEOUT && until != deadline);
+    if (executor != NULL)
+        cf__store_relaxed(&executor->spin,
+                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
+    return status;
+}
+
+/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
+CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
+                                int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    int64_t until = deadline;
+    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
+    const bool in_time = cf__park(word, seen, until) || until != deadline;
+    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
+    cf__wait_end();
+    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
+}
+
+/* ---- one future ---- */
 
 typedef struct cf__stand_in {
     cf__runner  runner;
@@ -4806,108 +4885,17 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
     return CF_OK;
 }
 
-/* Runs one pending future of the own pool, if there is one. */
-static cf_status cf__set_help(cf__set *set, cf__runner *self)
-{
-    cf_status status = CF_OK;
-    if (set->helped != self->heap) set->unclaimed = set->members; /* another's may be its own */
-    set->helped = self->heap;
-    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
-        cf_future *const future = set->unclaimed->waiter.future;
-        if (cf__state(future) != CF__PENDING) continue;
-        status = cf__help(self, future);
-        if (status != CF_OK || cf__is_done(future)) break;
-    }
-    return status;
-}
-
-/* ---- blocking: until (word & mask) is at least that ---- */
-
-/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
-static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
-{
-    if (cf__processes_of(executor) != NULL) {
-        executor->processes->spin(executor, word, mask, least);
-        return;
-    }
-    if (executor->cpus < 2 ||
-        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
-        return;
-    const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
-    do {
-        for (int i = 0; i < 8; i++) {
-            if ((cf__load_acquire(word) & mask) >= least) return;
-            for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
-        }
-        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
-    } while (cf__now() < end);
-}
-
-/* A wait that spinning did not end took that long in all: would more of it have been worth it? */
-CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
-{
-    spin = waited < (int64_t)CF__SPIN_MOST ? 2 * spin : spin / 2;
-    return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
-}
-
-/* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
-static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
-{
-    if (deadline == 0) return CF_TIMEOUT;
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
-    cf_status status = CF_OK;
-    if (cf__self != NULL) {
-        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        status = kind == CF__A_SET ? cf__set_help(awaited, cf__self) : cf__help(cf__self, future);
-    }
-    if (status != CF_OK || (cf__load_acquire(word) & mask) >= least) return status;
-    cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
-    const int64_t from = executor != NULL ? cf__now() : 0;
-    if (executor != NULL) cf__spin_for(executor, word, mask, least);
-    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
-    int64_t until;
-    do {
-        until = deadline;
-        if (!cf__wait_begin(kind, awaited, word, &until))
-            return (cf__load_acquire(word) & mask) >= least ? CF_OK : CF_DEADLOCK;
-        status = cf__park_until(cf__self, word, mask, least, until);
-        cf__wait_end();
-    } while (status == CF_TIMEOUT && until != deadline);
-    if (executor != NULL)
-        cf__store_relaxed(&executor->spin,
-                          cf__spin_learn(cf__load_relaxed(&executor->spin), cf__now() - from));
-    return status;
-}
-
-/* Parks while the word, one of the pool's, is `seen`; it may end without a reason. */
-CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintptr_t seen,
-                                int64_t deadline)
-{
-    cf__runner *const self = cf__self;
-    int64_t until = deadline;
-    if (!cf__wait_begin(CF__A_POOL, executor, word, &until)) return CF_DEADLOCK;
-    const bool in_time = cf__park(word, seen, until) || until != deadline;
-    const bool denied = self != NULL && cf__load_relaxed(&self->denied) != 0;
-    cf__wait_end();
-    return denied ? CF_DEADLOCK : in_time ? CF_OK : CF_TIMEOUT;
-}
-
-/* ---- one future ---- */
-
 /* CF_OK: it is done. */
 static cf_status cf__await(cf_future *future, int64_t deadline)
 {
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__help(cf__self, future);
+        if (status != CF_OK || cf__is_done(future)) return status;
+    }
     return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
@@ -5012,11 +5000,32 @@ static cf__member *cf__set_take(cf__set *set)
     return (cf__member *)node;
 }
 
+/* In a task: runs one pending future of the own pool, if there is one. */
+static cf_status cf__set_help(cf__set *set, cf__runner *self)
+{
+    cf_status status = CF_OK;
+    if (set->helped != self->heap) set->unclaimed = set->members; /* another's may be its own */
+    set->helped = self->heap;
+    for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
+        cf_future *const future = set->unclaimed->waiter.future;
+        if (cf__state(future) != CF__PENDING) continue;
+        status = cf__help(self, future);
+        if (status != CF_OK || cf__is_done(future)) break;
+    }
+    return status;
+}
+
 /* CF_OK: something may have arrived. */
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
     if (cf__is_stranded(set)) return CF_FORKED;
+    if (deadline == 0) return CF_TIMEOUT;
+    if (cf__self != NULL) {
+        if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
+        const cf_status status = cf__set_help(set, cf__self);
+        if (status != CF_OK) return status;
+    }
     return cf__block_for(CF__A_SET, set, deadline);
 }
 
@@ -5031,8 +5040,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
 }
 
 /* After this nobody touches the set or its members any more. What ends the wait for nodes that are
- * on their way: their settling thread's next few instructions; in the child of a fork there is none,
- * nor anybody who could have the lock. */
+ * on their way: their settling thread's next few instructions. In the child of a fork there is no
+ * such thread, nor anybody who could have the lock. */
 static void cf__set_close(cf__set *set)
 {
     cf__set_collect(set);
@@ -5319,27 +5328,27 @@ static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when
     cf_as_completed_close(iter);
 }
 
+/* In a task, first all that it can run itself: others may wait for one of those. Then from the end:
+ * most of the others have ended before the last, so that few of them wake this thread. */
+static void cf__wait_all(cf_future *const *futures, size_t count, int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    cf_status status = CF_OK;
+    for (size_t i = 0; self != NULL && i < count && status == CF_OK; i++)
+        if (futures[i] != NULL && !cf__is_past(deadline)) status = cf__help(self, futures[i]);
+    for (size_t i = count; i-- > 0 && status == CF_OK;)
+        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+}
+
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
                             cf_duration timeout, bool *done)
 {
     if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
     if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
     const int64_t deadline = cf__deadline(timeout);
-    cf_status status = CF_OK;
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-        return cf__count_done(futures, count, done);
-    }
-    /* In a task, first all that it can run itself: others may wait for one of those. Then from the
-     * end: most of the others have ended before the last, so that few of them wake this thread. */
-    for (bool helps = cf__self != NULL;; helps = false) {
-        for (size_t i = 0; i < count && status == CF_OK; i++) {
-            cf_future *const future = futures[helps ? i : count - 1 - i];
-            if (future == NULL || (helps && cf__is_past(deadline))) continue;
-            status = helps ? cf__help(cf__self, future) : cf__await(future, deadline);
-        }
-        if (!helps) return cf__count_done(futures, count, done);
-    }
+    if (when == CF_ALL_COMPLETED) cf__wait_all(futures, count, deadline);
+    else cf__wait_any(futures, count, when, deadline);
+    return cf__count_done(futures, count, done);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5431,6 +5440,13 @@ static bool cf__balance_unlock(cf_executor *executor)
     CFUTURES_TEST_POINT(CF__POINT_NUDGE);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
+}
+
+/* Tasks have come in: the same, without the lock. */
+static bool cf__call_workers(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -5665,8 +5681,8 @@ static bool cf__worker_rest(cf__worker *worker)
     return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks, and what the last release calls, may take long, or wait: meanwhile the worker counts as
- * busy, and what it had in hand is up for others. */
+/* Callbacks, and what the last release calls, may take long, or wait: meanwhile the worker counts
+ * as busy, and what it had in hand is up for others. */
 static void cf__worker_turn_busy(cf__worker *worker, cf_future *in_hand)
 {
     if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
@@ -5928,8 +5944,7 @@ static inline cf_status cf__announce(cf_executor *executor)
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) == CF__SPINS)
         return CF_OK;
-    cf__lock(&executor->lock);
-    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
+    return cf__call_workers(executor) ? CF_OK : CF_SYSTEM;
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
@@ -5955,12 +5970,8 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     if (run_here) executor->heap.submitted++;
     else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
     cf__heap_unlock(&executor->heap, tail);
-    if (run_here) {
-        cf__run_here(executor, future);
-    } else {
-        cf__lock(&executor->lock);
-        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
-    }
+    if (run_here) cf__run_here(executor, future);
+    else if (!cf__call_workers(executor) && status == CF_OK) status = CF_SYSTEM;
     cf__visit_end(&visit);
     return status;
 }
@@ -5973,24 +5984,22 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
         !cf__deque_submit(worker, future))
         return false;
     CFUTURES_TEST_POINT(CF__POINT_WORK);
-    if (cf__load_seq_cst(&executor->hungry) == 0) return true; /* [idle] */
-    cf__lock(&executor->lock);
-    (void)cf__balance_unlock(executor);
+    if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__call_workers(executor); /* [idle] */
     return true;
 }
 
 /* Queues futures, one alone where the queue is bounded. Refused, they are done. */
 static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf_status status = CF_OK;
-    for (size_t i = 0; i < count && executor->heap.observer != NULL; i++)
+    cf_status status;
+    for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
         cf__tell_submitted(futures[i]);
     if (cf__processes_of(executor) != NULL)
         status = executor->processes->submit(executor, futures, count);
     else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
-    else if (count > 1 || !cf__enqueue_child(executor, *futures))
-        status = cf__enqueue(executor, futures, count);
-    for (size_t i = 0; i < count && status != CF_OK && status != CF_SYSTEM; i++)
+    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else status = cf__enqueue(executor, futures, count);
+    for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
         cf__turn_away(futures[i], status);
     return status;
 }
@@ -6210,9 +6219,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
 static void cf__cancel_all(cf_executor *executor)
 {
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     cf__withdraw(executor, CF_CANCELLED);
     cf__visit_end(&visit);
 }
@@ -6270,7 +6277,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
-    executor->bounded = options->queue_limit > 0;
+    executor->bounded = options->queue_limit > 0 || workers == 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
@@ -6325,9 +6332,7 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     own.on_full = CF_FULL_CALLER_RUNS;
-    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
-    if (executor != NULL) executor->bounded = true;
-    return executor;
+    return cf__executor_new(&own, status != NULL ? status : &unwanted);
 }
 
 /* ---- stats ---- */
@@ -6860,8 +6865,10 @@ CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, 
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
-        if (task->mishap == CF_OK) task->mishap_code = code;
-        if (task->mishap == CF_OK) task->mishap = task->refused;
+        if (task->mishap == CF_OK) {
+            task->mishap = task->refused;
+            task->mishap_code = code;
+        }
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
@@ -7225,7 +7232,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
-    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
+    cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
     cf__outcome outcome; /* worker, before ENDED */
     int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
@@ -7389,7 +7396,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
+ * a number). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7416,6 +7424,9 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
         memcpy(fd, CMSG_DATA(&control.header), sizeof *fd);
         (void)fcntl(*fd, F_SETFD, FD_CLOEXEC);
         *fd = cf__fd_high(*fd);
+        if (*fd < 0) *fd = -2;
+    } else if (got > 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+        *fd = -2;
     }
     const bool again = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     errno = saved;
@@ -7652,7 +7663,7 @@ static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, vo
     task->marks = &slot->stop;
     task->deadline = CF__NEVER;
     if (job->timeout > 0) {
-        const int64_t now = cf__now(), delay = now - job->given;
+        const int64_t now = cf__now(), delay = (now - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
@@ -7884,6 +7895,7 @@ static void cf__child_loop(void)
 /* The process becomes worker `index`, and never returns from here. */
 static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
+    memset(&cf__child, 0, sizeof cf__child); /* of the worker that made this pool, if it was one */
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
@@ -8151,6 +8163,7 @@ typedef struct cf__lane {
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
     bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
+    int          untold;  /* LEAVING: a signal that is still to be sent; 0: none */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
     size_t       depth;   /* tasks at its desk, at most */
@@ -8178,7 +8191,7 @@ struct cf__hub {
     size_t       count, max_tasks;
     cf_duration  grace;
     bool         spawn, break_on_crash;
-    pid_t        zygote;
+    pid_t        zygote;  /* 0: reaped */
     cf__thread   manager;
     struct pollfd *polled; /* manager */
     cf__runner   runner;   /* manager's */
@@ -8186,6 +8199,7 @@ struct cf__hub {
     struct cf__hub *next, **link;
     /* executor's lock */
     int        channel;   /* to the zygote */
+    int        peer;      /* cf__hubs_lock. Its other end, until the zygote has it */
     cf__signal wake;      /* the manager's */
     bool       napping;   /* the manager sleeps, or will: a byte wakes it */
     bool       watching;  /* but not for long: it looks whether what was given is begun */
@@ -8211,6 +8225,7 @@ struct cf__hub {
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
 static cf__hub *cf__hubs;
 static cf__word cf__hubs_watched;
+static _Thread_local cf__hub *cf__hub_forking; /* this thread forks its zygote */
 
 static void cf__mapping_free(cf__mapping *mapping)
 {
@@ -8225,8 +8240,8 @@ static void cf__mapping_give_back(cf__mapping *mapping)
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
-    const bool last = mapping->loan == NULL || !ours;
-    if (!last) cf__store_release(mapping->loan, 0);
+    const bool last = mapping->loan == NULL;
+    if (!last && ours) cf__store_release(mapping->loan, 0);
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
@@ -8266,7 +8281,9 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__hub_shut(hub);
+        if (hub != cf__hub_forking) cf__fd_close(&hub->peer);
         for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
+        hub->link = NULL; /* in no list any more */
     }
     cf__hubs = NULL;
     cf__store_relaxed(&cf__hubs_lock, 0);
@@ -8596,13 +8613,15 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
         return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
     CFUTURES_TEST_POINT(CF__POINT_TAKE_BACK);
-    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
-    lane->loading = lane->unloaded = false;
+    if (!lane->loading && !lane->unsent && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE))
+        return NULL;
+    lane->loading = lane->unloaded = lane->unsent = false;
     lane->tail--;
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__lane_clear_tray(lane, future, false);
+    cf__tray *const tray = cf__lane_tray(lane, future);
+    if (tray != NULL) tray->user = NULL; /* kept: what was lent lies there, and the worker has it */
     return future;
 }
 
@@ -8752,7 +8771,8 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
     CFUTURES_TEST_POINT(CF__POINT_KILL);
-    if (!cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1)) lane->due = cf__deadline(CF__AGAIN);
+    lane->untold = cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1) ? 0 : signal;
+    if (lane->untold != 0) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
@@ -8794,9 +8814,9 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     cf__desk_clear(lane->desk); /* before the worker can see it */
     const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
     cf__fd_close(&ends[1]);
-    if (!ordered) {
+    if (!ordered) { /* the zygote has much to do: no fault of the worker's */
         cf__fd_close(&ends[0]);
-        cf__hub_strike(hub, 12);
+        hub->pause = cf__deadline(CF__AGAIN);
         return;
     }
     if (lane->started++ > 0) hub->restarts++;
@@ -8872,10 +8892,10 @@ static void cf__lane_listen(cf__lane *lane)
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
         if (got < 0) return;
         if (got == 0) lane->silent = true;
-        if (fd < 0) continue;
-        if (number < CF__MAPPINGS) {
+        if (fd == -1) continue;
+        if (number < CF__MAPPINGS) { /* whatever it was, it is there no more */
             cf__mapping_abandon(lane->mappings[number]);
-            lane->mappings[number] = cf__mapping_new(lane, number, fd);
+            lane->mappings[number] = fd >= 0 ? cf__mapping_new(lane, number, fd) : NULL;
         }
         cf__fd_close(&fd);
     }
@@ -9187,8 +9207,10 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
                                      &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        if (ended->status != CF_OK)
-            cf__chunk_rest(chunk, ended->status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
+        if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
+            cf__chunk_rest(chunk, CF_NO_MEMORY);
+        else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
         if (told) cf__chunk_event(chunk, first, &event);
         if (told) cf__tell(&event);
         cf__ended_give_back(hub, ended);
@@ -9252,7 +9274,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
-    } else if (status == CF_OK) { /* it goes back when the lane is buried */
+    } else if (status == CF_OK) { /* lent, it goes back when the lane is buried */
         lane->unsent = true;
         cf__lane_kill(hub, lane, SIGKILL);
     } else {
@@ -9309,11 +9331,24 @@ static bool cf__hub_has_news(cf__hub *hub)
     return false;
 }
 
+/* The program's free_arg runs on the manager, where one that waits for its own pool finds out. */
+static bool cf__lane_is_for_manager(const cf__lane *lane)
+{
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    return !cf__is_chunk(future) && cf__cell_options(&future->cell).free_arg != NULL;
+}
+
 /* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
 static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
 {
     size_t count = 0;
-    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    while (count < most && cf__lane_has_ended(lane)) {
+        if (cf__self != &hub->runner && cf__lane_is_for_manager(lane)) {
+            cf__hub_wake(hub);
+            break;
+        }
+        cf__lane_collect(hub, lane, &batch[count++]);
+    }
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
     else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
@@ -9511,6 +9546,19 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 
 /* ---- manager ---- */
 
+/* Tells the zygote to end, if it has not, and waits until it and all workers have. */
+static void cf__zygote_wait(cf__hub *hub)
+{
+    cf__lock(&hub->executor->lock);
+    cf__lock(&cf__hubs_lock);
+    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
+    cf__fd_close(&hub->channel);
+    cf__unlock(&cf__hubs_lock);
+    cf__unlock(&hub->executor->lock);
+    while (hub->zygote > 0 && waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {}
+    hub->zygote = 0; /* or the host has reaped it: its number may be a stranger's from now on */
+}
+
 /* The zygote's reports. Without a zygote no worker is left either. */
 static void cf__manager_hear(cf__hub *hub)
 {
@@ -9546,7 +9594,9 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = 0;
         lane->status = SIGKILL;
     }
+    const bool lost = hub->lost;
     cf__unlock(&hub->executor->lock);
+    if (lost) cf__zygote_wait(hub);
 }
 
 #define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
@@ -9556,7 +9606,10 @@ static void cf__manager_hear(cf__hub *hub)
 static bool cf__lane_extend(cf__lane *lane, int64_t now)
 {
     cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    const int64_t most = now - (lane->nominal - cf__cell_options(&future->cell).timeout);
+    const int64_t said = (int32_t)(cf__load_relaxed(&slot->delay) & INT32_MAX) * CF_MICROSECOND;
+    const int64_t exact = lane->nominal + (said < most ? said : most);
     const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
     const bool extends = begun ? !lane->exact && exact > now : !lane->late;
     if (!extends) return false;
@@ -9619,7 +9672,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
     } else if (lane->phase == CF__LANE_LEAVING && lane->due != 0 && now >= lane->due) {
-        cf__lane_kill(hub, lane, SIGKILL);
+        cf__lane_kill(hub, lane, lane->untold != 0 ? lane->untold : SIGKILL);
     } else if (lane->phase == CF__LANE_WANTED && now >= hub->pause) {
         cf__lane_start(hub, lane);
     }
@@ -9647,7 +9700,7 @@ static bool cf__manager_tick(cf__hub *hub)
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
     }
-    done = done && ends && hub->callbacks == NULL;
+    done = done && ends && hub->callbacks == NULL && hub->pumping == 1; /* others settle, too */
     cf__unlock(&executor->lock);
     return done;
 }
@@ -9814,17 +9867,6 @@ static void cf__manager_nap(cf__hub *hub)
     cf__unlock(&hub->executor->lock);
 }
 
-static void cf__zygote_wait(cf__hub *hub)
-{
-    cf__lock(&hub->executor->lock);
-    cf__lock(&cf__hubs_lock);
-    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
-    cf__fd_close(&hub->channel);
-    cf__unlock(&cf__hubs_lock);
-    cf__unlock(&hub->executor->lock);
-    while (waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {} /* or the host has reaped it */
-}
-
 static cf__thread_result cf__manager_main(void *arg)
 {
     cf__hub *const hub = arg;
@@ -9866,7 +9908,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->hub == NULL || !executor->hub->spawn) return true; /* closed: a map outlives it */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -9911,11 +9953,12 @@ static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, c
 
 static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf__hub *const hub = executor->hub;
-    cf__lane *direct;
+    cf__lane *direct = NULL;
     cf__lock(&executor->lock);
+    cf__hub *const hub = executor->hub;
     executor->visitors++;
-    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
+    const cf_status status = hub == NULL ? cf__refusal(executor) /* closed: a map may outlive it */
+                                         : cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
         hub->submitted += count;
         for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
@@ -9956,7 +9999,7 @@ static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 
 static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
 {
-    return lane->loading && position == lane->tail - 1;
+    return (lane->loading || lane->unsent) && position == lane->tail - 1;
 }
 
 /* cf__heap's has_started. */
@@ -10034,7 +10077,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
     cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    if (cf__hub_has_news(hub)) cf__hub_wake(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
@@ -10224,29 +10267,47 @@ static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
     _exit(127);
 }
 
+/* Its descriptors, known from the first moment to whoever forks the host. False: none could be had;
+ * they go with the hub. */
+static bool cf__hub_open(cf__hub *hub)
+{
+    int ends[2] = {-1, -1};
+    cf__lock(&cf__hubs_lock);
+    hub->next = cf__hubs;
+    hub->link = &cf__hubs;
+    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
+    cf__hubs = hub;
+    const bool done = cf__signal_open(&hub->wake) && cf__channel_open(ends);
+    hub->channel = ends[0];
+    hub->peer = ends[1];
+    cf__unlock(&cf__hubs_lock);
+    return done;
+}
+
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
-    int ends[2];
     char numbers[32];
     sigset_t all, old;
-    if (!cf__signal_open(&hub->wake)) return false;
-    if (!cf__channel_open(ends)) return false;
-    hub->channel = ends[0];
-    (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
+    if (!cf__hub_open(hub)) return false;
+    (void)snprintf(numbers, sizeof numbers, "%d:%d", hub->peer, memory);
     if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
         (void)fflush(stdout); /* else each worker would print it again */
         funlockfile(stdout);
     }
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    cf__hub_forking = hub;
     hub->zygote = fork();
     if (hub->zygote == 0) {
         cf__hub_shut(hub); /* else the host's end of file is never seen */
-        if (hub->spawn) cf__zygote_exec(numbers, ends[1], memory);
-        cf__zygote_main(hub->share, hub->kids, ends[1]);
+        if (hub->spawn) cf__zygote_exec(numbers, hub->peer, memory);
+        cf__zygote_main(hub->share, hub->kids, hub->peer);
     }
+    cf__hub_forking = NULL;
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    cf__fd_close(&ends[1]);
+    cf__lock(&cf__hubs_lock);
+    cf__fd_close(&hub->peer);
+    cf__unlock(&cf__hubs_lock);
     return hub->zygote > 0;
 }
 
@@ -10260,7 +10321,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake.fd = hub->wake.writer = -1;
+    hub->channel = hub->peer = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -10270,12 +10331,6 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     const bool forked = cf__hub_fork(hub, memory);
     cf__fd_close(&memory);
     if (!forked) return CF_SYSTEM;
-    cf__lock(&cf__hubs_lock);
-    hub->next = cf__hubs;
-    hub->link = &cf__hubs;
-    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
-    cf__hubs = hub;
-    cf__unlock(&cf__hubs_lock);
     executor->alive = 1;
     if (cf__thread_start(&hub->manager, cf__manager_main, hub, 0)) return CF_OK;
     executor->alive = 0;

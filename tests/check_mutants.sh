@@ -32,7 +32,7 @@ callbacks after the last release | callbacks_while_it_settles | /^static void cf
 a shutdown that wakes one of two | shutdown_by_two_threads | /^static void cf__leave_unlock/,/^}/ | s/cf__unpark_all/cf__futex_one/; s/cf__futex_one(/cf__unpark_one(/
 a shutdown that forgets blocked submitters | shutdown_frees_a_submitter | /^static void cf__close_door/,/^}/ | s/cf__unpark_all(&executor->space);//
 a shutdown that forgets the first task | submit_against_shutdown | /^static void cf__close_door/,/^}/ | s/const bool start = .*/const bool start = false;/
-a shutdown that does not wait for another | shutdown_by_two_threads | /^static void cf__cancel_all/,/^}/ | s/cf__visit_begin.*/(void)visit;/; s/cf__visit_end.*//
+a shutdown that does not wait for another | shutdown_by_two_threads | /^static void cf__cancel_all/,/^}/ | s/cf__visit_enter.*/(void)visit;/; s/cf__visit_end.*//
 a cancel that forgets who waits for room | cancel_makes_room | /^static void cf__end_unrun/,/^}/ | s/cf__unlock_space(executor)/cf__unlock(\&executor->lock)/
 a claim that tells nobody of the room | claim_makes_room | /^static bool cf__claim_and_run/,/^}/ | s/if (executor->bounded) {/if (false) {/
 a late cancel that hides another task | late_cancel_hides_nothing | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);/(void)cf_future_retain(future); (void)cf__fetch_add(\&executor->dead, 1); if (cf__move(future, CF__PENDING, state)) return true; (void)cf__fetch_add(\&executor->dead, 0 - (uintptr_t)1); cf_future_release(future); return false;/

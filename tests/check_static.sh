@@ -34,6 +34,7 @@ plain='-x c -std=c11 -DCFUTURES_IMPLEMENTATION -DCFUTURES_NO_FUTEX'
 warnings='-Weverything'
 warnings="$warnings -Wno-declaration-after-statement"            # C99 has them
 warnings="$warnings -Wno-c++98-compat -Wno-pre-c11-compat"       # the implementation is C11
+warnings="$warnings -Wno-c++-compat"                             # malloc's result has no cast
 warnings="$warnings -Wno-padded"                                 # cache lines are kept apart
 warnings="$warnings -Wno-unsafe-buffer-usage"                    # a warning for each a[i]
 warnings="$warnings -Wno-disabled-macro-expansion"               # sa_handler, in glibc's header

@@ -23,7 +23,7 @@ share() {
 
 # row NAME AMOUNT SECONDS VERDICT: a line of the table.
 row() {
-    rate=$(echo "$2 $3" | awk '{ printf "%s", $3 > 0 ? sprintf("%.1f/s", $1 / $3) : "" }')
+    rate=$(echo "$2 $3" | awk '$3 > 0 { printf "%.1f/s", $1 / $3 }')
     table="$table$(printf '%-34s %-22s %6s s  %-12s %s' "$1" "$2" "$3" "$rate" "$4")
 "
 }
