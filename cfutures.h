@@ -5297,7 +5297,7 @@ static void cf__wait_all(cf_future *const *futures, size_t count, int64_t deadli
     cf_status status = CF_OK;
     for (size_t i = 0; self != NULL && i < count && status == CF_OK; i++)
         if (futures[i] != NULL && !cf__is_past(deadline)) status = cf__help(self, futures[i]);
-    for (size_t i = count; i-- > 0 && (status == CF_OK || status == CF_TIMEOUT);)
+    for (size_t i = count; i-- > 0 && status == CF_OK;)
         if (futures[i] != NULL) status = cf__await(futures[i], deadline);
 }
 
@@ -5799,7 +5799,7 @@ static void cf__worker_forget_locked(cf__worker *worker)
 static bool cf__start_workers(cf_executor *executor)
 {
     cf__visit visit;
-    cf__nudge nudge = {NULL, false};
+    cf__nudge nudge;
     bool nobody;
     do {
         cf__worker *const worker = cf__worker_new(executor);
@@ -5809,15 +5809,14 @@ static bool cf__start_workers(cf_executor *executor)
             worker != NULL && cf__thread_start(&worker->thread, cf__worker_main, worker, stack);
         CFUTURES_TEST_POINT(CF__POINT_STARTED);
         cf__lock(&executor->lock);
-        executor->starting = false;
         executor->starved = !done;
-        nudge.start = false;
-        if (done) {
-            cf__store_release(&executor->crew, executor->started); /* it will not go away again */
-            nudge = cf__balance(executor);
-        } else {
-            if (worker != NULL) cf__worker_forget_locked(worker);
-            (void)cf__set_hungry(executor); /* the next submit tries again */
+        if (done) cf__store_release(&executor->crew, executor->started); /* it will not go away */
+        else if (worker != NULL) cf__worker_forget_locked(worker);
+        executor->starting = !done; /* starts no other: the next submit tries again */
+        nudge = cf__balance(executor);
+        if (!done) {
+            executor->starting = false;
+            (void)cf__set_hungry(executor);
         }
         nobody = executor->alive == 0 && !done;
         if (!nudge.start) cf__visit_begin(&visit, executor);

@@ -8,6 +8,7 @@
 #include "process.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #ifdef __linux__
@@ -571,6 +572,91 @@ TEST(a_killed_host_leaves_none_of_two_pools) {
     kill_host(host);
 }
 
+static atomic_int before_fork, after_fork;
+static atomic_bool meeting;
+
+/* Both have made their sockets, and neither has forked. */
+static void meet_before_the_fork(void) {
+    if (atomic_load(&meeting)) {
+        atomic_fetch_add(&before_fork, 1);
+        UNTIL(atomic_load(&before_fork) >= 2);
+    }
+}
+
+/* Both have forked, and neither has done more. */
+static void meet_after_the_fork(void) {
+    if (atomic_load(&meeting)) {
+        atomic_fetch_add(&after_fork, 1);
+        UNTIL(atomic_load(&after_fork) >= 2);
+    }
+}
+
+static void *make_a_pool(void *executor) {
+    *(cf_executor **)executor = processes(1);
+    return NULL;
+}
+
+TEST(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once) {
+    share();
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        pthread_t threads[2];
+        cf_executor *executors[2];
+        (void)pid_of_a_worker(processes(1)); /* the library's own handlers of fork are there */
+        CHECK_EQ(pthread_atfork(meet_before_the_fork, meet_after_the_fork, NULL), 0);
+        atomic_store(&meeting, true);
+        for (int i = 0; i < 2; i++) {
+            spawn(&threads[i], make_a_pool, &executors[i]);
+        }
+        for (int i = 0; i < 2; i++) {
+            join(threads[i]);
+            (void)pid_of_a_worker(executors[i]);
+        }
+        atomic_store(&sh->other, 1);
+        for (;;) {
+            pause();
+        }
+    }
+    kill_host(host);
+}
+
+static int sockets(void) {
+    int count = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        struct stat about;
+        count += fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode);
+    }
+    return count;
+}
+
+static void count_sockets(void *expected) {
+    CHECK_EQ(sockets(), *(const int *)expected);
+}
+
+typedef struct heritage {
+    cf_executor *executor;
+    int sockets; /* before it was made */
+} heritage;
+
+static void make_a_pool_and_close_that_of_the_parent(void *arg) {
+    heritage *from = arg;
+    cf_executor *own = processes(1);
+    still_works(own);
+    cf_executor_close(from->executor);
+    CHECK_EQ(in_child(count_sockets, &from->sockets), 0);
+    still_works(own);
+    shut(own);
+}
+
+TEST(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one) {
+    heritage from = {NULL, sockets()};
+    from.executor = processes(1);
+    still_works(from.executor);
+    CHECK_EQ(in_child(make_a_pool_and_close_that_of_the_parent, &from), 0);
+    shut(from.executor);
+}
+
 TEST(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive) {
     share();
     const pid_t host = fork();
@@ -879,6 +965,7 @@ static void close_under_a_pool(void *arg) {
     CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
     cf_executor_close(executor);
     check_strangers(fds, strangers);
+    end_orphans();
     UNTIL(is_gone(zygote) && !is_alive(worker));
     _exit(0);
 }
@@ -1069,6 +1156,8 @@ TEST_MAIN(
     RUN(a_killed_host_leaves_no_starting_worker)
     RUN(a_host_that_exits_without_a_shutdown_leaves_no_process)
     RUN(a_killed_host_leaves_none_of_two_pools)
+    RUN(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once)
+    RUN(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one)
     RUN(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive)
     RUN(a_killed_host_leaves_no_process_although_its_zygote_is_stopped)
     RUN(a_killed_host_leaves_no_busy_worker_although_its_zygote_is_stopped)
