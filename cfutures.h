@@ -5078,8 +5078,9 @@ typedef struct cf__seen {
 /* False: another place holds the same future. The table is never more than half full. */
 static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
 {
-    const uintptr_t hash = ((uintptr_t)*place >> 4) * (uintptr_t)2654435769u;
-    size_t slot = (size_t)(hash ^ (hash >> 15)) & seen->mask;
+    /* Neighbours in memory, which are met together, share cache lines here too. */
+    const uintptr_t at = (uintptr_t)*place, hash = (at >> 9) * (uintptr_t)2654435769u;
+    size_t slot = (size_t)((at >> 5) + (hash ^ (hash >> 15))) & seen->mask;
     bool known = false; /* the place is in the way already, from an earlier use */
     for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask) {
         if (seen->slots[slot] == place) known = true;
