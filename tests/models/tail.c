@@ -1,0 +1,29 @@
+/* The lock in the low bits of the ring's tail: three submitters append, each moves the tail with
+ * his unlock; a reader without the lock sees only what is whole. Calls cf__heap_lock,
+ * cf__lock_value_slow, cf__heap_unlock. */
+#include "model.h"
+
+static cf__heap heap;
+static unsigned ring[3];
+
+static void setup(void)
+{
+    model_clear(&heap, sizeof heap);
+    model_clear(ring, sizeof ring);
+}
+
+static void submitter(void)
+{
+    const uintptr_t tail = cf__heap_lock(&heap);
+    CHECK(tail % CF__STEP == 0);
+    ring[tail / CF__STEP]++;
+    cf__heap_unlock(&heap, tail + CF__STEP);
+}
+
+static void teardown(void)
+{
+    CHECK(cf__load_relaxed(&heap.tail) == 3 * CF__STEP);
+    for (size_t i = 0; i < 3; i++) CHECK(ring[i] == 1);
+}
+
+MODEL(setup, teardown, {.fn = submitter}, {.fn = submitter}, {.fn = submitter})
