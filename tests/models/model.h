@@ -70,9 +70,11 @@ static inline void *model_copy(void *to, const void *from, size_t size)
 #define memset(to, value, size) ((void)(to))
 
 /* What the copy of the header lacks: the clock, on which each look finds that a second has passed;
- * parking; the lock, for which GenMC's own mutex stands in models of something else; threads, which
+ * memory; parking; the lock, for which GenMC's own mutex stands in models of something else; threads, which
  * are the model's. */
 #define cf__now() (++model_time * CF_SECOND)
+#define cf__alloc_lines(size) aligned_alloc(64, size)
+#define cf__free_lines(memory) free(memory)
 #define cf__park(word, seen, deadline) model_park(word, seen)
 #define cf__unpark(word, count) model_unpark(word, count)
 #define cf__start_workers(executor) model_start(executor)
@@ -205,7 +207,7 @@ static inline int model_run(model_fn *setup, model_fn *teardown, model_thread *t
                             size_t count)
 {
     const char *const given = getenv("ROUNDS");
-    for (long left = given != NULL ? strtol(given, NULL, 10) : 2000; left > 0; left--) {
+    for (long left = given != NULL ? strtol(given, NULL, 10) : 1000; left > 0; left--) {
         setup();
         model_round(threads, count);
         teardown();
