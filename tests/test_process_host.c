@@ -8,6 +8,7 @@
 #include "process.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #ifdef __linux__
@@ -571,6 +572,91 @@ TEST(a_killed_host_leaves_none_of_two_pools) {
     kill_host(host);
 }
 
+static atomic_int before_fork, after_fork;
+static atomic_bool meeting;
+
+/* Both have made their sockets, and neither has forked. */
+static void meet_before_the_fork(void) {
+    if (atomic_load(&meeting)) {
+        atomic_fetch_add(&before_fork, 1);
+        UNTIL(atomic_load(&before_fork) >= 2);
+    }
+}
+
+/* Both have forked, and neither has done more. */
+static void meet_after_the_fork(void) {
+    if (atomic_load(&meeting)) {
+        atomic_fetch_add(&after_fork, 1);
+        UNTIL(atomic_load(&after_fork) >= 2);
+    }
+}
+
+static void *make_a_pool(void *executor) {
+    *(cf_executor **)executor = processes(1);
+    return NULL;
+}
+
+TEST(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once) {
+    share();
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        pthread_t threads[2];
+        cf_executor *executors[2];
+        (void)pid_of_a_worker(processes(1)); /* the library's own handlers of fork are there */
+        CHECK_EQ(pthread_atfork(meet_before_the_fork, meet_after_the_fork, NULL), 0);
+        atomic_store(&meeting, true);
+        for (int i = 0; i < 2; i++) {
+            spawn(&threads[i], make_a_pool, &executors[i]);
+        }
+        for (int i = 0; i < 2; i++) {
+            join(threads[i]);
+            (void)pid_of_a_worker(executors[i]);
+        }
+        atomic_store(&sh->other, 1);
+        for (;;) {
+            pause();
+        }
+    }
+    kill_host(host);
+}
+
+static int sockets(void) {
+    int count = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        struct stat about;
+        count += fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode);
+    }
+    return count;
+}
+
+static void count_sockets(void *expected) {
+    CHECK_EQ(sockets(), *(const int *)expected);
+}
+
+typedef struct heritage {
+    cf_executor *executor;
+    int sockets; /* before it was made */
+} heritage;
+
+static void make_a_pool_and_close_that_of_the_parent(void *arg) {
+    heritage *from = arg;
+    cf_executor *own = processes(1);
+    still_works(own);
+    cf_executor_close(from->executor);
+    CHECK_EQ(in_child(count_sockets, &from->sockets), 0);
+    still_works(own);
+    shut(own);
+}
+
+TEST(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one) {
+    heritage from = {NULL, sockets()};
+    from.executor = processes(1);
+    still_works(from.executor);
+    CHECK_EQ(in_child(make_a_pool_and_close_that_of_the_parent, &from), 0);
+    shut(from.executor);
+}
+
 TEST(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive) {
     share();
     const pid_t host = fork();
@@ -842,6 +928,7 @@ static void check_strangers(const int *fds, int count) {
 /* As a daemon does when it starts, but too late. */
 static void close_under_a_pool(void *arg) {
     const int busy = ((const int *)arg)[0], strangers = ((const int *)arg)[1];
+    const int times = ((const int *)arg)[2];
     int fds[16];
     cf_future *futures[4];
     look_at_descriptors();
@@ -871,15 +958,21 @@ static void close_under_a_pool(void *arg) {
     for (int i = 0; i < busy; i++) {
         check_ended(futures[i]);
     }
+    for (int i = 1; i < times; i++) {
+        sleep_for(150 * CF_MILLISECOND); /* it looks after what was submitted, then sleeps again */
+        close_all_others();
+    }
     CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
     cf_executor_close(executor);
     check_strangers(fds, strangers);
+    end_orphans();
     UNTIL(is_gone(zygote) && !is_alive(worker));
     _exit(0);
 }
 
 TEST(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses) {
-    static int ways[][2] = {{0, 0}, {2, 0}, {0, 12}, {2, 12}, {1, 3}};
+    static int ways[][3] = {{0, 0, 1}, {2, 0, 1}, {0, 12, 1}, {2, 12, 1}, {1, 3, 1}, {0, 0, 2},
+                            {2, 0, 2}};
     if (!has_proc()) {
         SKIP("there is no /proc here");
     }
@@ -889,6 +982,30 @@ TEST(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses) {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         CHECK_EQ(in_child(close_under_a_pool, ways[i]), 0);
     }
+}
+
+static void close_under_a_broken_pool(void *arg) {
+    (void)arg;
+    look_at_descriptors();
+    cf_executor *executor = processes(1);
+    const pid_t zygote = look_at(pid_of_a_worker(executor)).parent;
+    CHECK_EQ(kill(zygote, SIGKILL), 0);
+    UNTIL(take_outcome(submit_none(executor, task_nothing)) == CF_BROKEN);
+    sleep_for(10 * CF_MILLISECOND); /* the manager sleeps, and no zygote can wake it */
+    close_all_others();
+    CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
+    cf_executor_close(executor);
+    _exit(0);
+}
+
+TEST(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down) {
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+#ifdef TEST_TSAN
+    SKIP("to close what another thread uses is the race that it is");
+#endif
+    CHECK_EQ(in_child(close_under_a_broken_pool, NULL), 0);
 }
 
 /* ---------------------------------------------------------------- a host full of threads */
@@ -1039,6 +1156,8 @@ TEST_MAIN(
     RUN(a_killed_host_leaves_no_starting_worker)
     RUN(a_host_that_exits_without_a_shutdown_leaves_no_process)
     RUN(a_killed_host_leaves_none_of_two_pools)
+    RUN(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once)
+    RUN(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one)
     RUN(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive)
     RUN(a_killed_host_leaves_no_process_although_its_zygote_is_stopped)
     RUN(a_killed_host_leaves_no_busy_worker_although_its_zygote_is_stopped)
@@ -1047,6 +1166,7 @@ TEST_MAIN(
     RUN_WITHIN(20, a_host_that_is_killed_at_any_moment_leaves_nothing)
     RUN(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing)
     RUN(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses)
+    RUN(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
     RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)

@@ -252,6 +252,29 @@ TEST(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped) {
     shut(executor);
 }
 
+static int task_adds_the_ends(cf_task *task, void *arg) {
+    const unsigned char *bytes = arg;
+    return return_int(task, bytes[0] + bytes[cf_task_arg_size(task) - 1]);
+}
+
+/* Bigger than what is kept. */
+TEST(a_huge_argument_does_not_wait_for_an_idle_worker_that_is_stopped) {
+    const size_t size = (size_t)130 << 20;
+    if (is_watched()) {
+        SKIP("too much memory to be watched");
+    }
+    unsigned char *bytes = calloc(1, size);
+    CHECK(bytes != NULL);
+    bytes[0] = bytes[size - 1] = 7;
+    cf_executor *executor = processes(2);
+    const pid_t stopped = stop_the_first_of_two(executor);
+    cf_future *future = cf_executor_submit(executor, task_adds_the_ends, bytes, size);
+    free(bytes);
+    CHECK_EQ(take_int(future), 14);
+    use_again(executor, stopped);
+    shut(executor);
+}
+
 TEST(an_array_does_not_wait_for_an_idle_worker_that_is_stopped) {
     enum { COUNT = 40 };
     int items[COUNT], results[COUNT];
@@ -1025,6 +1048,7 @@ TEST_MAIN(
     RUN(short_tasks_do_not_wait_for_a_worker_that_is_stopped)
     RUN(a_task_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
+    RUN(a_huge_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(an_array_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(for_a_worker_that_is_stopped_another_one_is_started)
     RUN(when_all_workers_are_stopped_the_first_that_goes_on_takes_the_task)

@@ -4,6 +4,24 @@
  * With HEADER defined, that file instead of cfutures.h: check_sched.sh plants bugs in copies. */
 #include "hooks.h"
 
+#undef pthread_create
+#define pthread_create(thread, attributes, fn, arg) create_or_refuse(thread, attributes, fn, arg)
+
+static unsigned threads_left; /* one more than the system still grants; 0: any number */
+
+/* A refusal takes its time, as it does where memory is short. */
+static int create_or_refuse(unsigned long *thread, const void *attributes, ctl_thread_fn *fn,
+                            void *arg) {
+    if (threads_left == 1) {
+        for (unsigned i = ctl_random(400); i > 0; i--) {
+            ctl_yield();
+        }
+        return EAGAIN;
+    }
+    threads_left -= threads_left > 0;
+    return ctl_thread_create(thread, attributes, fn, arg);
+}
+
 #define CFUTURES_IMPLEMENTATION
 #ifdef HEADER
 #include HEADER
@@ -134,6 +152,25 @@ static void two_submitters(void) {
     (void)submit_two(&jobs[0]);
     ctl_join(other);
     cf_executor_close(pool);
+}
+
+/* A worker that is being started counts as free; if it can not be, a sleeper has to do its work. */
+static void second_thread_refused(void) {
+    threads_left = 2;
+    pool = make_pool(2);
+    cf_future *const first = submit(&jobs[0], run_job);
+    expect_result(first, &jobs[0]);
+    const int other = ctl_spawn(submit_two, &jobs[2]);
+    for (unsigned i = ctl_random(400); i > 0; i--) {
+        ctl_yield();
+    }
+    cf_future *const last = submit(&jobs[1], run_job);
+    expect_result(last, &jobs[1]);
+    ctl_join(other);
+    cf_executor_close(pool);
+    cf_future_release(first);
+    cf_future_release(last);
+    threads_left = 0;
 }
 
 /* Two tasks that need each other, each in a worker of its own, end only if both are woken. */
@@ -1519,6 +1556,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(submit_result_close),
     SCENARIO(submit_to_a_parking_worker),
     SCENARIO(two_submitters),
+    SCENARIO(second_thread_refused),
     SCENARIO(two_tasks_meet),
     SCENARIO(all_workers_meet),
     SCENARIO(submit_many_then_close),
