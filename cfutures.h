@@ -3210,8 +3210,8 @@ static uintptr_t cf__state(cf_future *future)
 
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
-/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. Who then
- * drops a tombstone must see the reference that was added before the claim: hence acquire. */
+/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. Acquire,
+ * since who then drops a tombstone must see the reference that was added before the claim. */
 static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
 {
     uintptr_t seen = cf__load_acquire(&future->word);

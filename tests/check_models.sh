@@ -74,11 +74,11 @@ natively() {
 # model | bug | the function where | what sed does there
 bugs() {
     cat <<'END'
-lock | an unlock that publishes nothing | CF__TINY uintptr_t cf__exchange( | s/memory_order_acq_rel/memory_order_relaxed/
-lock | an unlock that wakes nobody | static inline void cf__unlock( | s/cf__unpark_one(lock)/(void)0/
-lock | an unlock that looks first | static inline void cf__unlock( | s/if (cf__exchange(lock, 0) == 2)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, 0); if (was == 2)/
-lock | a lock taken in two steps | static inline void cf__lock( | s/if (!cf__cas(lock, &seen, 1)) cf__lock_slow(lock);/if (cf__load_acquire(lock) != seen) cf__lock_slow(lock); else cf__store_relaxed(lock, 1);/
-tail | a sleeper that forgets the others | CF__COLD uintptr_t cf__lock_value_slow( | s/(i < 1 ? CF__HELD : CF__AWAITED)/CF__HELD/
+lock | an unlock that publishes nothing | CF__TINY uintptr_t cf__exchange_seq_cst( | s/memory_order_seq_cst/memory_order_relaxed/
+lock | an unlock that wakes nobody | CF__SHARED void cf__unlock_value( | s/if (.*cf__unpark_one(lock);/(void)cf__exchange_seq_cst(lock, value);/
+lock | an unlock that looks first | CF__SHARED void cf__unlock_value( | s/if ((cf__exchange_seq_cst(lock, value)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, value); if ((was/
+lock | a lock taken in two steps | CF__SHARED void cf__lock( | s/if (!cf__cas(lock, &seen, CF__HELD)) (void)cf__lock_slow(lock);/if (cf__load_acquire(lock) != seen) (void)cf__lock_slow(lock); else cf__store_relaxed(lock, CF__HELD);/
+tail | a sleeper that forgets the others | CF__COLD uintptr_t cf__lock_slow( | s/(i < 1 ? CF__HELD : CF__AWAITED)/CF__HELD/
 tail | an unlock that wakes nobody | CF__SHARED void cf__unlock_value( | s/if (.*cf__unpark_one(lock);/(void)cf__exchange_seq_cst(lock, value);/
 tail | an unlock that publishes nothing | CF__TINY uintptr_t cf__exchange_seq_cst( | s/memory_order_seq_cst/memory_order_relaxed/
 deque | a push that publishes nothing | static bool cf__deque_push( | s/cf__store_seq_cst/cf__store_relaxed/
@@ -108,7 +108,7 @@ idle | a task that is announced too late | CF__SHARED void cf__unlock_value( | s
 idle | a sleeper without a last look | static bool cf__worker_rest( | s/!cf__looks_busy(worker) &&//
 idle | a task that wakes nobody | static bool cf__balance_unlock( | s/if (nudge.wake.*//
 child | a push that announces too late | static bool cf__deque_push( | s/cf__store_seq_cst/cf__store_release/
-child | a parent that looks too soon | static cf_status cf__schedule( | s/cf__load_seq_cst(&executor->hungry)/cf__load_acquire(\&executor->hungry)/
+child | a parent that looks too soon | static bool cf__enqueue_child( | s/cf__load_seq_cst(&executor->hungry)/cf__load_acquire(\&executor->hungry)/
 child | a last look that comes too soon | static size_t cf__deque_length( | s/cf__load_seq_cst(&worker->bottom)/cf__load_acquire(\&worker->bottom)/
 child | a sleeper that overlooks deques | static bool cf__looks_busy( | s/ || cf__crew_looks_busy(worker)//
 handed | a worker with a task in hand that counts as free | static size_t cf__free_workers( | s/ && (uintptr_t)worker != taker//; s/const uintptr_t taker.*/(void)handed;/
@@ -136,8 +136,8 @@ simplify() {
         s/^    bool        start; /    void *unused[2]; bool start; /
         s/^static cf__nudge cf__balance(/__attribute__((always_inline)) &/' cfutures.h |
         if [ "$1" = lock ]; then cat; else
-            sed '/^static inline void cf__lock(/,/^}/s/^{/{ MODEL_LOCK(lock); return;/
-                /^static inline void cf__unlock(/,/^}/s/^{/{ MODEL_UNLOCK(lock); return;/'
+            sed '/^CF__SHARED void cf__lock(/,/^}/s/^{/{ MODEL_LOCK(lock); return;/
+                /^[a-zA-Z_ ]* void cf__unlock(/s/{.*}/{ MODEL_UNLOCK(lock); }/'
         fi
 }
 

@@ -1,6 +1,6 @@
-/* One task of a pool, which a worker runs, and its two owners: one waits for it and releases it, the
- * other releases it only. What it returned comes with its end; it is recycled once, by whoever comes
- * last, and nobody touches it afterwards. Calls cf__worker_run (cf__move, cf__execute, cf__settle),
+/* One task of a pool, which a worker runs, and its two owners: one waits for it and releases it,
+ * the other releases it only. What it returned comes with its end; it is recycled once, by whoever
+ * comes last, and nobody touches it afterwards. Calls cf__worker_run (cf__move, cf__execute, cf__settle),
  * cf_future_result (cf__park_until, cf__park_on), cf_future_release (cf__future_recycle). */
 #define CF__TEST_FUTURE(future, in_use) recycle(future)
 typedef struct cf_future cf_future;

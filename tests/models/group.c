@@ -1,6 +1,7 @@
-/* Two futures that somebody watches in one set: he takes the first that arrives, then closes the set,
- * whatever is still on its way, and nobody touches it or its nodes any more. Calls cf__set_add (cf__attach), cf__settle
- * (cf__group_deliver), cf__set_next (cf__set_collect, cf__park_until), cf__set_close (cf__detach). */
+/* Two futures that somebody watches in one set: he takes the first that arrives, then closes the
+ * set, whatever is still on its way, and nobody touches it or its nodes any more. Calls cf__set_add
+ * (cf__attach), cf__settle (cf__group_deliver), cf__set_next (cf__set_collect, cf__park_until),
+ * cf__set_close (cf__detach). */
 #include "model.h"
 
 static cf_future futures[2];

@@ -70,8 +70,8 @@ static inline void *model_copy(void *to, const void *from, size_t size)
 #define memset(to, value, size) ((void)(to))
 
 /* What the copy of the header lacks: the clock, on which each look finds that a second has passed;
- * memory; parking; the lock, for which GenMC's own mutex stands in models of something else; threads, which
- * are the model's. */
+ * memory; parking; the lock, for which GenMC's own mutex stands in models of something else;
+ * threads, which are the model's. */
 #define cf__now() (++model_time * CF_SECOND)
 #define cf__alloc_lines(size) aligned_alloc(64, size)
 #define cf__free_lines(memory) free(memory)

@@ -1,5 +1,5 @@
 /* The lock in the low bits of the ring's tail: three submitters append, each moves the tail with
- * his unlock, and nobody is left asleep. Calls cf__heap_lock, cf__lock_value_slow,
+ * his unlock, and nobody is left asleep. Calls cf__heap_lock, cf__lock_slow,
  * cf__heap_unlock. */
 #include "model.h"
 
