@@ -3219,10 +3219,11 @@ static uintptr_t cf__state(cf_future *future)
 
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
-/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. */
+/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. Acquire,
+ * since who then drops a tombstone must see the reference that was added before the claim. */
 static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
 {
-    uintptr_t seen = cf__load_relaxed(&future->word);
+    uintptr_t seen = cf__load_acquire(&future->word);
     CFUTURES_TEST_POINT(CF__POINT_MOVE);
     while ((seen & CF__STATE) == from)
         if (cf__cas(&future->word, &seen, (seen & ~CF__STATE) | to)) return true;
