@@ -252,6 +252,33 @@ TEST(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped) {
     shut(executor);
 }
 
+static int task_ends(cf_task *task, void *arg) {
+    const unsigned char *const bytes = arg;
+    const unsigned char ends[2] = {bytes[0], bytes[cf_task_arg_size(task) - 1]};
+    return cf_task_return(task, ends, sizeof ends);
+}
+
+/* Bigger than what a pool keeps mapped for the next time. */
+TEST(a_huge_argument_does_not_wait_for_an_idle_worker_that_is_stopped) {
+    const size_t size = ((size_t)128 << 20) + 1;
+    if (is_watched()) {
+        SKIP("whoever watches needs the room");
+    }
+    unsigned char *bytes = calloc(size, 1);
+    CHECK(bytes != NULL);
+    bytes[0] = 1;
+    bytes[size - 1] = 2;
+    cf_executor *executor = processes(2);
+    const pid_t stopped = stop_the_first_of_two(executor);
+    cf_future *future = cf_executor_submit(executor, task_ends, bytes, size);
+    CHECK_STATUS(outcome(future), CF_OK);
+    CHECK_EQ(memcmp(cf_future_result(future, 0, NULL), (unsigned char[]){1, 2}, 2), 0);
+    cf_future_release(future);
+    free(bytes);
+    use_again(executor, stopped);
+    shut(executor);
+}
+
 TEST(an_array_does_not_wait_for_an_idle_worker_that_is_stopped) {
     enum { COUNT = 40 };
     int items[COUNT], results[COUNT];
@@ -1025,6 +1052,7 @@ TEST_MAIN(
     RUN(short_tasks_do_not_wait_for_a_worker_that_is_stopped)
     RUN(a_task_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
+    RUN(a_huge_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(an_array_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(for_a_worker_that_is_stopped_another_one_is_started)
     RUN(when_all_workers_are_stopped_the_first_that_goes_on_takes_the_task)
