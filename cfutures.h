@@ -7498,6 +7498,15 @@ static void cf__spin_yield(cf__word *crowded)
     if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
+/* Unless it is locked: in the host who holds it may hold it for long; in a worker it was locked when
+ * the pool was made, by a thread that is not here, for ever. */
+static void cf__file_flush(FILE *file)
+{
+    if (ftrylockfile(file) != 0) return;
+    (void)fflush(file);
+    funlockfile(file);
+}
+
 /* ---- worker process ---- */
 
 typedef struct cf__loan {
@@ -7537,15 +7546,10 @@ static struct cf__child {
 /* The host is gone, or has given this worker up: nobody is left to serve. */
 static _Noreturn void cf__child_vanish(void) { _exit(0); }
 
-/* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
 {
-    FILE *const files[2] = {stdout, stderr};
-    for (int i = 0; i < 2; i++) {
-        if (ftrylockfile(files[i]) != 0) continue;
-        (void)fflush(files[i]);
-        funlockfile(files[i]);
-    }
+    cf__file_flush(stdout);
+    cf__file_flush(stderr);
 }
 
 static void cf__child_ring(void)
@@ -8310,11 +8314,16 @@ static void cf__hub_attend(cf__hub *hub, int change)
     cf__store_seq_cst(&hub->share->pumping, hub->pumping);
 }
 
-/* A message was refused, though the peer is there: it will be sent again, but not for ever. */
-static void cf__hub_refused(cf__hub *hub)
+/* 0, or errno's value. What is refused, though the peer is there and has room, will be sent again,
+ * but not for ever. */
+static int cf__hub_send(cf__hub *hub, int channel, const void *data, size_t size, int fd)
 {
+    const int error = cf__channel_send(channel, data, size, fd, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return error;
     if (++hub->refusals > CF__INSIST) hub->lost = true;
     cf__hub_wake(hub);
+    return error;
 }
 
 /* False: it could not be sent. */
@@ -8323,11 +8332,9 @@ static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kin
 {
     const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes),
                              lane->generation};
-    const int error =
-        hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
-    if (error == 0) hub->refusals = 0;
-    else if (error != EAGAIN && !cf__is_gone(error)) cf__hub_refused(hub);
-    return error == 0 || cf__is_gone(error); /* then the end of the channel says the rest */
+    if (hub->lost) return true;
+    const int error = cf__hub_send(hub, hub->channel, &order, sizeof order, fd);
+    return error == 0 || cf__is_gone(error); /* the end of the channel says the rest */
 }
 
 /* ---- the queue ---- */
@@ -8524,16 +8531,14 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     const unsigned char wake_up = CF__WAKE_UP;
     lane->unrung = false;
     if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
-    const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
-    if (error == 0) hub->refusals = 0;
+    const int error = cf__hub_send(hub, lane->channel, &wake_up, 1, -1);
     if (error == 0 || error == EAGAIN) return;
     if (cf__is_gone(error)) {
         cf__hub_wake(hub); /* it looks at the channel then */
-        return;
+    } else {
+        cf__store_seq_cst(&lane->desk->asleep, 1);
+        lane->unrung = true;
     }
-    cf__store_seq_cst(&lane->desk->asleep, 1);
-    lane->unrung = true;
-    cf__hub_refused(hub);
 }
 
 /* The worker may take it from now on. */
@@ -10184,10 +10189,7 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
     if (!cf__channel_open(ends)) return false;
     hub->channel = ends[0];
     (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
-    if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
-        (void)fflush(stdout); /* else each worker would print it again */
-        funlockfile(stdout);
-    }
+    cf__file_flush(stdout); /* else each worker would print it again */
     cf__signals_block(&old);
     hub->zygote = fork();
     if (hub->zygote == 0) {
