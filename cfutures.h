@@ -316,9 +316,9 @@
  * Each task is told as submitted once, as started at most once, and as finished once, in this order
  * whatever the threads do: each hook has returned before the next of the same task is called, and
  * the last before the future can be seen done. A task that never runs, since it was cancelled,
- * withdrawn, or refused for a shutdown or a full queue, is finished without a start. What is refused
- * before that, for its arguments or for want of memory for a future, is not told at all. When
- * cf_executor_close has returned, or cf_executor_shutdown with CF_OK, everything has been told.
+ * withdrawn, or refused for a shutdown or a full queue, is finished without a start. What is
+ * refused before that, for its arguments or for want of memory for a future, is not told at all.
+ * When cf_executor_close has returned, or cf_executor_shutdown with CF_OK, all has been told.
  *
  * A chunk of a map is one task, and so is each worker's share of a map_array; but a task that calls
  * map_array on its own pool does its own share itself, which is not told. Where a worker process
@@ -366,8 +366,8 @@
  *     CFUTURES_TEST_ATOMIC(w),  implementation      for tests: tell a race checker of each atomic
  *       CFUTURES_TEST_RELEASE,                      access, of what is released and of what is
  *       CFUTURES_TEST_ACQUIRE                       acquired; default: nothing; all or none
- *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at p
- *       n)                                          that another process has written; default:
+ *     CFUTURES_TEST_RECEIVED(p, implementation      for tests: tell a memory checker of n bytes at
+ *       n)                                          p that another process has written; default:
  *                                                   nothing
  *
  * PLATFORMS
@@ -1644,7 +1644,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #define CFUTURES_IMPLEMENTED 1
 
 #ifdef __cplusplus
-#error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files include the header plainly"
+#error "cfutures.h: define CFUTURES_IMPLEMENTATION in a C file; C++ files just include the header"
 #elif !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L
 #error "cfutures.h: the implementation needs C11: compile this file with -std=c11 or later"
 #endif
@@ -2269,37 +2269,15 @@ static void cf__unpark_one(cf__word *word) { cf__unpark_all(word); } /* the buck
 
 #endif
 
-/* ---- lock: 0 free, 1 held, 2 held and somebody may sleep. Unfair, never held over user code.
- * What ends the wait: the holder's unlock, a few instructions or one allocation away. ---- */
+/* ---- lock: in the low bits of a word, whose other bits are a value that its holder may change
+ * with the unlock. Unfair, never held over user code. What ends the wait: the holder's unlock, a
+ * few instructions or one allocation away. ---- */
 
-CF__COLD void cf__lock_slow(cf__word *lock)
-{
-    for (int i = 0; i < 30; i++) {
-        uintptr_t seen = 0;
-        if (cf__load_relaxed(lock) == 0 && cf__cas(lock, &seen, 1)) return;
-        cf__pause();
-    }
-    while (cf__exchange(lock, 2) != 0) (void)cf__park(lock, 2, CF__NEVER);
-}
-
-static inline void cf__lock(cf__word *lock)
-{
-    uintptr_t seen = 0;
-    if (!cf__cas(lock, &seen, 1)) cf__lock_slow(lock);
-}
-
-static inline void cf__unlock(cf__word *lock)
-{
-    if (cf__exchange(lock, 0) == 2) cf__unpark_one(lock);
-}
-
-/* A lock in the low bits of a word whose other bits, the value, its holder may change with the
- * unlock. Returns the value. */
 #define CF__HELD    ((uintptr_t)1)
 #define CF__AWAITED ((uintptr_t)2) /* held, and somebody may sleep */
 #define CF__PAYLOAD (~(uintptr_t)3)
 
-CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
+CF__COLD uintptr_t cf__lock_slow(cf__word *lock)
 {
     for (int i = 0;; i++) {
         uintptr_t seen = cf__load_relaxed(lock);
@@ -2313,16 +2291,26 @@ CF__COLD uintptr_t cf__lock_value_slow(cf__word *lock)
     }
 }
 
+/* Returns the value. */
 CF__SHARED uintptr_t cf__lock_value(cf__word *lock)
 {
     uintptr_t seen = cf__load_relaxed(lock) & CF__PAYLOAD;
-    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_value_slow(lock);
+    return cf__cas(lock, &seen, seen | CF__HELD) ? seen : cf__lock_slow(lock);
 }
 
 CF__SHARED void cf__unlock_value(cf__word *lock, uintptr_t value)
 {
     if ((cf__exchange_seq_cst(lock, value) & CF__AWAITED) != 0) cf__unpark_one(lock);
 }
+
+/* One without a value: nothing need be read before the compare-and-swap. */
+CF__SHARED void cf__lock(cf__word *lock)
+{
+    uintptr_t seen = 0;
+    if (!cf__cas(lock, &seen, CF__HELD)) (void)cf__lock_slow(lock);
+}
+
+static inline void cf__unlock(cf__word *lock) { cf__unlock_value(lock, 0); }
 
 /* ---- threads ---- */
 
@@ -2442,6 +2430,29 @@ static uintptr_t cf__stack_here(void)
     char here;
     return (uintptr_t)&here;
 #endif
+}
+
+static inline void cf__yield(void)
+{
+#ifdef CF__PTHREADS
+    (void)sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* Lets somebody else have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
+CF__SHARED void cf__spin_yield(cf__word *crowded)
+{
+    const uintptr_t skip = cf__load_relaxed(crowded);
+    if (skip > 0) {
+        cf__store_relaxed(crowded, skip - 1);
+        return;
+    }
+    const int64_t from = cf__now();
+    cf__yield();
+    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
 /* ---- fork: an executor belongs to the process that made it ---- */
@@ -3892,10 +3903,7 @@ struct cf_executor {
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
-
-    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
-                                            enough: CF__SPINS, or the task that it is handed */
-    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
+    unsigned    blocked;  /* of them, submitters that wait for space */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3911,12 +3919,12 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
+    cf__word crowded; /* W, R: anybody. See cf__spin_yield */
     cf__word dead;    /* tombstones in the queues; see cf__dead */
     cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
     cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
-    unsigned blocked; /* lock: of the visitors, submitters that wait for space */
     uint64_t cancelled, withdrawn, refused; /* lock */
     cf__word join_lock; /* guards: joined. Taken before lock. Held over joining ended threads */
     /* frozen */
@@ -3926,6 +3934,10 @@ struct cf_executor {
     size_t             stack_room;
     cf__hub           *hub;
     cf__runner        *manager; /* of a process pool: the thread that settles its futures */
+
+    _Alignas(CF__LINE) cf__word spinner; /* W, R: anybody. A free worker spins for work, one is
+                                            enough: CF__SPINS, or the task that it is handed */
+    cf__word    spinning; /* W: the spinner, before it spins. R: who sees what it was handed */
 
     cf__heap heap; /* with all of this it outlives the executor until the last future goes */
 };
@@ -4029,7 +4041,7 @@ static cf_future *cf__deque_take(cf__worker *worker)
     return NULL;
 }
 
-/* ---- ring: its end is heap.tail, whose lock is that of the submitters, taken before `lock` ---- */
+/* ---- ring: its end is heap.tail, whose lock, the submitters' one, is taken before `lock` ---- */
 
 #define CF__STEP ((uintptr_t)4) /* from one position to the next: the lock's bits are below */
 
@@ -4136,7 +4148,7 @@ static uintptr_t cf__lock_both(cf_executor *executor)
     return tail;
 }
 
-static void cf__unlock_both(cf_executor *executor, uintptr_t tail)
+CF__SHARED void cf__unlock_both(cf_executor *executor, uintptr_t tail)
 {
     cf__unlock(&executor->lock);
     cf__heap_unlock(&executor->heap, tail);
@@ -4158,7 +4170,6 @@ static size_t cf__free_workers(cf_executor *executor)
 {
     const bool handed = cf__load_seq_cst(&executor->spinner) > CF__SPINS;
     const uintptr_t taker = handed ? cf__load_relaxed(&executor->spinning) : 0;
-
     size_t count = 0;
     for (size_t i = 0; i < executor->started; i++) {
         cf__worker *const worker = executor->workers[i];
@@ -4273,6 +4284,16 @@ static void cf__tell_worker(cf_executor *executor, cf_event_kind kind, size_t in
     cf__tell(&event);
 }
 
+static inline int cf__task_call(cf__runner *self, cf_task *task, const cf__cell *cell)
+{
+    self->depth++;
+    CFUTURES_TEST_POINT(CF__POINT_RUN);
+    const int code = cell->call.fn(task, cell->data);
+    CFUTURES_TEST_POINT(CF__POINT_RAN);
+    self->depth--;
+    return code;
+}
+
 /* cf__execute's second half, for somebody who looks on. */
 CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *future)
 {
@@ -4280,11 +4301,7 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
     cf_event event = cf__task_event(future, CF_EVENT_STARTED);
     event.worker = task->worker;
     cf__tell(&event);
-    self->depth++;
-    CFUTURES_TEST_POINT(CF__POINT_RUN);
-    const int code = cell->call.fn(task, cell->data);
-    CFUTURES_TEST_POINT(CF__POINT_RAN);
-    self->depth--;
+    const int code = cf__task_call(self, task, cell);
     event.kind = CF_EVENT_FINISHED;
     event.time = cf__now();
     const bool told = cf__event_of_ended_items(cell, task, &event);
@@ -4316,11 +4333,7 @@ static void cf__execute(cf__runner *self, cf_future *future)
         cf__execute_observed(self, &task, future);
         return;
     }
-    self->depth++;
-    CFUTURES_TEST_POINT(CF__POINT_RUN);
-    const int code = cell->call.fn(&task, cell->data);
-    CFUTURES_TEST_POINT(CF__POINT_RAN);
-    self->depth--;
+    const int code = cf__task_call(self, &task, cell);
     cf__cell_drop_arg(cell);
     cf__task_finish(&task, code, cell);
 }
@@ -4384,6 +4397,13 @@ CF__SHARED void cf__visit_begin(cf__visit *visit, cf_executor *executor)
     cf__visits = visit;
 }
 
+static void cf__visit_enter(cf__visit *visit, cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    cf__visit_begin(visit, executor);
+    cf__unlock(&executor->lock);
+}
+
 static void cf__visit_end(cf__visit *visit)
 {
     cf_executor *const executor = visit->executor;
@@ -4439,9 +4459,9 @@ static void cf__end_unrun(cf_executor *executor, cf_future *future, cf_status st
     cf__complete(future);
 }
 
-/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for whoever
- * takes it out. It is counted after the claim: one too many would hide a task for which somebody
- * has to be woken. */
+/* From PENDING to that state; its entry in a queue becomes a tombstone, with a reference for
+ * whoever takes it out. It is counted after the claim: one too many would hide a task for which
+ * somebody has to be woken. */
 static bool cf__claim_entry(cf_executor *executor, cf_future *future, uintptr_t state)
 {
     (void)cf_future_retain(future);
@@ -4476,9 +4496,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
     cf_executor *const executor = cf__executor_of(future);
     if (cf__is_foreign_heap(&executor->heap)) return false;
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     const cf__processes *const processes = cf__processes_of(executor);
     CFUTURES_TEST_POINT(CF__POINT_CANCEL);
     bool cancelled = processes != NULL ? processes->claim(executor, future)
@@ -4656,8 +4674,8 @@ static bool cf__wait_begin(cf__awaited kind, void *awaited, cf__word *word, int6
 }
 
 /* Whoever runs this future, or goes on in its name, waits for somebody who cannot let it: that wait
- * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just about
- * to park. */
+ * ends with CF_DEADLOCK. To be repeated until the future is done, since the waiter may be just
+ * about to park. */
 CF__SHARED void cf__deny(cf_future *future)
 {
     cf__lock(&cf__graph_lock);
@@ -4690,6 +4708,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
             if ((cf__load_acquire(word) & mask) >= least) return;
             for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
+        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
     } while (cf__now() < end);
 }
 
@@ -5187,12 +5206,14 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
                                 cf_status *status)
 {
     cf_status unwanted;
     if (status == NULL) status = &unwanted;
-    cf__member *const member = cf__set_next(&iter->set, deadline, status);
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    cf__member *const member = cf__set_next(&iter->set, polls ? 0 : iter->deadline, status);
     cf__iter_signal(iter);
     if (member == NULL) return NULL;
     if (index != NULL) *index = member->index;
@@ -5207,17 +5228,13 @@ static cf_future *cf__iter_take(cf_as_completed_iter *iter, int64_t deadline, si
 CFUTURES_API cf_future *cf_as_completed_next(cf_as_completed_iter *iter, size_t *index,
                                              cf_status *status)
 {
-    if (iter != NULL) return cf__iter_take(iter, iter->deadline, index, status);
-    if (status != NULL) *status = CF_INVALID;
-    return NULL;
+    return cf__iter_take(iter, false, index, status);
 }
 
 CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, size_t *index,
                                                  cf_status *status)
 {
-    if (iter != NULL) return cf__iter_take(iter, 0, index, status);
-    if (status != NULL) *status = CF_INVALID;
-    return NULL;
+    return cf__iter_take(iter, true, index, status);
 }
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
@@ -5271,27 +5288,27 @@ static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when
     cf_as_completed_close(iter);
 }
 
+/* In a task, first all that it can run itself: others may wait for one of those. Then from the end:
+ * most of the others have ended before the last, so that few of them wake this thread. */
+static void cf__wait_all(cf_future *const *futures, size_t count, int64_t deadline)
+{
+    cf__runner *const self = cf__self;
+    cf_status status = CF_OK;
+    for (size_t i = 0; self != NULL && i < count && status == CF_OK; i++)
+        if (futures[i] != NULL && !cf__is_past(deadline)) status = cf__help(self, futures[i]);
+    for (size_t i = count; i-- > 0 && (status == CF_OK || status == CF_TIMEOUT);)
+        if (futures[i] != NULL) status = cf__await(futures[i], deadline);
+}
+
 CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_when when,
                             cf_duration timeout, bool *done)
 {
     if (done != NULL && count > 0) memset(done, 0, count * sizeof *done);
     if (futures == NULL || when < CF_ALL_COMPLETED || when > CF_FIRST_EXCEPTION) return 0;
     const int64_t deadline = cf__deadline(timeout);
-    cf_status status = CF_OK;
-    if (when != CF_ALL_COMPLETED) {
-        cf__wait_any(futures, count, when, deadline);
-        return cf__count_done(futures, count, done);
-    }
-    /* In a task, first all that it can run itself: others may wait for one of those. Then from the
-     * end: most of the others have ended before the last, so that few of them wake this thread. */
-    for (bool helps = cf__self != NULL;; helps = false) {
-        for (size_t i = 0; i < count && (status == CF_OK || status == CF_TIMEOUT); i++) {
-            cf_future *const future = futures[helps ? i : count - 1 - i];
-            if (future == NULL || (helps && cf__is_past(deadline))) continue;
-            status = helps ? cf__help(cf__self, future) : cf__await(future, deadline);
-        }
-        if (!helps) return cf__count_done(futures, count, done);
-    }
+    if (when == CF_ALL_COMPLETED) cf__wait_all(futures, count, deadline);
+    else cf__wait_any(futures, count, when, deadline);
+    return cf__count_done(futures, count, done);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5383,6 +5400,13 @@ static bool cf__balance_unlock(cf_executor *executor)
     CFUTURES_TEST_POINT(CF__POINT_NUDGE);
     if (nudge.wake != NULL) cf__unpark_one(&nudge.wake->state);
     return !nudge.start || cf__start_workers(executor);
+}
+
+/* Tasks have come in: the same, without the lock. */
+static bool cf__call_workers(cf_executor *executor)
+{
+    cf__lock(&executor->lock);
+    return cf__balance_unlock(executor);
 }
 
 /* ---- taking tasks out unrun ---- */
@@ -5544,6 +5568,7 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
             if (!found) cf__pause();
         }
         if (found || cf__looks_busy(worker)) break;
+        cf__spin_yield(&executor->crowded); /* who was just woken may need this very CPU */
         now = cf__now();
         if (from == 0) from = now;
     }
@@ -5710,7 +5735,7 @@ static void cf__worker_loop(cf__worker *worker)
     for (cf_future *handed = NULL;;) {
         cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        /* Who was handed a task is likely to be handed the next: it does not look elsewhere first. */
+        /* Who was handed a task is likely to be handed the next: it does not look round first. */
         if (handed == NULL && cf__looks_busy(worker)) continue;
         handed = NULL;
         if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
@@ -5879,8 +5904,7 @@ static inline cf_status cf__announce(cf_executor *executor)
      * is the one that it will find, at the latest when it looks again after its spin. */
     if (cf__ring_length(executor) == 1 && cf__load_seq_cst(&executor->spinner) == CF__SPINS)
         return CF_OK;
-    cf__lock(&executor->lock);
-    return cf__balance_unlock(executor) ? CF_OK : CF_SYSTEM;
+    return cf__call_workers(executor) ? CF_OK : CF_SYSTEM;
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
@@ -5906,36 +5930,37 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     if (run_here) executor->heap.submitted++;
     else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
     cf__heap_unlock(&executor->heap, tail);
-    if (run_here) {
-        cf__run_here(executor, future);
-    } else {
-        cf__lock(&executor->lock);
-        if (!cf__balance_unlock(executor) && status == CF_OK) status = CF_SYSTEM;
-    }
+    if (run_here) cf__run_here(executor, future);
+    else if (!cf__call_workers(executor) && status == CF_OK) status = CF_SYSTEM;
     cf__visit_end(&visit);
     return status;
 }
 
-/* Queues a future; refused, it is done. */
-static cf_status cf__schedule(cf_executor *executor, cf_future *future)
+/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker. */
+static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
-    cf_status status = CF_OK;
-    if (executor->heap.observer != NULL) cf__tell_submitted(future);
-    if (cf__processes_of(executor) != NULL) {
-        status = executor->processes->submit(executor, &future, 1);
-    } else if (executor->bounded) {
-        status = cf__enqueue_bounded(executor, future);
-    } else if (worker != NULL && cf__load_acquire(&executor->closing) == 0 &&
-               cf__deque_submit(worker, future)) {
-        CFUTURES_TEST_POINT(CF__POINT_WORK);
-        if (cf__load_seq_cst(&executor->hungry) == 0) return CF_OK; /* [idle] */
-        cf__lock(&executor->lock);
-        (void)cf__balance_unlock(executor);
-    } else {
-        status = cf__enqueue(executor, &future, 1);
-    }
-    if (status != CF_OK && status != CF_SYSTEM) cf__turn_away(future, status);
+    if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
+        !cf__deque_submit(worker, future))
+        return false;
+    CFUTURES_TEST_POINT(CF__POINT_WORK);
+    if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__call_workers(executor); /* [idle] */
+    return true;
+}
+
+/* Queues futures, one alone where the queue is bounded. Refused, they are done. */
+static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
+{
+    cf_status status;
+    for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
+        cf__tell_submitted(futures[i]);
+    if (cf__processes_of(executor) != NULL)
+        status = executor->processes->submit(executor, futures, count);
+    else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
+    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else status = cf__enqueue(executor, futures, count);
+    for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
+        cf__turn_away(futures[i], status);
     return status;
 }
 
@@ -6048,7 +6073,7 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
     const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
-    return refused != CF_OK ? refused : cf__schedule(executor, *future);
+    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
@@ -6081,27 +6106,6 @@ static bool cf__is_array(const void *array, size_t count, size_t size)
     return bytes == 0 || (bytes != SIZE_MAX && array != NULL);
 }
 
-/* Returns the first refusal. */
-static cf_status cf__schedule_all(cf_executor *executor, cf_future **futures, size_t count)
-{
-    cf_status status = CF_OK;
-    const cf__processes *const processes = cf__processes_of(executor);
-    const bool singly = executor->bounded;
-    for (size_t i = 0; i < count && !singly && executor->heap.observer != NULL; i++)
-        cf__tell_submitted(futures[i]);
-    if (!singly && processes != NULL) status = processes->submit(executor, futures, count);
-    else if (!singly) status = cf__enqueue(executor, futures, count);
-    for (size_t i = 0; i < count; i++) {
-        if (singly) {
-            const cf_status refused = cf__schedule(executor, futures[i]);
-            if (status == CF_OK) status = refused;
-        } else if (status != CF_OK && status != CF_SYSTEM) {
-            cf__turn_away(futures[i], status);
-        }
-    }
-    return status;
-}
-
 CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn *fn,
                                                const void *items, size_t count, size_t item_size,
                                                cf_future **futures)
@@ -6114,8 +6118,13 @@ CFUTURES_API cf_status cf_executor_submit_many(cf_executor *executor, cf_task_fn
                                  false, &futures[made]);
     for (size_t i = made; i < count; i++) futures[i] = cf__static_future(status);
     if (status != CF_OK && made > 0) made--; /* that one is refused already */
-    const cf_status refused = made > 0 ? cf__schedule_all(executor, futures, made) : CF_OK;
-    return refused != CF_OK ? refused : status;
+    cf_status first = CF_OK;
+    for (size_t i = 0, step; i < made; i += step) {
+        step = executor->bounded ? 1 : made;
+        const cf_status refused = cf__schedule(executor, futures + i, step);
+        if (first == CF_OK) first = refused;
+    }
+    return first != CF_OK ? first : status;
 }
 
 /* ---- shutdown ---- */
@@ -6170,9 +6179,7 @@ static void cf__executor_free(cf_executor *executor, cf__worker *last)
 static void cf__cancel_all(cf_executor *executor)
 {
     cf__visit visit;
-    cf__lock(&executor->lock);
-    cf__visit_begin(&visit, executor);
-    cf__unlock(&executor->lock);
+    cf__visit_enter(&visit, executor);
     cf__withdraw(executor, CF_CANCELLED);
     cf__visit_end(&visit);
 }
@@ -6230,7 +6237,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->workers = table;
     executor->options = *options;
     executor->max_workers = workers;
-    executor->bounded = options->queue_limit > 0;
+    executor->bounded = options->queue_limit > 0 || workers == 0;
     const size_t stack = cf__thread_stack(options->stack_size);
     executor->stack_room = stack != 0 ? stack / 2 : 65536;
     executor->cpus = cf_cpu_count();
@@ -6285,9 +6292,7 @@ CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status)
     cf_pool_options own;
     memset(&own, 0, sizeof own);
     own.on_full = CF_FULL_CALLER_RUNS;
-    cf_executor *const executor = cf__executor_new(&own, status != NULL ? status : &unwanted);
-    if (executor != NULL) executor->bounded = true;
-    return executor;
+    return cf__executor_new(&own, status != NULL ? status : &unwanted);
 }
 
 /* ---- stats ---- */
@@ -6356,8 +6361,8 @@ typedef struct cf__chunk {
     size_t      ended;        /* items whose cells are filled: process pool */
     bool        has_run;      /* W: who ran it, before it gives its share back: ask the cells */
     bool        hurt;         /* a worker died with one of its items: process pool */
-    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     bool        passed;       /* iterator: counted in its `passed_items` */
+    cf__word    ran;          /* W: who fills the cells. R: iterator. So many are filled */
     size_t      stride, item_size;
     char       *items; /* count * stride bytes behind the cells; or the caller's, with stride 0 */
     cf__cell    cells[];
@@ -6820,8 +6825,10 @@ CF__SLOW void cf__sweep_item_end(cf__sweep *sweep, cf_task *task, size_t index, 
     if (code != 0 || task->refused != CF_OK) {
         if (task->refused == CF_OK) task->refused = CF_TASK_FAILED;
         cf__sweep_fail(sweep, index, index + 1, task->refused);
-        if (task->mishap == CF_OK) task->mishap_code = code;
-        if (task->mishap == CF_OK) task->mishap = task->refused;
+        if (task->mishap == CF_OK) {
+            task->mishap = task->refused;
+            task->mishap_code = code;
+        }
         task->refused = CF_OK;
     } else if (task->size < sweep->result_size) {
         memset((char *)task->into + task->size, 0, sweep->result_size - task->size);
@@ -7112,8 +7119,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  * cf_process_pool_new forks the zygote, or starts this program anew as one (spawn). It stays
  * single-threaded and is the parent of all workers: it forks them on demand, reaps them, reports
  * how they ended, and kills only what it has not reaped, so no signal ever hits a stranger.
- * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote, or
- * on end-of-file.
+ * End-of-file from the host makes it kill all workers and leave; a worker ends with the zygote
+ * (outside Linux: when its task has ended, too), or on end-of-file.
  *
  * A desk is a ring of slots. The host makes a slot READY, the worker takes it by compare-and-swap,
  * and makes it ENDED when the outcome lies in it; as long as it is READY the host can take it back,
@@ -7185,7 +7192,7 @@ typedef struct cf__slot {
     cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
     cf__word stop;     /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
-    cf__word delay;    /* W: worker. Nanoseconds from `given` to its start, if it has a timeout */
+    cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
     cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
     cf__outcome outcome; /* worker, before ENDED */
     int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
@@ -7350,7 +7357,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
+ * a number). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7377,6 +7385,9 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
         memcpy(fd, CMSG_DATA(&control.header), sizeof *fd);
         (void)fcntl(*fd, F_SETFD, FD_CLOEXEC);
         *fd = cf__fd_high(*fd);
+        if (*fd < 0) *fd = -2;
+    } else if (got > 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+        *fd = -2;
     }
     const bool again = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     errno = saved;
@@ -7482,20 +7493,6 @@ static size_t cf__memory_most(void)
         return (size_t)pages * (size_t)page * 4;
 #endif
     return PTRDIFF_MAX;
-}
-
-/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
- * yielding means that strangers run for a whole time slice, it is left alone for a while. */
-static void cf__spin_yield(cf__word *crowded)
-{
-    const uintptr_t skip = cf__load_relaxed(crowded);
-    if (skip > 0) {
-        cf__store_relaxed(crowded, skip - 1);
-        return;
-    }
-    const int64_t from = cf__now();
-    (void)sched_yield();
-    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
 /* Unless it is locked: in the host who holds it may hold it for long; in a worker it was locked when
@@ -7652,7 +7649,7 @@ static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, vo
 {
     cf__task_begin(task, NULL, &slot->stop, cf__child.index);
     if (job->timeout > 0) {
-        const int64_t delay = cf__now() - job->given;
+        const int64_t delay = (cf__now() - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
@@ -7873,6 +7870,7 @@ static void cf__child_loop(void)
 /* The process becomes worker `index`, and never returns from here. */
 static _Noreturn void cf__child_main(cf__share *share, size_t index, int channel)
 {
+    memset(&cf__child, 0, sizeof cf__child); /* of the worker that made this pool, if it was one */
     cf__child.share = share;
     cf__child.desk = cf__desk_at(share, index);
     cf__child.index = index;
@@ -8126,6 +8124,7 @@ typedef struct cf__lane {
     bool         unborn;  /* killed before it was up */
     bool         killed;  /* by SIGKILL: the order was sent */
     bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
+    int          untold;  /* LEAVING: a signal that is still to be sent; 0: none */
     int          pid, status;
     size_t       head, tail; /* the oldest task not yet collected; where the next one goes */
     size_t       depth;   /* tasks at its desk, at most */
@@ -8174,15 +8173,14 @@ struct cf__hub {
     int64_t     pause;    /* no start before */
     uint64_t    calm;     /* tasks that had finished when the manager went to sleep */
     cf__signal  wake;     /* the manager's */
-    /* free-standing */
-    cf__word    crowded;  /* W, R: anybody. See cf__spin_yield */
     /* cf__hubs_lock */
     struct cf__hub *next, **link;
+    int         peer;     /* the other end of `channel`, until the zygote has it */
     /* frozen */
     cf__kid    *kids;     /* the zygote's, made before it is forked */
     size_t      count;
     cf_duration grace;
-    pid_t       zygote;
+    pid_t       zygote;   /* 0: reaped */
     cf__thread  manager;
     /* manager only */
     struct pollfd *polled;
@@ -8195,6 +8193,7 @@ CF__SHARED void cf__hub_unlock(cf__hub *hub) { cf__unlock(&hub->executor->lock);
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
 static cf__hub *cf__hubs;
 static cf__word cf__hubs_watched;
+static _Thread_local cf__hub *cf__hub_forking; /* this thread forks its zygote */
 
 static void cf__mapping_free(cf__mapping *mapping)
 {
@@ -8209,8 +8208,8 @@ static void cf__mapping_give_back(cf__mapping *mapping)
     cf__lock(&cf__hubs_lock);
     mapping->held = false;
     const bool ours = mapping->forks == cf__load_relaxed(&cf__forks);
-    const bool last = mapping->loan == NULL || !ours;
-    if (!last) cf__store_release(mapping->loan, 0);
+    const bool last = mapping->loan == NULL;
+    if (!last && ours) cf__store_release(mapping->loan, 0);
     cf__unlock(&cf__hubs_lock);
     if (last) cf__mapping_free(mapping);
     errno = saved;
@@ -8250,8 +8249,10 @@ static void cf__hubs_in_child(void)
 {
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__hub_shut(hub);
+        if (hub != cf__hub_forking) cf__fd_close(&hub->peer);
         for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
             cf__fd_close(&lane->channel);
+        hub->link = NULL; /* in no list any more */
     }
     cf__hubs = NULL;
     cf__store_relaxed(&cf__hubs_lock, 0);
@@ -8604,8 +8605,8 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
     lane->given--;
     hub->ahead--;
     cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    cf__tray *const tray = cf__lane_tray(lane, future); /* what was lent may still lie there */
-    if (tray != NULL) tray->user = NULL;
+    cf__tray *const tray = cf__lane_tray(lane, future);
+    if (tray != NULL) tray->user = NULL; /* kept: what was lent lies there, and the worker has it */
     return future;
 }
 
@@ -8754,6 +8755,7 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     CFUTURES_TEST_POINT(CF__POINT_KILL);
     const bool ordered = cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
     lane->killed = ordered && signal == SIGKILL;
+    lane->untold = ordered ? 0 : signal;
     if (!ordered) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
@@ -8797,9 +8799,9 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     cf__desk_clear(lane->desk); /* before the worker can see it */
     const bool ordered = cf__hub_order(hub, lane, CF__ORDER_START, 0, ends[1]);
     cf__fd_close(&ends[1]);
-    if (!ordered) {
+    if (!ordered) { /* the zygote has much to do: no fault of the worker's */
         cf__fd_close(&ends[0]);
-        cf__hub_strike(hub, 12);
+        hub->pause = cf__deadline(CF__AGAIN);
         return;
     }
     if (lane->started++ > 0) hub->restarts++;
@@ -8876,10 +8878,10 @@ static void cf__lane_listen(cf__lane *lane)
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
         if (got < 0) return;
         if (got == 0) lane->silent = true;
-        if (fd < 0) continue;
-        if (number < CF__MAPPINGS) {
+        if (fd == -1) continue;
+        if (number < CF__MAPPINGS) { /* whatever it was, it is there no more */
             cf__mapping_abandon(lane->mappings[number]);
-            lane->mappings[number] = cf__mapping_new(lane, number, fd);
+            lane->mappings[number] = fd >= 0 ? cf__mapping_new(lane, number, fd) : NULL;
         }
         cf__fd_close(&fd);
     }
@@ -9229,10 +9231,12 @@ static bool cf__chunk_finish(cf__hub *hub, const cf__ended *ended)
     cf_event event;
     const bool told = cf__ended_tell_started(ended, &event);
     cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
+    const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
     if (ended->lost && chunk->ended < chunk->count)
         cf__cell_lost(&chunk->cells[chunk->ended++], ended->lane);
-    else if (ended->status != CF_OK)
-        cf__chunk_rest(chunk, ended->status == CF_NO_MEMORY ? CF_NO_MEMORY : CF_WORKER_LOST);
+    else if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
+        cf__chunk_rest(chunk, CF_NO_MEMORY);
+    else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
     cf__store_relaxed(&chunk->ran, chunk->ended);
     const bool rest = ended->lost && chunk->ended < chunk->count;
     if (told) cf__chunk_event(chunk, first, &event);
@@ -9361,11 +9365,24 @@ static bool cf__hub_has_news(cf__hub *hub)
     return false;
 }
 
+/* The program's free_arg runs on the manager, where one that waits for its own pool finds out. */
+static bool cf__lane_is_for_manager(const cf__lane *lane)
+{
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    return !cf__is_chunk(future) && cf__cell_options(&future->cell).free_arg != NULL;
+}
+
 /* Takes what has ended, up to `most`, and learns how far ahead it pays to hand out. */
 static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, size_t most)
 {
     size_t count = 0;
-    while (count < most && cf__lane_has_ended(lane)) cf__lane_collect(hub, lane, &batch[count++]);
+    while (count < most && cf__lane_has_ended(lane)) {
+        if (!cf__is_manager(hub) && cf__lane_is_for_manager(lane)) {
+            cf__hub_wake(hub);
+            break;
+        }
+        cf__lane_collect(hub, lane, &batch[count++]);
+    }
     if (count == 0) return 0;
     if (lane->head == lane->tail && hub->queued > 0 && lane->depth < CF__SLOTS) lane->depth *= 2;
     else if (4 * count < lane->depth) lane->depth /= 2; /* then it was 8 or more */
@@ -9488,6 +9505,19 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 
 /* ---- manager ---- */
 
+/* Tells the zygote to end, if it has not, and waits until it and all workers have. */
+static void cf__zygote_wait(cf__hub *hub)
+{
+    cf__hub_lock(hub);
+    cf__lock(&cf__hubs_lock);
+    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
+    cf__fd_close(&hub->channel);
+    cf__unlock(&cf__hubs_lock);
+    cf__hub_unlock(hub);
+    while (hub->zygote > 0 && waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {}
+    hub->zygote = 0; /* or the host has reaped it: its number may be a stranger's from now on */
+}
+
 /* The zygote's reports. Without a zygote no worker is left either. */
 static void cf__manager_hear(cf__hub *hub)
 {
@@ -9514,7 +9544,9 @@ static void cf__manager_hear(cf__hub *hub)
         lane->pid = 0;
         lane->status = SIGKILL;
     }
+    const bool lost = hub->lost;
     cf__hub_unlock(hub);
+    if (lost) cf__zygote_wait(hub);
 }
 
 #define CF__LATE (100 * CF_MILLISECOND) /* a worker that has not begun by then is stuck */
@@ -9524,7 +9556,10 @@ static void cf__manager_hear(cf__hub *hub)
 static bool cf__lane_extend(cf__lane *lane, int64_t now)
 {
     cf__slot *const slot = cf__lane_slot(lane, lane->head);
-    const int64_t exact = lane->nominal + (int64_t)cf__load_relaxed(&slot->delay);
+    const cf_future *const future = lane->tasks[lane->head % CF__SLOTS];
+    const int64_t most = now - (lane->nominal - cf__cell_options(&future->cell).timeout);
+    const int64_t said = (int32_t)(cf__load_relaxed(&slot->delay) & INT32_MAX) * CF_MICROSECOND;
+    const int64_t exact = lane->nominal + (said < most ? said : most);
     const bool begun = cf__load_acquire(&slot->word) != CF__SLOT_READY;
     const bool extends = begun ? !lane->exact && exact > now : !lane->late;
     if (!extends) return false;
@@ -9579,7 +9614,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
     } else if (lane->phase == CF__LANE_LEAVING && now >= lane->due) {
-        cf__lane_kill(hub, lane, SIGKILL);
+        cf__lane_kill(hub, lane, lane->untold != 0 ? lane->untold : SIGKILL);
     } else if (lane->phase == CF__LANE_WANTED && now >= hub->pause) {
         cf__lane_start(hub, lane);
     }
@@ -9606,7 +9641,7 @@ static bool cf__manager_tick(cf__hub *hub)
         cf__lane_tick(hub, lane, now);
         done = done && lane->phase == CF__LANE_EMPTY;
     }
-    done = done && ends && hub->callbacks == NULL;
+    done = done && ends && hub->callbacks == NULL && hub->pumping == 1; /* others settle, too */
     cf__hub_unlock(hub);
     return done;
 }
@@ -9716,7 +9751,9 @@ static int cf__manager_patience(cf__hub *hub)
         else if (lane->head != lane->tail || lane->phase == CF__LANE_LEAVING) due = lane->due;
         if (due < next) next = due;
     }
-    if (hub->watching && next > now + CF__LATE) next = now + CF__LATE;
+    /* Without a zygote nothing would wake it, were its descriptors closed once more. */
+    const bool looks = hub->watching || hub->lost;
+    if (looks && next > now + CF__LATE) next = now + CF__LATE;
     if (next == CF__NEVER) return -1;
     if (next > now + CF__LONGEST) next = now + CF__LONGEST;
     return next > now ? (int)((next - now) / CF_MILLISECOND) + 1 : 0;
@@ -9763,17 +9800,6 @@ static void cf__manager_nap(cf__hub *hub)
     cf__hub_unlock(hub);
 }
 
-static void cf__zygote_wait(cf__hub *hub)
-{
-    cf__hub_lock(hub);
-    cf__lock(&cf__hubs_lock);
-    if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
-    cf__fd_close(&hub->channel);
-    cf__unlock(&cf__hubs_lock);
-    cf__hub_unlock(hub);
-    while (waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {} /* or the host has reaped it */
-}
-
 static cf__thread_result cf__manager_main(void *arg)
 {
     cf__hub *const hub = arg;
@@ -9815,7 +9841,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->hub == NULL || !executor->hub->spawn) return true; /* closed: a map outlives it */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -9859,11 +9885,12 @@ static cf_status cf__hub_prepare(cf__hub *hub, cf_future *first, size_t count, c
 
 static cf_status cf__hub_submit(cf_executor *executor, cf_future **futures, size_t count)
 {
-    cf__hub *const hub = executor->hub;
-    cf__lane *direct;
+    cf__lane *direct = NULL;
     cf__lock(&executor->lock);
+    cf__hub *const hub = executor->hub;
     executor->visitors++;
-    const cf_status status = cf__hub_prepare(hub, futures[0], count, &direct);
+    const cf_status status = hub == NULL ? cf__refusal(executor) /* closed: a map may outlive it */
+                                         : cf__hub_prepare(hub, futures[0], count, &direct);
     if (status == CF_OK) {
         hub->submitted += count;
         for (size_t i = 0; i < count; i++) cf__hub_push(hub, futures[i]);
@@ -9987,13 +10014,13 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0)
-            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
+            cf__spin_yield(&executor->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
     cf__hub_attend(hub, -1);
-    if (cf__hub_has_news(hub)) cf__hub_wake(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
@@ -10180,25 +10207,43 @@ static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
     _exit(127);
 }
 
+/* Its descriptors, known from the first moment to whoever forks the host. False: none could be had;
+ * they go with the hub. */
+static bool cf__hub_open(cf__hub *hub)
+{
+    int ends[2] = {-1, -1};
+    cf__lock(&cf__hubs_lock);
+    hub->next = cf__hubs;
+    hub->link = &cf__hubs;
+    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
+    cf__hubs = hub;
+    const bool done = cf__signal_open(&hub->wake) && cf__channel_open(ends);
+    hub->channel = ends[0];
+    hub->peer = ends[1];
+    cf__unlock(&cf__hubs_lock);
+    return done;
+}
+
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
-    int ends[2];
     char numbers[32];
     cf__signal_mask old;
-    if (!cf__signal_open(&hub->wake)) return false;
-    if (!cf__channel_open(ends)) return false;
-    hub->channel = ends[0];
-    (void)snprintf(numbers, sizeof numbers, "%d:%d", ends[1], memory);
+    if (!cf__hub_open(hub)) return false;
+    (void)snprintf(numbers, sizeof numbers, "%d:%d", hub->peer, memory);
     cf__file_flush(stdout); /* else each worker would print it again */
     cf__signals_block(&old);
+    cf__hub_forking = hub;
     hub->zygote = fork();
     if (hub->zygote == 0) {
         cf__hub_shut(hub); /* else the host's end of file is never seen */
-        if (hub->spawn) cf__zygote_exec(numbers, ends[1], memory);
-        cf__zygote_main(hub->share, hub->kids, ends[1]);
+        if (hub->spawn) cf__zygote_exec(numbers, hub->peer, memory);
+        cf__zygote_main(hub->share, hub->kids, hub->peer);
     }
+    cf__hub_forking = NULL;
     cf__signals_restore(&old);
-    cf__fd_close(&ends[1]);
+    cf__lock(&cf__hubs_lock);
+    cf__fd_close(&hub->peer);
+    cf__unlock(&cf__hubs_lock);
     return hub->zygote > 0;
 }
 
@@ -10212,7 +10257,7 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     hub->grace = options->kill_grace == 0 ? CF_SECOND : options->kill_grace;
     hub->spawn = options->start_method == CF_START_SPAWN;
     hub->break_on_crash = options->break_on_crash;
-    hub->channel = hub->wake.fd = hub->wake.writer = -1;
+    hub->channel = hub->peer = hub->wake.fd = hub->wake.writer = -1;
     hub->callbacks_end = &hub->callbacks;
     executor->hub = hub;
     executor->manager = &hub->runner;
@@ -10222,12 +10267,6 @@ static cf_status cf__hub_make(cf_executor *executor, const cf_pool_options *opti
     const bool forked = cf__hub_fork(hub, memory);
     cf__fd_close(&memory);
     if (!forked) return CF_SYSTEM;
-    cf__lock(&cf__hubs_lock);
-    hub->next = cf__hubs;
-    hub->link = &cf__hubs;
-    if (cf__hubs != NULL) cf__hubs->link = &hub->next;
-    cf__hubs = hub;
-    cf__unlock(&cf__hubs_lock);
     executor->alive = 1;
     if (cf__thread_start(&hub->manager, cf__manager_main, hub, 0)) return CF_OK;
     executor->alive = 0;
@@ -10326,8 +10365,8 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 /* ---------------------------------------------------------------------------------------------
  * history                                                                            >>history
  *
- * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures, promises,
- *        callbacks, wait, as_completed, map, observers
+ * 0.1.0  2026-11-21  executors on threads and, with CFUTURES_POSIX, on processes; futures,
+ *        promises, callbacks, wait, as_completed, map, observers
  *
  * ---------------------------------------------------------------------------------------------
  * licence                                                                            >>licence
@@ -10346,7 +10385,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
  * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
  * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
  * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
- * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
- * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
 

@@ -24,7 +24,7 @@ an unpark dropped when a group gets its node | as_completed_delivers_each | /^st
 a waiter that parks without saying so | submit_result_close | /^static bool cf__park_on/,/^}/ | s/if (seen != parked.*//; s/return cf__park(word, parked/return cf__park(word, seen/
 a worker that trusts its wake-up | submit_to_a_parking_worker | /^static void cf__worker_sleep/,/^}/ | s/while (cf__load_acquire/if (cf__load_acquire/
 a waiter that trusts its wake-up | wait_for_several | /^static cf_status cf__park_until/,/^}/ | s/if (!cf__park_on(\(.*\))) status = CF_TIMEOUT;/return cf__park_on(\1) ? CF_OK : CF_TIMEOUT;/
-an unlock that looks first | two_submitters | /^static inline void cf__unlock/,/^}/ | s/if (cf__exchange(lock, 0) == 2)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, 0); if (was == 2)/
+an unlock that looks first | two_submitters | /^CF__SHARED void cf__unlock_value/,/^}/ | s/if ((cf__exchange_seq_cst(lock, value)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, value); if ((was/
 a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);//
 a group that is read after its node has gone | as_completed_closes_early | /^static void cf__group_deliver/,/^}/ | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {/&(void)cf__load_relaxed(\&group->signal_lock);/
 an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived) {/while (false) {/
@@ -32,7 +32,7 @@ callbacks after the last release | callbacks_while_it_settles | /^static void cf
 a shutdown that wakes one of two | shutdown_by_two_threads | /^static void cf__leave_unlock/,/^}/ | s/cf__unpark_all/cf__futex_one/; s/cf__futex_one(/cf__unpark_one(/
 a shutdown that forgets blocked submitters | shutdown_frees_a_submitter | /^static void cf__close_door/,/^}/ | s/cf__unpark_all(&executor->space);//
 a shutdown that forgets the first task | submit_against_shutdown | /^static void cf__close_door/,/^}/ | s/const bool start = .*/const bool start = false;/
-a shutdown that does not wait for another | shutdown_by_two_threads | /^static void cf__cancel_all/,/^}/ | s/cf__visit_begin.*/(void)visit;/; s/cf__visit_end.*//
+a shutdown that does not wait for another | shutdown_by_two_threads | /^static void cf__cancel_all/,/^}/ | s/cf__visit_enter.*/(void)visit;/; s/cf__visit_end.*//
 a cancel that forgets who waits for room | cancel_makes_room | /^static void cf__end_unrun/,/^}/ | s/cf__unlock_space(executor)/cf__unlock(\&executor->lock)/
 a claim that tells nobody of the room | claim_makes_room | /^static bool cf__claim_and_run/,/^}/ | s/if (executor->bounded) {/if (false) {/
 a late cancel that hides another task | late_cancel_hides_nothing | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);/(void)cf_future_retain(future); (void)cf__fetch_add(\&executor->dead, 1); if (cf__move(future, CF__PENDING, state)) return true; (void)cf__fetch_add(\&executor->dead, 0 - (uintptr_t)1); cf_future_release(future); return false;/

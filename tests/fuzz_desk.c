@@ -51,6 +51,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rights.h"
+
 /* ---------------------------------------------------------------- the state of one run */
 
 enum { FZ_MOST = 4096, FZ_MAPPINGS = 512, FZ_LANES = 3, FZ_USERS = 40, FZ_MAPS = 3 };
@@ -456,25 +458,7 @@ static int fz_memory(size_t size) {
 }
 
 static void fz_send(int channel, unsigned char byte, const int *fds, size_t count) {
-    union {
-        struct cmsghdr header;
-        char room[128];
-    } control;
-    struct iovec part = {&byte, 1};
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    memset(&control, 0, sizeof control);
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (count > 0) {
-        message.msg_control = &control;
-        message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(count * sizeof *fds);
-        memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
-    }
-    (void)sendmsg(channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)send_rights(channel, byte, fds, count, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* The bytes of one message, -1 for none; a descriptor or -1. */

@@ -141,6 +141,11 @@ processors='aarch64-linux-gnu:aarch64 arm-linux-gnueabihf:arm arm-linux-gnueabi:
 # They measure memory, which is the emulator's.
 measured='thousands_of_pools_leave_no_memory_behind many_process_pools_leave_no_memory_behind'
 
+# Threads that fork while others open files: on m68k glibc's lock of all streams, which both take, lies
+# at an odd multiple of 2. The kernel's futex call refuses that, and glibc aborts (seen in 2.36, also
+# in a program of such a thread each and without this library).
+forking=a_thread_task_may_make_a_process_pool
+
 group_foreign() {
     for both in ${PROCESSORS:-$processors}; do
         triplet=${both%:*} order=''
@@ -159,10 +164,11 @@ foreign() {
     elif ! runs; then
         foreign_compile "$1" 'suite, compiled alone' "$runner cannot run two threads"
     else
-        lanes=''
+        lanes='' left=$measured
         for lane in $every; do lanes="$lanes $cc-$lane"; done
+        case $1 in m68k*) left="$left $forking" ;; esac
         tests "$1" 'suite' "$suite" "$lanes" '-O2' LDFLAGS=-static RUNNER="$runner" SCALE=20 \
-            CF_TEST_LEAVE_OUT="$measured"
+            CF_TEST_LEAVE_OUT="$left"
     fi
 }
 
@@ -191,15 +197,14 @@ group_old() {
     fi
 }
 
-# Linux without what is Linux's own. Names of threads, descriptors that are readable at a deadline
-# and the death of workers with their parent are; forks need the POSIX side.
+# Linux without what is Linux's own. Names of threads and descriptors that are readable at a deadline
+# are; forks need the POSIX side.
 group_other() {
     cc=$CC
     names='a_worker_bears_the_pools_name_and_its_number of_a_long_name_the_number_is_kept'
     names="$names the_options_are_copied a_worker_is_called_by_the_name_of_the_pool"
     names="$names options_are_copied_and_null_is_all_defaults a_task_sees_the_name_of_its_thread"
     names="$names readable_at_the_deadline_and_not_before a_delivery_does_not_hide_the_deadline"
-    names="$names a_task_that_kills_the_zygote_breaks_the_pool"
     tests 'POSIX without Linux' suite "$suite test_process_crash test_fd" "$every" \
         '-O2 -U__linux__' CF_TEST_LEAVE_OUT="$names" WERROR=
     forks='a_fork_in_the_midst_of_other_threads_calls_does_not_hang_the_child'
@@ -230,6 +235,14 @@ group_static() {
     else
         miss "$here" 'clang-19, clang-tidy-19' 'static analysis' 'not both here'
     fi
+    for cc in clang-16 clang-22; do
+        if have $cc; then
+            try "$here" $cc 'static analysis: -Weverything' env OUT="$out/static" CLANG=$cc \
+                sh tests/check_static.sh everything
+        else
+            miss "$here" $cc 'static analysis: -Weverything' "no $cc here"
+        fi
+    done
 }
 
 group_sanitizer() {

@@ -154,4 +154,88 @@ static inline const char *story(void) {
     return text;
 }
 
+/* ---------------------------------------------------------------- pools of either kind must do it */
+
+static inline void close_and_check(cf_executor *executor) {
+    cf_executor_close(executor);
+    check_record(false);
+}
+
+static inline int initializer_fails(void *arg) {
+    (void)arg;
+    return 1;
+}
+
+/* A pool whose initializer fails: it has told of this task, which has failed, and of no worker. */
+static inline void check_broken(cf_executor *executor) {
+    cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+    CHECK_STATUS(outcome(future), CF_BROKEN);
+    cf_future_release(future);
+    close_and_check(executor);
+    CHECK_STR(story(), "s-");
+    CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_BROKEN), 1);
+}
+
+static inline void check_failure(cf_executor *executor) {
+    cf_future_release(cf_executor_submit(executor, task_fail, CF_VALUE(int, 42)));
+    close_and_check(executor);
+    const cf_event *event = nth_told(CF_EVENT_FINISHED, 0);
+    CHECK_STATUS(event->status, CF_TASK_FAILED);
+    CHECK_EQ(event->code, 42);
+    CHECK_STR(event->message, "failed with 42");
+    CHECK_EQ(event->items, 1);
+}
+
+static _Atomic(const void *) last_finished;
+
+static inline void on_finished(const cf_event *event, void *user) {
+    (void)user;
+    atomic_store(&last_finished, event->task);
+}
+
+static const cf_observer of_finished = {.finished = on_finished};
+
+/* Tasks of a pool with that observer, as many as there is time for. */
+static inline void check_finished_before_done(cf_executor *executor, int most) {
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, most, start); i++) {
+        cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+        UNTIL(cf_future_done(future));
+        CHECK(atomic_load(&last_finished) == future);
+        cf_future_release(future);
+    }
+    cf_executor_close(executor);
+}
+
+/* A hook that submits so many tasks, and cancels every other one, before it records its event. */
+static atomic_int submits_left;
+
+static inline void hook_uses_the_pool(const cf_event *event, void *user) {
+    cf_stats stats;
+    cf_executor_stats(event->executor, &stats);
+    CHECK(event->kind >= CF_EVENT_WORKER_STARTED || stats.submitted + stats.queued < 1000);
+    if (event->kind != CF_EVENT_WORKER_ENDED && atomic_fetch_sub(&submits_left, 1) > 0) {
+        cf_future *future = cf_executor_submit(event->executor, task_nothing, CF_NO_ARG);
+        if (atomic_load(&submits_left) % 2 == 0) (void)cf_future_cancel(future);
+        cf_future_release(future);
+    }
+    on_event(event, user);
+}
+
+static inline const cf_observer *user_of_the_pool(int submits) {
+    static const cf_observer all = {hook_uses_the_pool, hook_uses_the_pool, hook_uses_the_pool,
+                                    hook_uses_the_pool, hook_uses_the_pool, &record};
+    (void)recorder();
+    atomic_store(&submits_left, submits);
+    return &all;
+}
+
+static inline void run_twenty(cf_executor *executor) {
+    for (int i = 0; i < 20; i++) {
+        cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+        CHECK_STATUS(outcome(future), CF_OK);
+        cf_future_release(future);
+    }
+}
+
 #endif

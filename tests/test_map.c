@@ -311,7 +311,7 @@ TEST(each_result_has_its_own_size) {
         for (int i = 0; i < COUNT; i++) {
             const unsigned char *bytes = cf_map_next(iter, NULL);
             CHECK(bytes != NULL);
-            CHECK_EQ((uintptr_t)bytes % 8, 0);
+            CHECK_EQ((uintptr_t)bytes % _Alignof(max_align_t), 0);
             CHECK_EQ(cf_map_result_size(iter), i);
             for (int k = 0; k < i; k++) {
                 CHECK_EQ(bytes[k], i);

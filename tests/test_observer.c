@@ -46,8 +46,7 @@ TEST(many_tasks_from_many_threads_are_told_once_each_and_in_order) {
     for (int i = 0; i < 3; i++) spawn(&threads[i], submit_from_a_thread, executor);
     submit_some(executor, 300);
     for (int i = 0; i < 3; i++) join(threads[i]);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(count_told(CF_EVENT_SUBMITTED, CF_OK), 1200);
     CHECK_EQ(count_told(CF_EVENT_STARTED, CF_OK), 1200);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_OK), 800);
@@ -62,31 +61,14 @@ TEST(submit_many_tells_of_each) {
     CHECK_STATUS(cf_executor_submit_many(executor, task_square, items, COUNT, sizeof *items,
                                          futures), CF_OK);
     release_all(futures, COUNT);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(count_told(CF_EVENT_SUBMITTED, CF_OK), COUNT);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_OK), COUNT);
 }
 
-static _Atomic(const void *) last_finished;
-
-static void on_finished(const cf_event *event, void *user) {
-    (void)user;
-    atomic_store(&last_finished, event->task);
-}
-
 TEST(finished_was_told_before_the_future_is_seen_done) {
-    const cf_observer observer = {.finished = on_finished};
-    cf_executor *executor =
-        pool_with(&(cf_pool_options){.max_workers = 1, .observer = &observer});
-    const int64_t start = now();
-    for (int i = 0; is_time_for(i, 2000, start); i++) {
-        cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-        UNTIL(cf_future_done(future));
-        CHECK(atomic_load(&last_finished) == future);
-        cf_future_release(future);
-    }
-    cf_executor_close(executor);
+    check_finished_before_done(
+        pool_with(&(cf_pool_options){.max_workers = 1, .observer = &of_finished}), 2000);
 }
 
 /* ---------------------------------------------------------------- with what */
@@ -113,15 +95,7 @@ TEST(submitted_knows_the_argument) {
 }
 
 TEST(a_failure_has_its_code_and_its_message) {
-    cf_executor *executor = observed(1);
-    cf_future_release(cf_executor_submit(executor, task_fail, CF_VALUE(int, 42)));
-    cf_executor_close(executor);
-    const cf_event *event = nth_told(CF_EVENT_FINISHED, 0);
-    CHECK_STATUS(event->status, CF_TASK_FAILED);
-    CHECK_EQ(event->code, 42);
-    CHECK_STR(event->message, "failed with 42");
-    CHECK_EQ(event->items, 1);
-    check_record(false);
+    check_failure(observed(1));
 }
 
 TEST(the_times_are_those_of_the_function) {
@@ -132,8 +106,7 @@ TEST(the_times_are_those_of_the_function) {
     fire(executor, task_nothing, NULL);
     sleep_for(20 * CF_MILLISECOND);
     gate_open(&g);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     const cf_event *first = nth_told(CF_EVENT_FINISHED, 0);
     const cf_event *second = nth_told(CF_EVENT_SUBMITTED, 1);
     CHECK(first->time - nth_told(CF_EVENT_STARTED, 0)->time >= 20 * CF_MILLISECOND);
@@ -146,8 +119,7 @@ TEST(a_worker_has_its_number) {
     cf_executor *executor = observed(3);
     occupy(executor, 3, &g);
     gate_open(&g);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     bool seen[3] = {false};
     for (size_t i = 0; i < 3; i++) seen[nth_told(CF_EVENT_STARTED, i)->worker] = true;
     CHECK(seen[0] && seen[1] && seen[2]);
@@ -181,8 +153,7 @@ TEST(a_shutdown_that_cancels_tells_of_each) {
     CHECK_STATUS(cf_executor_shutdown(executor, 0, CF_CANCEL_PENDING), CF_TIMEOUT);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_CANCELLED), 50);
     gate_open(&g);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
 }
 
 TEST(a_task_of_a_pool_that_is_shut_down_is_submitted_and_refused) {
@@ -209,26 +180,14 @@ TEST(a_task_that_a_full_queue_refuses_is_submitted_and_refused) {
     fire(executor, task_nothing, NULL);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_QUEUE_FULL), 1);
     gate_open(&g);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(count_told(CF_EVENT_SUBMITTED, CF_OK), 3);
     CHECK_EQ(count_told(CF_EVENT_STARTED, CF_OK), 2);
 }
 
-static int initializer_fails(void *arg) {
-    (void)arg;
-    return 1;
-}
-
 TEST(a_broken_pool_tells_of_its_tasks_and_of_no_worker) {
-    cf_executor *executor = pool_with(&(cf_pool_options){
-        .max_workers = 2, .initializer = initializer_fails, .observer = recorder()});
-    cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-    CHECK_STATUS(outcome(future), CF_BROKEN);
-    cf_future_release(future);
-    cf_executor_close(executor);
-    CHECK_STR(story(), "s-");
-    CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_BROKEN), 1);
+    check_broken(pool_with(&(cf_pool_options){
+        .max_workers = 2, .initializer = initializer_fails, .observer = recorder()}));
 }
 
 TEST(what_is_wrong_from_the_start_is_not_told) {
@@ -251,8 +210,7 @@ TEST(a_task_that_takes_too_long_is_timed_out) {
     cf_executor *executor = observed(1);
     cf_future_release(
         cf_executor_submit_with(executor, task_until_stop, CF_NO_ARG, &options));
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_TASK_TIMEOUT), 1);
 }
 
@@ -274,8 +232,7 @@ TEST(a_task_that_a_waiting_task_runs_is_told_like_any_other) {
     cf_future *future = cf_executor_submit(executor, task_nested, CF_VALUE(int, 3));
     CHECK_EQ(int_of(future), 3);
     cf_future_release(future);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     const char *seen = story();
     CHECK(strcmp(seen, "s<rsrsrsr++++>") == 0 || strcmp(seen, "<srsrsrsr++++>") == 0);
 }
@@ -286,8 +243,7 @@ TEST(so_is_one_that_a_stand_in_runs) {
     cf_future *future = cf_executor_submit(executor, task_nested, CF_VALUE(int, DEPTH));
     CHECK_EQ(int_of(future), DEPTH);
     cf_future_release(future);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_OK), DEPTH + 1);
 }
 
@@ -321,8 +277,7 @@ TEST(so_is_what_a_worker_runs_since_its_own_queue_is_full) {
     cf_future *future = cf_executor_submit(executor, task_submits_to_its_full_pool, CF_NO_ARG);
     CHECK_STATUS(outcome(future), CF_OK);
     cf_future_release(future);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_OK), 4);
 }
 
@@ -344,8 +299,7 @@ TEST(a_chunk_is_one_task_with_its_items) {
     cf_status status = CF_OK;
     while (status != CF_END) (void)cf_map_next(iter, &status);
     cf_map_close(iter);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     const size_t items[3] = {4, 4, 2};
     for (size_t i = 0; i < 3; i++) {
         CHECK_EQ(nth_told(CF_EVENT_SUBMITTED, i)->items, items[i]);
@@ -392,8 +346,7 @@ TEST(a_chunk_that_is_stopped_has_run_so_many_items) {
     gate_await_arrivals(&g, 1);
     cf_map_close(iter);
     gate_open(&g);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     const cf_event *event = nth_told(CF_EVENT_FINISHED, 0);
     CHECK_STATUS(event->status, CF_CANCELLED);
     CHECK_EQ(event->items, 1);
@@ -421,8 +374,7 @@ TEST(the_shares_of_map_array_add_up) {
     CHECK_STATUS(cf_executor_map_array(executor, task_picky, items, sizeof *items, results,
                                        sizeof *results, COUNT, NULL, &failed), CF_TASK_FAILED);
     CHECK_EQ(failed, 5);
-    cf_executor_close(executor);
-    check_record(false);
+    close_and_check(executor);
     CHECK_EQ(items_told(CF_EVENT_SUBMITTED), 0);
     CHECK_EQ(items_told(CF_EVENT_FINISHED), COUNT);
     for (size_t i = 0; i < count_told(CF_EVENT_SUBMITTED, CF_OK); i++) {
@@ -434,35 +386,12 @@ TEST(the_shares_of_map_array_add_up) {
 
 /* ---------------------------------------------------------------- what hooks may do */
 
-static atomic_int submits_left;
-
-static void hook_uses_the_pool(const cf_event *event, void *user) {
-    cf_stats stats;
-    cf_executor_stats(event->executor, &stats);
-    CHECK(event->kind >= CF_EVENT_WORKER_STARTED || stats.submitted + stats.queued < 1000);
-    if (event->kind == CF_EVENT_WORKER_ENDED) return;
-    if (atomic_fetch_sub(&submits_left, 1) > 0) {
-        cf_future *future = cf_executor_submit(event->executor, task_nothing, CF_NO_ARG);
-        if (atomic_load(&submits_left) % 2 == 0) (void)cf_future_cancel(future);
-        cf_future_release(future);
-    }
-    on_event(event, user);
-}
-
 TEST(hooks_are_called_under_no_lock) {
-    cf_observer observer = {hook_uses_the_pool, hook_uses_the_pool, hook_uses_the_pool,
-                            hook_uses_the_pool, hook_uses_the_pool, &record};
-    (void)recorder();
     for (size_t limit_of_queue = 0; limit_of_queue < 2; limit_of_queue++) {
-        atomic_store(&submits_left, 60);
         cf_executor *executor = pool_with(
             &(cf_pool_options){.max_workers = 2, .queue_limit = 10000 * limit_of_queue,
-                               .observer = &observer});
-        for (int i = 0; i < 20; i++) {
-            cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-            CHECK_STATUS(outcome(future), CF_OK);
-            cf_future_release(future);
-        }
+                               .observer = user_of_the_pool(60)});
+        run_twenty(executor);
         const int squares[2] = {3, 4};
         int results[2];
         CHECK_STATUS(cf_executor_map_array(executor, task_square, squares, sizeof(int), results,

@@ -15,9 +15,9 @@
 #include "test.h"
 
 #include "process.h"
+#include "rights.h"
 
 #include <stdarg.h>
-#include <sys/socket.h>
 #ifdef __linux__
 #include <sys/syscall.h>
 #endif
@@ -383,23 +383,7 @@ TEST(reports_of_no_worker_are_ignored) {
 }
 
 static int send_memory(int channel, int fd, unsigned char number) {
-    union {
-        struct cmsghdr header;
-        char room[64];
-    } control;
-    struct iovec part = {&number, 1};
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    memset(&control, 0, sizeof control);
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = &control;
-    message.msg_controllen = CMSG_SPACE(sizeof fd);
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-    return sendmsg(channel, &message, 0) == 1 ? 0 : errno;
+    return send_rights(channel, number, &fd, 1, 0) == 1 ? 0 : errno;
 }
 
 /* int count: shows the host so much memory that it never speaks of. */

@@ -842,6 +842,7 @@ static void check_strangers(const int *fds, int count) {
 /* As a daemon does when it starts, but too late. */
 static void close_under_a_pool(void *arg) {
     const int busy = ((const int *)arg)[0], strangers = ((const int *)arg)[1];
+    const int times = ((const int *)arg)[2];
     int fds[16];
     cf_future *futures[4];
     look_at_descriptors();
@@ -871,6 +872,10 @@ static void close_under_a_pool(void *arg) {
     for (int i = 0; i < busy; i++) {
         check_ended(futures[i]);
     }
+    for (int i = 1; i < times; i++) {
+        sleep_for(150 * CF_MILLISECOND); /* it looks after what was submitted, then sleeps again */
+        close_all_others();
+    }
     CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
     cf_executor_close(executor);
     check_strangers(fds, strangers);
@@ -879,7 +884,8 @@ static void close_under_a_pool(void *arg) {
 }
 
 TEST(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses) {
-    static int ways[][2] = {{0, 0}, {2, 0}, {0, 12}, {2, 12}, {1, 3}};
+    static int ways[][3] = {{0, 0, 1}, {2, 0, 1}, {0, 12, 1}, {2, 12, 1}, {1, 3, 1}, {0, 0, 2},
+                            {2, 0, 2}};
     if (!has_proc()) {
         SKIP("there is no /proc here");
     }
@@ -889,6 +895,30 @@ TEST(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses) {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         CHECK_EQ(in_child(close_under_a_pool, ways[i]), 0);
     }
+}
+
+static void close_under_a_broken_pool(void *arg) {
+    (void)arg;
+    look_at_descriptors();
+    cf_executor *executor = processes(1);
+    const pid_t zygote = look_at(pid_of_a_worker(executor)).parent;
+    CHECK_EQ(kill(zygote, SIGKILL), 0);
+    UNTIL(take_outcome(submit_none(executor, task_nothing)) == CF_BROKEN);
+    sleep_for(10 * CF_MILLISECOND); /* the manager sleeps, and no zygote can wake it */
+    close_all_others();
+    CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
+    cf_executor_close(executor);
+    _exit(0);
+}
+
+TEST(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down) {
+    if (!has_proc()) {
+        SKIP("there is no /proc here");
+    }
+#ifdef TEST_TSAN
+    SKIP("to close what another thread uses is the race that it is");
+#endif
+    CHECK_EQ(in_child(close_under_a_broken_pool, NULL), 0);
 }
 
 /* ---------------------------------------------------------------- a host full of threads */
@@ -1047,6 +1077,7 @@ TEST_MAIN(
     RUN_WITHIN(20, a_host_that_is_killed_at_any_moment_leaves_nothing)
     RUN(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing)
     RUN(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses)
+    RUN(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
     RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)

@@ -25,8 +25,9 @@
 
 #ifdef __linux__
 
-#include <sys/socket.h>
 #include <sys/stat.h>
+
+#include "rights.h"
 
 /* ---------------------------------------------------------------- what a hostile task can do */
 
@@ -53,25 +54,7 @@ static void seal(int fd) {
 
 /* As many descriptors as wanted. The host may be gone, or have had enough of us. */
 static void throw_at_host(unsigned char byte, const int *fds, size_t count) {
-    union {
-        struct cmsghdr header;
-        char room[128];
-    } control;
-    struct iovec part = {&byte, 1};
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    memset(&control, 0, sizeof control);
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (count > 0) {
-        message.msg_control = &control;
-        message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(count * sizeof *fds);
-        memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
-    }
-    if (sendmsg(cf__child.channel, &message, MSG_NOSIGNAL) < 0) {
+    if (send_rights(cf__child.channel, byte, fds, count, MSG_NOSIGNAL) < 0) {
         _exit(97);
     }
 }

@@ -9,11 +9,6 @@ static cf_executor *observed(size_t workers) {
     return processes_with(&(cf_pool_options){.max_workers = workers, .observer = recorder()});
 }
 
-static void close_and_check(cf_executor *executor) {
-    cf_executor_close(executor);
-    check_record(false);
-}
-
 /* ---------------------------------------------------------------- once each, and in order */
 
 TEST(a_task_is_submitted_started_and_finished) {
@@ -59,25 +54,9 @@ TEST(many_tasks_from_many_threads_are_told_once_each_and_in_order) {
     CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_TASK_FAILED), 150);
 }
 
-static _Atomic(const void *) last_finished;
-
-static void on_finished(const cf_event *event, void *user) {
-    (void)user;
-    atomic_store(&last_finished, event->task);
-}
-
 TEST(finished_was_told_before_the_future_is_seen_done) {
-    const cf_observer observer = {.finished = on_finished};
-    cf_executor *executor =
-        processes_with(&(cf_pool_options){.max_workers = 1, .observer = &observer});
-    const int64_t start = now();
-    for (int i = 0; is_time_for(i, 500, start); i++) {
-        cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-        CHECK_STATUS(outcome(future), CF_OK);
-        CHECK(atomic_load(&last_finished) == future);
-        cf_future_release(future);
-    }
-    cf_executor_close(executor);
+    check_finished_before_done(
+        processes_with(&(cf_pool_options){.max_workers = 1, .observer = &of_finished}), 500);
 }
 
 /* ---------------------------------------------------------------- with what */
@@ -121,13 +100,7 @@ TEST(a_big_argument_and_a_big_result_are_told_like_small_ones) {
 }
 
 TEST(a_failure_has_its_code_and_its_message) {
-    cf_executor *executor = observed(1);
-    cf_future_release(cf_executor_submit(executor, task_fail, CF_VALUE(int, 42)));
-    close_and_check(executor);
-    const cf_event *event = nth_told(CF_EVENT_FINISHED, 0);
-    CHECK_STATUS(event->status, CF_TASK_FAILED);
-    CHECK_EQ(event->code, 42);
-    CHECK_STR(event->message, "failed with 42");
+    check_failure(observed(1));
 }
 
 /* ---------------------------------------------------------------- what never runs */
@@ -152,20 +125,9 @@ TEST(what_is_cancelled_or_refused_is_finished_without_a_start) {
     CHECK_EQ(count_told(CF_EVENT_STARTED, CF_OK), 2);
 }
 
-static int initializer_fails(void *arg) {
-    (void)arg;
-    return 1;
-}
-
 TEST(a_broken_pool_tells_of_its_tasks_and_of_no_worker) {
-    cf_executor *executor = processes_with(&(cf_pool_options){
-        .max_workers = 1, .initializer = initializer_fails, .observer = recorder()});
-    cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-    CHECK_STATUS(outcome(future), CF_BROKEN);
-    cf_future_release(future);
-    close_and_check(executor);
-    CHECK_STR(story(), "s-");
-    CHECK_EQ(count_told(CF_EVENT_FINISHED, CF_BROKEN), 1);
+    check_broken(processes_with(&(cf_pool_options){
+        .max_workers = 1, .initializer = initializer_fails, .observer = recorder()}));
 }
 
 /* ---------------------------------------------------------------- death */
@@ -324,30 +286,10 @@ TEST(chunks_add_up_to_the_items) {
 
 /* ---------------------------------------------------------------- what hooks may do */
 
-static atomic_int submits_left = 30;
-
-static void hook_uses_the_pool(const cf_event *event, void *user) {
-    cf_stats stats;
-    cf_executor_stats(event->executor, &stats);
-    if (event->kind != CF_EVENT_WORKER_ENDED && atomic_fetch_sub(&submits_left, 1) > 0) {
-        cf_future *future = cf_executor_submit(event->executor, task_nothing, CF_NO_ARG);
-        if (atomic_load(&submits_left) % 2 == 0) (void)cf_future_cancel(future);
-        cf_future_release(future);
-    }
-    on_event(event, user);
-}
-
 TEST(hooks_are_called_under_no_lock) {
-    cf_observer observer = {hook_uses_the_pool, hook_uses_the_pool, hook_uses_the_pool,
-                            hook_uses_the_pool, hook_uses_the_pool, &record};
-    (void)recorder();
-    cf_executor *executor =
-        processes_with(&(cf_pool_options){.max_workers = 2, .observer = &observer});
-    for (int i = 0; i < 20; i++) {
-        cf_future *future = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
-        CHECK_STATUS(outcome(future), CF_OK);
-        cf_future_release(future);
-    }
+    cf_executor *executor = processes_with(
+        &(cf_pool_options){.max_workers = 2, .observer = user_of_the_pool(30)});
+    run_twenty(executor);
     cf_executor_close(executor);
     CHECK_EQ(count_told(CF_EVENT_SUBMITTED, CF_OK), 50);
 }

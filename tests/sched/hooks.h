@@ -51,6 +51,7 @@
 #define fopen(path, mode) ((void)(path), (FILE *)NULL) /* no quota */
 #define prctl(...) ((void)0)
 #define pthread_sigmask(how, set, old) ((void)(how), (void)(set), (void)(old), 0)
+#define sched_yield() (ctl_pause(), 0)
 #define pthread_create(thread, attributes, fn, arg) ctl_thread_create(thread, attributes, fn, arg)
 #define pthread_join(thread, result) ctl_thread_join(thread, result)
 #define pthread_detach(thread) ctl_thread_detach(thread)
