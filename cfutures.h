@@ -7357,8 +7357,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
- * a number). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want
+ * of a number). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7495,8 +7495,8 @@ static size_t cf__memory_most(void)
     return PTRDIFF_MAX;
 }
 
-/* Unless it is locked: in the host who holds it may hold it for long; in a worker it was locked when
- * the pool was made, by a thread that is not here, for ever. */
+/* Unless it is locked: in the host who holds it may hold it for long; in a worker it was locked
+ * when the pool was made, by a thread that is not here, for ever. */
 static void cf__file_flush(FILE *file)
 {
     if (ftrylockfile(file) != 0) return;
@@ -9841,7 +9841,8 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
+    /* A map may outlive the hub. */
+    if (executor->options.start_method != CF_START_SPAWN) return true;
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -10097,8 +10098,8 @@ static void cf__hub_end(cf_executor *executor)
 /* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left
  * when time runs out begins where the results end. */
 static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
-                                   size_t item_size, void *results, size_t result_size, size_t count,
-                                   const cf_map_options *options, size_t *failed)
+                                   size_t item_size, void *results, size_t result_size,
+                                   size_t count, const cf_map_options *options, size_t *failed)
 {
     cf_map_options own = *options;
     cf_status first = CF_OK;
