@@ -205,8 +205,8 @@ group_other() {
     names="$names the_options_are_copied a_worker_is_called_by_the_name_of_the_pool"
     names="$names options_are_copied_and_null_is_all_defaults a_task_sees_the_name_of_its_thread"
     names="$names readable_at_the_deadline_and_not_before a_delivery_does_not_hide_the_deadline"
-    tests 'POSIX without Linux' suite "$suite test_process_crash test_fd" "$every" \
-        '-O2 -U__linux__' CF_TEST_LEAVE_OUT="$names" WERROR=
+    tests 'POSIX without Linux' suite "$suite test_process_crash test_process_host test_fd" \
+        "$every" '-O2 -U__linux__' CF_TEST_LEAVE_OUT="$names" WERROR=
     forks='a_fork_in_the_midst_of_other_threads_calls_does_not_hang_the_child'
     forks="$forks a_forked_child_may_make_pools_of_its_own"
     forks="$forks in_a_forked_child_an_inherited_pool_is_dead_and_says_so"

@@ -67,6 +67,15 @@ static inline pid_t arrived_pid(int slot) {
     return pid;
 }
 
+/* The zygote was killed: outside Linux that ends no worker before its task has ended. */
+static inline void end_orphans(void) {
+#ifndef __linux__
+    for (int i = 0; i < atomic_load(&sh->slots); i++) {
+        kill(arrived_pid(i), SIGKILL);
+    }
+#endif
+}
+
 /* ---------------------------------------------------------------- tasks */
 
 static inline int task_pid(cf_task *task, void *arg) {

@@ -165,10 +165,11 @@ static int task_read(cf_task *task, void *arg) {
 TEST(workers_see_memory_as_it_was_when_the_pool_was_made) {
     int *number = malloc(sizeof *number);
     CHECK(number != NULL);
-    before_and_after = *number = 41;
+    volatile int *const stored = number; /* a compiler may leave out what nobody here reads */
+    before_and_after = *stored = 41;
     cf_executor *executor =
         processes_with(&(cf_pool_options){.max_workers = 1, .max_tasks_per_child = 1});
-    before_and_after = *number = 42;
+    before_and_after = *stored = 42;
     CHECK_EQ(take_int(cf_executor_submit(executor, task_read, CF_POINTER(number))), 41);
     CHECK_EQ(take_int(cf_executor_submit(executor, task_read, CF_POINTER(number))), 41);
     CHECK_EQ(take_int(cf_executor_submit(executor, task_read, CF_POINTER(&before_and_after))), 41);
@@ -1569,6 +1570,34 @@ TEST(a_process_task_may_make_a_pool_of_its_own) {
     shut(executor);
 }
 
+enum { INNER = 60000, OUTER = 70000 };
+
+/* A pool in a pool, with an argument and a result that have mappings of their own. */
+static int task_echoes_in_a_pool(cf_task *task, void *arg) {
+    static unsigned char bytes[INNER];
+    (void)arg;
+    fill(bytes, sizeof bytes, 2);
+    cf_executor *inner = processes(1);
+    cf_future *future = cf_executor_submit(inner, task_echo, bytes, sizeof bytes);
+    const bool whole = outcome(future) == CF_OK && cf_future_result_size(future) == sizeof bytes &&
+                       memcmp(cf_future_result(future, 0, NULL), bytes, sizeof bytes) == 0;
+    cf_future_release(future);
+    cf_executor_close(inner);
+    return return_int(task, whole);
+}
+
+TEST(big_payloads_of_a_pool_in_a_worker_are_not_those_of_the_worker) {
+    static unsigned char bytes[OUTER];
+    fill(bytes, sizeof bytes, 1);
+    cf_executor *executor = processes(1);
+    cf_future *kept = cf_executor_submit(executor, task_echo, bytes, sizeof bytes);
+    CHECK_STATUS(outcome(kept), CF_OK);
+    CHECK_EQ(take_int(submit_none(executor, task_echoes_in_a_pool)), 1);
+    CHECK_EQ(memcmp(cf_future_result(kept, 0, NULL), bytes, sizeof bytes), 0);
+    cf_future_release(kept);
+    shut(executor);
+}
+
 /* ---------------------------------------------------------------- map */
 
 static int task_cube_or_fail(cf_task *task, void *arg) {
@@ -1975,6 +2004,69 @@ TEST(a_callback_cancels_what_the_manager_has_to_load) {
     shut(p.executor);
 }
 
+static _Thread_local bool is_a_caller;
+
+/* Who waits has collected the outcome: time enough for the manager to end, if it may. */
+static void hold_up_the_caller(int id) {
+    enum { WITH_CALLBACKS_IN_HAND = 71 };
+    if (id == WITH_CALLBACKS_IN_HAND && is_a_caller) {
+        sleep_for(50 * CF_MILLISECOND);
+    }
+}
+
+static void *wait_as_a_caller(void *future) {
+    is_a_caller = true;
+    CHECK_STATUS(outcome(future), CF_OK);
+    return NULL;
+}
+
+static void count_the_call(cf_future *future, void *count) {
+    (void)future;
+    atomic_fetch_add((atomic_int *)count, 1);
+}
+
+TEST(a_callback_that_a_waiting_caller_brings_is_called_although_the_pool_closes) {
+    test_point_hook(hold_up_the_caller);
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, 20, start); i++) {
+        atomic_int called = 0;
+        pthread_t caller;
+        cf_executor *executor = processes(1);
+        still_works(executor);
+        cf_future *future = submit_none(executor, task_nothing);
+        CHECK_STATUS(cf_future_add_done_callback(future, count_the_call, &called), CF_OK);
+        spawn(&caller, wait_as_a_caller, future);
+        shut(executor);
+        CHECK_EQ(atomic_load(&called), 1);
+        join(caller);
+        cf_future_release(future);
+    }
+    test_point_hook(NULL);
+}
+
+static cf_future *stays;
+
+static void wait_for_what_stays(void *status) {
+    *(cf_status *)status = cf_future_wait(stays, CF_FOREVER);
+}
+
+TEST(a_free_arg_that_waits_for_its_pool_is_a_deadlock_and_says_so) {
+    cf_executor *executor = processes(2);
+    occupy_processes(executor, 1, &stays);
+    for (int i = 0; i < 50; i++) {
+        cf_status status = CF_OK;
+        still_works(executor); /* so the worker is awake, and this thread is there when it ends */
+        cf_future *future = cf_executor_submit_with(
+            executor, task_nothing, &status, 0,
+            &(cf_submit_options){.free_arg = wait_for_what_stays});
+        CHECK_STATUS(take_outcome(future), CF_OK);
+        CHECK_STATUS(status, CF_DEADLOCK);
+    }
+    open_shared();
+    CHECK_STATUS(take_outcome(stays), CF_OK);
+    shut(executor);
+}
+
 static gate manager_lies_down = GATE_INIT, shut_down = GATE_INIT;
 
 static void ignore_the_future(cf_future *future, void *user) {
@@ -2151,6 +2243,7 @@ TEST_MAIN(
     RUN(a_thread_task_may_wait_for_a_process_task)
     RUN(a_thread_task_may_make_a_process_pool)
     RUN(a_process_task_may_make_a_pool_of_its_own)
+    RUN(big_payloads_of_a_pool_in_a_worker_are_not_those_of_the_worker)
     RUN(map_is_in_order_with_any_chunksize)
     RUN(a_chunk_is_one_task)
     RUN(map_runs_all_items_although_nobody_asks)
@@ -2167,6 +2260,8 @@ TEST_MAIN(
     RUN(map_array_pads_short_results_and_refuses_long_ones)
     RUN(a_callback_cancels_what_the_manager_has_to_load)
     RUN(a_shutdown_just_before_the_manager_sleeps_ends)
+    RUN(a_callback_that_a_waiting_caller_brings_is_called_although_the_pool_closes)
+    RUN(a_free_arg_that_waits_for_its_pool_is_a_deadlock_and_says_so)
     RUN(a_child_of_the_host_cannot_use_the_pool_nor_harm_it)
     RUN(a_worker_cannot_use_the_executors_of_the_host)
     RUN(two_pools_do_not_disturb_each_other)

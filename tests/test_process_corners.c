@@ -874,6 +874,34 @@ TEST(a_child_of_a_fork_may_release_a_big_result) {
     shut(ex);
 }
 
+typedef struct inherited {
+    cf_executor *executor;
+    cf_future *future;
+} inherited;
+
+static void release_and_close(void *arg) {
+    const inherited *both = arg;
+    cf_future_release(both->future);
+    cf_executor_close(both->executor);
+}
+
+static void close_and_release(void *arg) {
+    const inherited *both = arg;
+    cf_executor_close(both->executor);
+    cf_future_release(both->future);
+}
+
+TEST(a_child_of_a_fork_may_release_a_big_result_and_close_the_pool) {
+    static char big[5000];
+    cf_executor *ex = processes(1);
+    inherited both = {ex, cf_executor_submit(ex, task_echo, big, sizeof big)};
+    CHECK_STATUS(outcome(both.future), CF_OK);
+    CHECK_EQ(in_child(release_and_close, &both), 0);
+    CHECK_EQ(in_child(close_and_release, &both), 0);
+    cf_future_release(both.future);
+    shut(ex);
+}
+
 static void look_at_what_was_inherited(void *arg) {
     cf_future *const f = arg;
     cf_status status = CF_OK;
@@ -1335,6 +1363,7 @@ int main(int argc, char **argv) {
         RUN(a_task_that_begins_seconds_late_has_its_time)
         RUN(descriptors_that_cannot_be_moved_above_the_streams_are_closed)
         RUN(a_child_of_a_fork_may_release_a_big_result)
+        RUN(a_child_of_a_fork_may_release_a_big_result_and_close_the_pool)
         RUN(a_child_of_a_fork_sees_what_cannot_end_there)
         RUN(a_thread_waits_for_a_process_that_cannot_be_cancelled_any_more)
         RUN(an_iterator_without_a_descriptor_says_so)

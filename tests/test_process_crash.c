@@ -139,6 +139,34 @@ TEST(a_submit_that_races_with_the_death_of_an_idle_worker_ends) {
     shut(executor);
 }
 
+static gate manager_calls = GATE_INIT, manager_goes_on = GATE_INIT;
+
+static void hold_up_the_manager(cf_future *future, void *user) {
+    (void)future;
+    (void)user;
+    gate_arrive(&manager_calls);
+    gate_await(&manager_goes_on);
+}
+
+TEST(a_big_task_for_a_worker_that_is_dead_can_be_cancelled) {
+    static char big[100000];
+    cf_executor *executor = processes(1);
+    const pid_t worker = pid_of_a_worker(executor);
+    cf_future *held = submit_none(executor, task_nothing);
+    CHECK_STATUS(cf_future_add_done_callback(held, hold_up_the_manager, NULL), CF_OK);
+    CHECK_STATUS(take_outcome(held), CF_OK);
+    gate_await_arrivals(&manager_calls, 1); /* it will not notice the death */
+    CHECK_EQ(kill(worker, SIGKILL), 0);
+    UNTIL(is_gone(worker));
+    cf_future *future = cf_executor_submit(executor, task_echo, big, sizeof big);
+    CHECK_EQ(cf_future_state(future), CF_STATE_PENDING);
+    CHECK(cf_future_cancel(future));
+    CHECK_STATUS(take_outcome(future), CF_CANCELLED);
+    gate_open(&manager_goes_on);
+    still_works(executor);
+    shut(executor);
+}
+
 /* ---------------------------------------------------------------- deaths while starting */
 
 typedef struct start {
@@ -648,10 +676,8 @@ TEST(a_task_that_kills_the_zygote_breaks_the_pool) {
         CHECK_STATUS(outcome(pending[i]), CF_BROKEN);
     }
     CHECK_STATUS(take_outcome(submit_none(executor, task_nothing)), CF_BROKEN);
+    end_orphans();
     for (int i = 0; i < atomic_load(&sh->slots); i++) {
-#ifndef __linux__ /* nothing tells a worker there until its task has ended */
-        kill(arrived_pid(i), SIGKILL);
-#endif
         UNTIL(!is_alive(arrived_pid(i)));
     }
     cf_future_release(killer);
@@ -661,6 +687,21 @@ TEST(a_task_that_kills_the_zygote_breaks_the_pool) {
 }
 
 /* What a terminal or a service manager sends to all processes of a group. */
+/* Its number is free from then on: a close that waited for it might wait for a stranger. */
+TEST(a_zygote_that_died_is_reaped_before_the_pool_is_closed) {
+    cf_executor *executor = processes(1);
+    const pid_t worker = pid_of_a_worker(executor);
+    if (!has_proc()) {
+        shut(executor);
+        SKIP("there is no /proc here");
+    }
+    const pid_t zygote = look_at(worker).parent;
+    CHECK_EQ(kill(zygote, SIGKILL), 0);
+    UNTIL(is_gone(zygote));
+    CHECK_STATUS(take_outcome(submit_none(executor, task_pid)), CF_BROKEN);
+    shut(executor);
+}
+
 TEST(signals_that_are_not_meant_for_the_zygote_do_not_harm_it) {
     static const int signals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
     cf_executor *executor = processes(1);
@@ -780,6 +821,27 @@ TEST(a_deadline_counts_from_the_start_of_the_task) {
     open_shared();
     CHECK(take_int(queued) > 0);
     CHECK(take_int(stay) > 0);
+    shut(executor);
+}
+
+static int task_takes_seconds(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    sleep_for(5 * CF_SECOND / 2);
+    return 0;
+}
+
+TEST(a_deadline_counts_from_a_start_that_was_seconds_late) {
+    if (getenv("CF_TEST_LONG") == NULL) {
+        SKIP("it takes 6 seconds: CF_TEST_LONG=1");
+    }
+    cf_executor *executor = processes(1);
+    const pid_t worker = pid_of_a_worker(executor);
+    CHECK_EQ(kill(worker, SIGSTOP), 0);
+    cf_future *future = submit_timed(executor, task_takes_seconds, 3 * CF_SECOND);
+    sleep_for(3 * CF_SECOND - 50 * CF_MILLISECOND);
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    CHECK_STATUS(take_outcome(future), CF_OK);
     shut(executor);
 }
 
@@ -1253,12 +1315,38 @@ TEST(more_orders_than_the_zygote_can_be_sent) {
     shut(executor);
 }
 
+TEST(sigterm_goes_to_more_workers_than_the_zygote_can_be_told_of_at_once) {
+    enum { WORKERS = 300 };
+    static cf_future *futures[WORKERS];
+    if (!has_proc() || is_watched()) {
+        SKIP("too many processes, or none to look at");
+    }
+    cf_executor *executor = processes_with(
+        &(cf_pool_options){.max_workers = WORKERS, .kill_grace = limit(TEST_GATE_LIMIT_S)});
+    for (int i = 0; i < WORKERS; i++) {
+        futures[i] = submit_none(executor, task_hang);
+    }
+    await_arrivals(WORKERS);
+    const pid_t zygote = look_at(arrived_pid(0)).parent;
+    CHECK_EQ(kill(zygote, SIGSTOP), 0);
+    UNTIL(look_at(zygote).state == 'T');
+    CHECK_STATUS(cf_executor_kill_workers(executor, SIGTERM), CF_OK);
+    CHECK_EQ(kill(zygote, SIGCONT), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        CHECK_STATUS(outcome(futures[i]), CF_WORKER_LOST);
+        CHECK_EQ(cf_future_error_code(futures[i]), SIGTERM);
+        cf_future_release(futures[i]);
+    }
+    shut(executor);
+}
+
 TEST_MAIN(
     RUN(a_task_whose_worker_dies_is_lost_and_says_why)
     RUN(nobody_else_notices)
     RUN(a_worker_that_is_killed_while_busy_is_lost)
     RUN(a_worker_that_dies_while_idle_hurts_nobody)
     RUN(a_submit_that_races_with_the_death_of_an_idle_worker_ends)
+    RUN(a_big_task_for_a_worker_that_is_dead_can_be_cancelled)
     RUN(a_worker_that_dies_while_starting_is_started_again)
     RUN(workers_that_always_die_while_starting_break_the_pool)
     RUN(a_worker_that_is_killed_while_starting_is_started_again)
@@ -1284,10 +1372,12 @@ TEST_MAIN(
     RUN(a_task_that_becomes_a_daemon_is_lost_and_the_daemon_keeps_nobody)
     RUN(a_task_that_kills_the_zygote_breaks_the_pool)
     RUN(signals_that_are_not_meant_for_the_zygote_do_not_harm_it)
+    RUN(a_zygote_that_died_is_reaped_before_the_pool_is_closed)
     RUN(a_zygote_that_is_stopped_holds_up_starts_and_ends_only)
     RUN(a_task_that_runs_too_long_is_killed)
     RUN(a_deadline_hurts_no_other_task)
     RUN(a_deadline_counts_from_the_start_of_the_task)
+    RUN(a_deadline_counts_from_a_start_that_was_seconds_late)
     RUN(a_deadline_that_is_kept_changes_nothing)
     RUN(a_deadline_that_races_with_the_result_kills_no_later_task)
     RUN(a_task_sees_that_its_deadline_has_passed)
@@ -1311,4 +1401,5 @@ TEST_MAIN(
     RUN(many_deaths_inside_one_chunk)
     RUN(the_rest_of_a_chunk_pushes_nobody_out_of_the_queue)
     RUN_WITHIN(60, more_orders_than_the_zygote_can_be_sent)
+    RUN(sigterm_goes_to_more_workers_than_the_zygote_can_be_told_of_at_once)
 )

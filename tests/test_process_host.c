@@ -8,6 +8,7 @@
 #include "process.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #ifdef __linux__
@@ -571,6 +572,94 @@ TEST(a_killed_host_leaves_none_of_two_pools) {
     kill_host(host);
 }
 
+static atomic_int before_fork, after_fork;
+static pid_t meeting; /* the process whose forks do */
+
+/* Both have made their sockets, and neither has forked. */
+static void meet_before_the_fork(void) {
+    if (meeting == getpid()) {
+        atomic_fetch_add(&before_fork, 1);
+        UNTIL(atomic_load(&before_fork) >= 2);
+    }
+}
+
+/* Both have forked, and neither has done more. */
+static void meet_after_the_fork(void) {
+    if (meeting == getpid()) {
+        atomic_fetch_add(&after_fork, 1);
+        UNTIL(atomic_load(&after_fork) >= 2);
+    }
+}
+
+static void *make_a_pool(void *executor) {
+    *(cf_executor **)executor = processes(1);
+    return NULL;
+}
+
+TEST(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once) {
+    share();
+    const pid_t host = fork();
+    CHECK(host >= 0);
+    if (host == 0) {
+        pthread_t threads[2];
+        cf_executor *executors[2];
+        (void)pid_of_a_worker(processes(1)); /* the library's own handlers of fork are there */
+        CHECK_EQ(pthread_atfork(meet_before_the_fork, meet_after_the_fork, NULL), 0);
+        meeting = getpid();
+        for (int i = 0; i < 2; i++) {
+            spawn(&threads[i], make_a_pool, &executors[i]);
+        }
+        for (int i = 0; i < 2; i++) {
+            join(threads[i]);
+            (void)pid_of_a_worker(executors[i]);
+        }
+        atomic_store(&sh->other, 1);
+        for (;;) {
+            pause();
+        }
+    }
+    kill_host(host);
+}
+
+static int sockets(void) {
+    int count = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        struct stat about;
+        count += fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode);
+    }
+    return count;
+}
+
+static void count_sockets(void *expected) {
+    CHECK_EQ(sockets(), *(const int *)expected);
+}
+
+typedef struct heritage {
+    cf_executor *executor;
+    int sockets; /* before it was made */
+} heritage;
+
+static void make_a_pool_and_close_that_of_the_parent(void *arg) {
+    heritage *from = arg;
+    cf_executor *own = processes(1);
+    still_works(own);
+    cf_executor_close(from->executor);
+    CHECK_EQ(in_child(count_sockets, &from->sockets), 0);
+    still_works(own);
+    shut(own);
+}
+
+TEST(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one) {
+    heritage from = {NULL, sockets()};
+#ifdef TEST_TSAN
+    SKIP("gcc's ThreadSanitizer knows no child of a fork that starts threads");
+#endif
+    from.executor = processes(1);
+    still_works(from.executor);
+    CHECK_EQ(in_child(make_a_pool_and_close_that_of_the_parent, &from), 0);
+    shut(from.executor);
+}
+
 TEST(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive) {
     share();
     const pid_t host = fork();
@@ -879,6 +968,7 @@ static void close_under_a_pool(void *arg) {
     CHECK_STATUS(cf_executor_shutdown(executor, limit(TEST_GATE_LIMIT_S), CF_RUN_PENDING), CF_OK);
     cf_executor_close(executor);
     check_strangers(fds, strangers);
+    end_orphans();
     UNTIL(is_gone(zygote) && !is_alive(worker));
     _exit(0);
 }
@@ -920,6 +1010,33 @@ TEST(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down) {
 #endif
     CHECK_EQ(in_child(close_under_a_broken_pool, NULL), 0);
 }
+
+/* ---------------------------------------------------------------- names that are taken */
+
+#ifndef __linux__
+TEST(names_that_a_killed_process_has_left_are_in_nobodys_way) {
+    char name[48];
+    for (int i = 0; i < 8; i++) { /* as a process of this number would have left them */
+        snprintf(name, sizeof name, "/cf%ld-%d", (long)getpid(), i);
+        const int fd = shm_open(name, O_RDWR | O_CREAT, 0600);
+        CHECK(fd >= 0);
+        close(fd);
+    }
+    static char big[1 << 20]; /* goes by shared memory */
+    cf_executor *executor = processes(1);
+    cf_future *future = cf_executor_submit(executor, task_echo, big, sizeof big);
+    CHECK_STATUS(take_outcome(future), CF_OK);
+    shut(executor);
+    for (int i = 0; i < 8; i++) {
+        snprintf(name, sizeof name, "/cf%ld-%d", (long)getpid(), i);
+        CHECK_EQ(shm_unlink(name), 0);
+    }
+}
+#else
+TEST(names_that_a_killed_process_has_left_are_in_nobodys_way) {
+    SKIP("shared memory has no names here");
+}
+#endif
 
 /* ---------------------------------------------------------------- a host full of threads */
 
@@ -1069,6 +1186,8 @@ TEST_MAIN(
     RUN(a_killed_host_leaves_no_starting_worker)
     RUN(a_host_that_exits_without_a_shutdown_leaves_no_process)
     RUN(a_killed_host_leaves_none_of_two_pools)
+    RUN(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once)
+    RUN(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one)
     RUN(a_child_of_the_host_that_outlives_it_keeps_no_worker_alive)
     RUN(a_killed_host_leaves_no_process_although_its_zygote_is_stopped)
     RUN(a_killed_host_leaves_no_busy_worker_although_its_zygote_is_stopped)
@@ -1078,6 +1197,7 @@ TEST_MAIN(
     RUN(a_child_with_all_descriptors_of_the_pool_does_not_keep_it_from_closing)
     RUN(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses)
     RUN(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down)
+    RUN(names_that_a_killed_process_has_left_are_in_nobodys_way)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
     RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)

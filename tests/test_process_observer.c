@@ -59,6 +59,43 @@ TEST(finished_was_told_before_the_future_is_seen_done) {
         processes_with(&(cf_pool_options){.max_workers = 1, .observer = &of_finished}), 500);
 }
 
+/* ---------------------------------------------------------------- a close in between */
+
+static gate second_is_told = GATE_INIT, pool_is_closed = GATE_INIT;
+
+static void hold_up_the_second(const cf_event *event, void *count) {
+    (void)event;
+    if (atomic_fetch_add((atomic_int *)count, 1) == 1) {
+        gate_arrive(&second_is_told);
+        gate_await(&pool_is_closed);
+    }
+}
+
+static void *take_the_items(void *iter) {
+    cf_status status = CF_SYSTEM;
+    CHECK(cf_map_next(iter, &status) != NULL); /* submits the next one */
+    CHECK(cf_map_next(iter, &status) == NULL);
+    CHECK_STATUS(status, CF_SHUTDOWN);
+    return NULL;
+}
+
+TEST(a_map_that_submits_while_its_pool_is_closed_is_refused) {
+    atomic_int submitted = 0;
+    const int items[2] = {1, 2};
+    pthread_t thread;
+    const cf_observer observer = {.submitted = hold_up_the_second, .user = &submitted};
+    cf_executor *executor =
+        processes_with(&(cf_pool_options){.max_workers = 1, .observer = &observer});
+    cf_map_iter *iter = cf_executor_map(executor, task_square, items, 2, sizeof *items,
+                                        &(cf_map_options){.buffersize = 1});
+    spawn(&thread, take_the_items, iter);
+    gate_await_arrivals(&second_is_told, 1);
+    cf_executor_close(executor);
+    gate_open(&pool_is_closed);
+    join(thread);
+    cf_map_close(iter);
+}
+
 /* ---------------------------------------------------------------- with what */
 
 static int task_times(cf_task *task, void *arg) {
@@ -363,6 +400,7 @@ TEST_MAIN(
     RUN(a_task_is_submitted_started_and_finished)
     RUN(many_tasks_from_many_threads_are_told_once_each_and_in_order)
     RUN(finished_was_told_before_the_future_is_seen_done)
+    RUN(a_map_that_submits_while_its_pool_is_closed_is_refused)
     RUN(the_worker_has_measured_the_times)
     RUN(a_big_argument_and_a_big_result_are_told_like_small_ones)
     RUN(a_failure_has_its_code_and_its_message)

@@ -424,6 +424,25 @@ TEST(a_timeout_returns_what_is_done) {
     release_all(futures, 3);
 }
 
+/* Not each of them may take the time that it takes to look and to fall asleep. */
+TEST(a_timeout_is_kept_however_many_futures_there_are) {
+    enum { COUNT = 30000 };
+    cf_executor *executor = pool(1);
+    gate g = GATE_INIT;
+    occupy(executor, 1, &g);
+    cf_future **futures = malloc(COUNT * sizeof *futures);
+    CHECK(futures != NULL);
+    CHECK_STATUS(cf_executor_submit_many(executor, task_nothing, NULL, COUNT, 0, futures), CF_OK);
+    const int64_t start = now();
+    CHECK_EQ(cf_wait(futures, COUNT, CF_ALL_COMPLETED, 10 * CF_MILLISECOND, NULL), 0);
+    CHECK(now() - start < limit(1));
+    gate_open(&g);
+    CHECK_EQ(cf_wait(futures, COUNT, CF_ALL_COMPLETED, CF_FOREVER, NULL), COUNT);
+    release_all(futures, COUNT);
+    free(futures);
+    cf_executor_close(executor);
+}
+
 TEST(zero_polls) {
     cf_future *futures[2] = {promise(), promise()};
     for (size_t i = 0; i < WHENS; i++) {
@@ -675,6 +694,7 @@ TEST_MAIN(
     RUN(futures_of_different_executors_and_promises_mix)
     RUN(futures_may_outlive_their_executor)
     RUN(a_timeout_returns_what_is_done)
+    RUN(a_timeout_is_kept_however_many_futures_there_are)
     RUN(zero_polls)
     RUN(any_negative_timeout_waits_for_ever)
     RUN(the_longest_timeout_does_not_overflow)

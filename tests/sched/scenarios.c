@@ -4,6 +4,27 @@
  * With HEADER defined, that file instead of cfutures.h: check_sched.sh plants bugs in copies. */
 #include "hooks.h"
 
+#undef pthread_create
+#define pthread_create(thread, attributes, fn, arg) create_or_refuse(thread, attributes, fn, arg)
+
+static unsigned threads_left; /* one more than the system still grants; 0: any number */
+
+/* A refusal takes its time, as it does where memory is short. */
+static int create_or_refuse(unsigned long *thread, const void *attributes, ctl_thread_fn *fn,
+                            void *arg) {
+    if (threads_left == 1) {
+        for (unsigned i = ctl_random(400); i > 0; i--) {
+            ctl_yield();
+        }
+        return EAGAIN;
+    }
+    threads_left -= threads_left > 0;
+    return ctl_thread_create(thread, attributes, fn, arg);
+}
+
+static void at_point(int id);
+#define CFUTURES_TEST_POINT(id) at_point(id)
+
 #define CFUTURES_IMPLEMENTATION
 #ifdef HEADER
 #include HEADER
@@ -20,6 +41,16 @@ static cf__runner **ctl_self(void) {
 
 static cf__visit **ctl_visits(void) {
     return &visits[ctl_now];
+}
+
+/* In whatever scenario: whoever spins for a task has room in its deque for the one that it is
+ * handed. */
+static void at_point(int id) {
+    if (id == CF__POINT_SPUN) {
+        const cf_executor *const executor = cf__self->heap->whole;
+        cf__worker *const worker = executor->workers[cf__self->index];
+        CHECK(ctl_peek(&worker->bottom) == ctl_peek(&worker->top));
+    }
 }
 
 /* ---- what tasks, free functions and callbacks leave behind ---- */
@@ -134,6 +165,25 @@ static void two_submitters(void) {
     (void)submit_two(&jobs[0]);
     ctl_join(other);
     cf_executor_close(pool);
+}
+
+/* A worker that is being started counts as free; if it can not be, a sleeper has to do its work. */
+static void second_thread_refused(void) {
+    threads_left = 2;
+    pool = make_pool(2);
+    cf_future *const first = submit(&jobs[0], run_job);
+    expect_result(first, &jobs[0]);
+    const int other = ctl_spawn(submit_two, &jobs[2]);
+    for (unsigned i = ctl_random(400); i > 0; i--) {
+        ctl_yield();
+    }
+    cf_future *const last = submit(&jobs[1], run_job);
+    expect_result(last, &jobs[1]);
+    ctl_join(other);
+    cf_executor_close(pool);
+    cf_future_release(first);
+    cf_future_release(last);
+    threads_left = 0;
 }
 
 /* Two tasks that need each other, each in a worker of its own, end only if both are woken. */
@@ -707,6 +757,34 @@ static int run_and_need_another(cf_task *task, void *arg) {
         cf_future_release(j[round].future);
     }
     return 0;
+}
+
+/* Whose turn it is to look at the ring first, though it has a child in its deque. */
+static int parent_at_its_tick(cf_task *task, void *arg) {
+    job *const j = arg;
+    cf_executor *const executor = cf_task_executor(task);
+    j->other->future = cf_executor_submit(executor, run_job, j->other, 0);
+    executor->workers[cf_task_worker(task)]->ticks = CF__BATCH - 1;
+    return run_job(task, j);
+}
+
+static void spinner_has_an_empty_deque(void) {
+    pool = make_pool(2);
+    cf_future *futures[4];
+    jobs[1].other = &jobs[4];
+    for (int i = 0; i < 4; i++) {
+        futures[i] = cf_executor_submit(pool, i == 1 ? parent_at_its_tick : run_job, &jobs[i], 0);
+        for (unsigned steps = i < 2 ? ctl_random(100) : 0; steps > 0; steps--) {
+            ctl_yield();
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(cf_future_wait(futures[i], CF_FOREVER) == CF_OK);
+        cf_future_release(futures[i]);
+    }
+    CHECK(cf_future_wait(jobs[4].future, CF_FOREVER) == CF_OK);
+    cf_future_release(jobs[4].future);
+    cf_executor_close(pool);
 }
 
 static void child_needs_another_worker(void) {
@@ -1519,6 +1597,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(submit_result_close),
     SCENARIO(submit_to_a_parking_worker),
     SCENARIO(two_submitters),
+    SCENARIO(second_thread_refused),
     SCENARIO(two_tasks_meet),
     SCENARIO(all_workers_meet),
     SCENARIO(submit_many_then_close),
@@ -1539,6 +1618,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(deque_gives_each_once),
     SCENARIO(deque_owner_against_thief),
     SCENARIO(deque_emptied_by_two),
+    SCENARIO(spinner_has_an_empty_deque),
     SCENARIO(child_needs_another_worker),
     SCENARIO(workers_run_for_another_executor),
     SCENARIO(stand_in_runs_the_deepest),
