@@ -790,7 +790,8 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
  *   CF_NO_MEMORY: out of memory.
  * Threads: any; tasks that several threads submit run at the same time. Blocks: never.
  * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. There
- *   are no options, so nobody can observe it. */
+ *   are no options, so nobody can observe it. Tasks that submit to it nest as calls do, all on one
+ *   stack. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
 #ifdef CFUTURES_POSIX
@@ -829,7 +830,8 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
  *   callback of a process pool.
  *   CF_DEADLOCK: in a task: to wait for room could never end.
  *   CF_NO_MEMORY: out of memory. The future may be one that several refusals share.
- *   CF_SYSTEM: there is no thread, and none could be started.
+ *   CF_SYSTEM: there is no thread, and none could be started; or the caller was to run the task,
+ *   its stack is full of such tasks, and no thread could be started for one more.
  *   CF_FORKED: the executor belongs to the parent of this process.
  * Threads: any, also tasks, callbacks and free functions.
  * Blocks: on a full queue, under CF_FULL_BLOCK. The inline executor and CF_FULL_CALLER_RUNS run the
@@ -3930,6 +3932,7 @@ struct cf_executor {
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
     unsigned    blocked;  /* of them, submitters that wait for space */
+    unsigned    beginning; /* workers that start, or are in their initializer: they are BUSY */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -4213,7 +4216,7 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    size_t room = cf__free_workers(executor) + executor->asleep_count + executor->beginning;
     room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
@@ -4448,24 +4451,20 @@ static bool cf__is_inside(const cf_executor *executor)
     return false;
 }
 
-/* Whoever submits runs the task itself: inline executor, full queue. It is a visitor already. */
-static void cf__run_here(cf_executor *executor, cf_future *future)
+/* Whoever submits runs the task itself; see cf__run_at_once. It is a visitor already. */
+static void cf__run_here(cf__runner *self, cf_executor *executor, cf_future *future)
 {
-    cf__runner here, *const outer = cf__self, *const self = outer != NULL ? outer : &here;
     cf__worker *const worker = cf__self_worker(executor);
     cf__store_relaxed(&future->word, CF__RUNNING);
     if (worker != NULL) {
         cf__run_nested(self, worker, future);
         return;
     }
-    memset(&here, 0, sizeof here);
-    cf__self = self;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
     (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
     cf__complete(future);
-    cf__self = outer;
 }
 
 /* ---- cancel ---- */
@@ -4555,6 +4554,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__DEPTH 512                   /* tasks upon each other on one stack */
+#define CF__STACK_ROOM ((size_t)65536)  /* for them, where nobody knows how big the stack is */
 #define CF__SPIN_MOST ((uintptr_t)20000) /* nanoseconds: about what parking and waking cost */
 #define CF__SPIN_LEAST ((uintptr_t)1000)
 
@@ -4804,7 +4804,7 @@ CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintp
 typedef struct cf__stand_in {
     cf__runner  runner;
     cf__visit  *visits; /* of the thread in whose name it goes on */
-    cf__worker *worker;
+    cf__worker *worker; /* NULL: the future is in no queue, but to be run at once */
     cf_future  *future;
 } cf__stand_in;
 
@@ -4839,26 +4839,28 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__self = &here->runner;
     cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
-    cf__thread_name(here->worker->executor->name, here->worker->index);
+    cf_executor *const executor = cf__executor_of(here->future);
+    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
-    (void)cf__claim_and_run(&here->runner, here->worker, here->future);
+    if (here->worker != NULL) (void)cf__claim_and_run(&here->runner, here->worker, here->future);
+    else cf__run_here(&here->runner, executor, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
     cf__visits = NULL;
     return (cf__thread_result)0;
 }
 
-/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and
- * its index, while the worker does nothing but wait for it. */
+/* The stack is full: another thread runs the task in this one's name, with its deque and its index
+ * if it is a worker, while this one does nothing but wait for it. */
 static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_future *future)
 {
-    cf_executor *const executor = worker->executor;
+    cf_executor *const executor = cf__executor_of(future);
     cf__stand_in there;
     cf__thread thread;
     memset(&there, 0, sizeof there);
     there.runner.heap = self->heap;
     there.runner.index = self->index;
-    there.runner.stack_room = self->stack_room;
+    there.runner.stack_room = executor->stack_room;
     there.visits = cf__visits;
     there.worker = worker;
     there.future = future;
@@ -4877,6 +4879,27 @@ static bool cf__stack_is_full(const cf__runner *self)
     const uintptr_t here = cf__stack_here();
     const uintptr_t used = here > self->stack ? here - self->stack : self->stack - here;
     return self->depth >= CF__DEPTH || used > self->stack_room;
+}
+
+/* Inline executor, full queue. CF_SYSTEM: no thread was to be had for it, so it has ended with that.
+ * The inline executor keeps to the thread of its caller, as deep as that can go. */
+static cf_status cf__run_at_once(cf_executor *executor, cf_future *future)
+{
+    cf__runner here, *const outer = cf__self;
+    if (outer == NULL) {
+        memset(&here, 0, sizeof here);
+        here.stack = cf__stack_here();
+        here.stack_room = CF__STACK_ROOM;
+        cf__self = &here;
+    } else if (executor->max_workers > 0 && cf__stack_is_full(outer)) {
+        const cf_status status = cf__run_in_stand_in(outer, NULL, future);
+        if (status != CF_OK && cf__move(future, CF__PENDING, CF__SETTLING))
+            cf__end_unrun(executor, future, status);
+        return status;
+    }
+    cf__run_here(cf__self, executor, future);
+    cf__self = outer;
+    return CF_OK;
 }
 
 /* CF_OK: not for us to run, or it has run. */
@@ -5366,7 +5389,11 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
  * cf__balance decides:
  *
  *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
- *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
+ *     pending tasks > free workers + sleepers + those that begin, fewer
+ *                     workers than allowed                                    start one
+ *
+ * A worker that begins will take a task, so no other is started for it; but nobody knows when, so
+ * no sleeper relies on it: an initializer may take long, or even need the task.
  *
  * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need,
  * and a burst of submits wakes one worker and not all. A worker is free from just before the result
@@ -5426,7 +5453,8 @@ static cf__nudge cf__balance(cf_executor *executor)
     cf__nudge nudge = {NULL, false};
     if (!cf__set_hungry(executor)) return nudge;
     const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-    if (pending > idle + executor->asleep_count && cf__may_start(executor))
+    const size_t coming = executor->asleep_count + executor->beginning;
+    if (pending > idle + coming && cf__may_start(executor))
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
         nudge.wake = cf__rise_locked(executor);
@@ -5794,7 +5822,12 @@ static cf__thread_result cf__worker_main(void *arg)
 {
     cf__worker *const worker = arg;
     cf_executor *const executor = worker->executor;
-    if (cf__worker_begin(worker)) {
+    const bool begun = cf__worker_begin(worker);
+    cf__lock(&executor->lock);
+    executor->beginning--;
+    if (begun) cf__store_release(&worker->state, CF__FREE);
+    cf__unlock(&executor->lock);
+    if (begun) {
         cf__worker_loop(worker);
         if (executor->options.finalizer != NULL)
             executor->options.finalizer(executor->options.worker_arg);
@@ -5813,7 +5846,7 @@ static cf__thread_result cf__worker_main(void *arg)
 
 /* ---- starting threads ---- */
 
-/* One more worker, counted from now on. NULL: out of memory. */
+/* One more worker, counted from now on; it begins. NULL: out of memory. */
 static cf__worker *cf__worker_new(cf_executor *executor)
 {
     cf__worker *const worker = cf__alloc_lines(sizeof *worker);
@@ -5823,11 +5856,12 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     worker->spin = CF__SPIN_MOST;
     worker->runner.heap = &executor->heap;
     worker->runner.stack_room = executor->stack_room;
-    cf__store_relaxed(&worker->state, CF__FREE);
+    cf__store_relaxed(&worker->state, CF__BUSY);
     cf__lock(&executor->lock);
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
+    executor->beginning++;
     cf__count_awake(executor, 1);
     cf__unlock(&executor->lock);
     return worker;
@@ -5838,6 +5872,7 @@ static void cf__worker_forget_locked(cf__worker *worker)
 {
     worker->executor->started--;
     worker->executor->alive--;
+    worker->executor->beginning--;
     cf__count_awake(worker->executor, 0 - (uintptr_t)1);
 }
 
@@ -5977,7 +6012,7 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     if (run_here) executor->heap.submitted++;
     else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
     cf__heap_unlock(&executor->heap, tail);
-    if (run_here) cf__run_here(executor, future);
+    if (run_here) status = cf__run_at_once(executor, future);
     else if (!cf__call_workers(executor) && status == CF_OK) status = CF_SYSTEM;
     cf__visit_end(&visit);
     return status;
@@ -6286,7 +6321,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->max_workers = workers;
     executor->bounded = options->queue_limit > 0 || workers == 0;
     const size_t stack = cf__thread_stack(options->stack_size);
-    executor->stack_room = stack != 0 ? stack / 2 : 65536;
+    executor->stack_room = stack != 0 ? stack / 2 : CF__STACK_ROOM;
     executor->cpus = cf_cpu_count();
     const char *const name = options->name != NULL ? options->name : "cf";
     strncpy(executor->name, name, sizeof executor->name - 1);
@@ -6361,6 +6396,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         const uintptr_t state = cf__load_acquire(&worker->state);
         if (state == CF__FREE || state == CF__ASLEEP) out->idle++;
     }
+    out->idle += executor->beginning;
     for (size_t i = 0; i < executor->started; i++)
         out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
