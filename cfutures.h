@@ -733,7 +733,8 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * on_unread_error: called when a failed future is dropped that nobody looked at, in the thread that
  *   drops it. Looking is: cf_future_wait and cf_future_result once it is done, its error code and
  *   message, and delivery by a map; not its state, cf_wait or as_completed. Refusals count as
- *   errors; undelivered items of a map are told one by one; cancelled futures never. NULL: none.
+ *   errors; undelivered items of a map are told one by one, as CF_NO_MEMORY where memory is short;
+ *   cancelled futures never. NULL: none.
  * user: passed to on_unread_error. Borrowed until the last future of the executor is released.
  * start_method: process pools. The default is CF_START_FORK.
  * max_tasks_per_child: process pools: so many tasks, then another process takes the worker's place.
@@ -6492,22 +6493,31 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 
 /* ---- chunks ---- */
 
-/* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
+/* A future of its own for an item, which gets what the cell holds. Without memory it says so. */
+static cf_future *cf__item_future(cf__cell *cell)
+{
+    cf_future *const item = cf_future_new();
+    if (item == NULL) return cf__static_future(CF_NO_MEMORY);
+    item->cell = *cell;
+    if (cell->data == cell->local) item->cell.data = item->cell.local;
+    cell->call.free_result = NULL;
+    cf__store_relaxed(&item->word, CF__DONE);
+    return item;
+}
+
+/* Somebody who cares hears of each failed item that nobody looked at. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
-        const cf__cell *const cell = &chunk->cells[i];
-        cf_future item;
-        item.home = NULL;
-        cf__future_init(&item);
-        cf__store_relaxed(&item.word, CF__DONE);
-        item.cell.status = whole;
-        if (whole == CF_OK) item.cell = *cell;
-        if (item.cell.data == cell->local) item.cell.data = item.cell.local;
-        if (cf__has_failed(&item)) heap->options->on_unread_error(&item, heap->options->user);
+        cf__cell *const cell = &chunk->cells[i];
+        if (whole != CF_OK) cell->status = whole;
+        if (!cf__cell_has_failed(cell)) continue;
+        cf_future *const item = cf__item_future(cell);
+        heap->options->on_unread_error(item, heap->options->user);
+        cf_future_release(item);
     }
 }
 
