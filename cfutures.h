@@ -4815,6 +4815,17 @@ typedef struct cf__stand_in {
     cf_future  *future;
 } cf__stand_in;
 
+static bool cf__call_workers(cf_executor *executor);
+
+/* Drops a tombstone that a worker took out. Until now it hid another task from cf__balance, which
+ * whoever goes on here, or what the release calls, may wait for. `hungry` is no older than that. */
+CF__COLD void cf__bury(cf_executor *executor, cf_future *future)
+{
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
+    if (cf__load_relaxed(&executor->hungry) != 0) (void)cf__call_workers(executor);
+    cf_future_release(future);
+}
+
 /* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
  * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
@@ -4826,7 +4837,7 @@ static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *f
         cf__deque_pop(worker) == future;
     if (at_hand) {
         if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-            cf__drop_tombstone(executor, future);
+            cf__bury(executor, future);
             return false;
         }
     } else if (!cf__claim_entry(executor, future, CF__RUNNING)) {
@@ -5765,7 +5776,7 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     worker->paced++;
     cf__store_relaxed(&worker->state, CF__BUSY);
     if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-        cf__drop_tombstone(worker->executor, future);
+        cf__bury(worker->executor, future);
         return cf__worker_next(worker);
     }
     cf__bump(&worker->started);
