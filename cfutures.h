@@ -5484,8 +5484,8 @@ static cf__nudge cf__balance(cf_executor *executor)
 
 static bool cf__start_workers(cf_executor *executor);
 
-/* Under the lock, which it lets go. False: there is no worker and none could be started, so all
- * that was queued ended with CF_SYSTEM. */
+/* Under the lock, which it lets go. False: there was no worker and none could be started, so all
+ * that was queued ended with CF_SYSTEM, unless another submitter got one meanwhile. */
 static bool cf__balance_unlock(cf_executor *executor)
 {
     const cf__nudge nudge = cf__balance(executor);
@@ -5515,11 +5515,15 @@ static cf_future *cf__steal_any(cf_executor *executor, size_t first, size_t coun
     return future;
 }
 
-/* The next entry from anywhere; NULL: there is none. */
-static cf_future *cf__take_any(cf_executor *executor)
+/* The next entry from anywhere; NULL: there is none, or there are workers for `orphans`. */
+static cf_future *cf__take_any(cf_executor *executor, bool orphans)
 {
     if (cf__processes_of(executor) != NULL) return executor->processes->take(executor);
     cf__lock(&executor->lock);
+    if (orphans && executor->alive > 0) {
+        cf__unlock(&executor->lock);
+        return NULL;
+    }
     uintptr_t handed = cf__load_relaxed(&executor->spinner);
     cf_future *future = cf__ring_pop(executor);
     if (future == NULL && handed > CF__SPINS && cf__cas(&executor->spinner, &handed, CF__SPINS))
@@ -5529,11 +5533,12 @@ static cf_future *cf__take_any(cf_executor *executor)
     return future;
 }
 
-/* Ends all tasks that have not started, with a status. What ends the loop: nothing new comes in,
- * since the executor is closing or broken, or only as much as others submit. */
+/* Ends all tasks that have not started, with a status; with CF_SYSTEM as long as there is no worker.
+ * What ends the loop: nothing new comes in, since the executor is closing or broken, or only as
+ * much as others submit. */
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
-    for (cf_future *future; (future = cf__take_any(executor)) != NULL;) {
+    for (cf_future *future; (future = cf__take_any(executor, status == CF_SYSTEM)) != NULL;) {
         CFUTURES_TEST_POINT(CF__POINT_WITHDRAW);
         if (cf__move(future, CF__PENDING, CF__SETTLING)) cf__end_unrun(executor, future, status);
         else cf__drop_tombstone(executor, future);
@@ -5909,7 +5914,7 @@ static void cf__worker_forget_locked(cf__worker *worker)
 }
 
 /* `starting` is ours. False: without any worker, what was queued could never run, and has ended
- * with CF_SYSTEM. */
+ * with CF_SYSTEM, unless another submitter got one meanwhile. */
 static bool cf__start_workers(cf_executor *executor)
 {
     cf__visit visit;
@@ -6022,8 +6027,8 @@ static inline cf_status cf__announce(cf_executor *executor)
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
- * released by others. With CF_SYSTEM they have ended already; with another refusal they are still
- * the caller's. */
+ * released by others. With CF_SYSTEM they have ended already, unless meanwhile another submitter got
+ * a worker for them; with another refusal they are still the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
 {
     uintptr_t tail = cf__heap_lock(&executor->heap);
@@ -6632,11 +6637,14 @@ static void cf__map_submit(cf_map_iter *iter, cf__chunk *chunk)
     cf_future *future;
     cf__store_relaxed(&chunk->owners, 2);
     CFUTURES_TEST_POINT(CF__POINT_CHUNK);
-    const cf_status refused =
+    const cf_status status =
         cf__submit(iter->executor, cf__chunk_main, chunk, 0, &options, &future);
+    /* With CF_SYSTEM it may run nevertheless: see cf__enqueue. */
+    const bool refused =
+        status != CF_OK && cf__is_done(future) && future->cell.status == (signed char)status;
     chunk->future = future;
     (void)cf__fetch_or(&future->refs, CF__READ); /* the items report themselves */
-    if (refused != CF_OK && iter->options.next_item != NULL) {
+    if (refused && iter->options.next_item != NULL) {
         iter->exhausted = true;
         chunk->count = 1;
         iter->pulled = chunk->first + 1;

@@ -44,6 +44,7 @@ a cycle that nobody looks for | cycle_across_executors | /^static bool cf__wait_
 a cycle overlooked while a worker starts | cycle_while_a_worker_starts | /^static bool cf__reach_pool/,/^}/ | s/cf__in_transit = !stuck/cf__in_transit = false/
 a cycle seen where there is none | chain_is_no_cycle | /^static bool cf__reach_future/,/^}/ | s/return waiting != NULL .*/return waiting == NULL || cf__reach(waiting, todo);/
 a last reference that two drop | last_reference_of_a_promise | /^CFUTURES_API void cf_future_release/,/^}/ | s/if (cf__cas(&future->refs, &refs, refs - CF__REF)) return;/{ cf__store_release(\&future->refs, refs - CF__REF); return; }/
+a map that cuts a chunk which runs | chunk_of_a_mapper_without_a_worker | /^static void cf__map_submit/,/^}/ | s/ \&\& cf__is_done(future).*/;/
 a map that gives a range twice | map_array_fills_all | /^static bool cf__part_take/,/^}/ | s/if (cf__cas(.*) return true;/{ cf__store_release(\&part->ends, ends + 1); return true; }/
 END
 }

@@ -9,10 +9,13 @@
 
 static unsigned threads_left; /* one more than the system still grants; 0: any number */
 
+static unsigned refusals;     /* so many threads, and then any number is granted */
+
 /* A refusal takes its time, as it does where memory is short. */
 static int create_or_refuse(unsigned long *thread, const void *attributes, ctl_thread_fn *fn,
                             void *arg) {
-    if (threads_left == 1) {
+    if (threads_left == 1 || refusals > 0) {
+        refusals -= refusals > 0;
         for (unsigned i = ctl_random(400); i > 0; i--) {
             ctl_yield();
         }
@@ -1472,6 +1475,54 @@ static int map_what_waits(cf_task *task, void *arg) {
     return 0;
 }
 
+static unsigned items_begun, items_ended;
+
+static int count_item(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    items_begun++;
+    ctl_yield();
+    items_ended++;
+    return 0;
+}
+
+static bool next_of_three(void *item, void *user) {
+    memset(item, 0, sizeof(int));
+    return ++*(unsigned *)user <= 3;
+}
+
+static void *submit_one(void *arg) {
+    job *const j = arg;
+    cf_future *const future = submit(j, run_job);
+    expect_end(future, j, CF_SYSTEM);
+    cf_future_release(future);
+    return NULL;
+}
+
+/* The first worker is refused to one of two threads and granted to the other: that one runs the
+ * chunk, or it is refused as a whole. */
+static void chunk_of_a_mapper_without_a_worker(void) {
+    unsigned pulled = 0, delivered = 0;
+    const cf_map_options options = {.chunksize = 3, .next_item = next_of_three, .user = &pulled};
+    pool = make_pool(1);
+    refusals = 1;
+    items_begun = items_ended = 0;
+    const int other = ctl_spawn(submit_one, &jobs[0]);
+    cf_map_iter *const iter = cf_executor_map(pool, count_item, NULL, 0, sizeof(int), &options);
+    cf_status status = CF_OK;
+    while (status == CF_OK) {
+        (void)cf_map_next(iter, &status);
+        delivered += status == CF_OK;
+    }
+    CHECK(status == (delivered == 0 ? CF_SYSTEM : CF_END));
+    cf_map_close(iter);
+    ctl_join(other);
+    cf_executor_close(pool);
+    CHECK(delivered == items_ended && items_begun == items_ended);
+    CHECK(delivered == 0 || delivered == 3);
+    refusals = 0;
+}
+
 static void map_item_waits_for_the_mapper(void) {
     pool = make_pool(2);
     jobs[2].future = cf_future_new();
@@ -1808,6 +1859,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(map_in_a_window),
     SCENARIO(map_array_fills_all),
     SCENARIO(map_array_inside_a_task),
+    SCENARIO(chunk_of_a_mapper_without_a_worker),
     SCENARIO(map_item_waits_for_the_mapper),
     SCENARIO(task_deadline_and_cancel),
     SCENARIO(anything_goes),
