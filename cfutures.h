@@ -2064,6 +2064,17 @@ static int64_t cf__now(void)
 #endif
 }
 
+#ifdef CF__UNIX
+/* What a time_t of 32 bits cannot say is in 68 years: whoever wakes up then looks again. */
+CF__TINY struct timespec cf__timespec(int64_t nanoseconds)
+{
+    int64_t seconds = nanoseconds / CF_SECOND;
+    if (sizeof(time_t) < sizeof seconds && seconds > INT32_MAX) seconds = INT32_MAX;
+    const struct timespec result = {(time_t)seconds, (long)(nanoseconds % CF_SECOND)};
+    return result;
+}
+#endif
+
 /* Absolute, saturating. Negative: never. 0 stays 0, which is always past: a poll. */
 static int64_t cf__deadline(cf_duration timeout)
 {
@@ -2157,7 +2168,7 @@ static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t dea
 {
     const int64_t left = deadline - cf__now();
     if (left <= 0) return;
-    const struct timespec wait = {(time_t)(left / CF_SECOND), (long)(left % CF_SECOND)};
+    const struct timespec wait = cf__timespec(left);
     (void)pthread_cond_timedwait_relative_np(c, m, &wait);
 }
 #else
@@ -2173,7 +2184,7 @@ static bool cf__condition_init(cf__condition *c)
 
 static void cf__condition_wait_until(cf__condition *c, cf__mutex *m, int64_t deadline)
 {
-    const struct timespec until = {(time_t)(deadline / CF_SECOND), (long)(deadline % CF_SECOND)};
+    const struct timespec until = cf__timespec(deadline);
     (void)pthread_cond_timedwait(c, m, &until);
 }
 #endif
@@ -2541,8 +2552,7 @@ static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
     if (ready || deadline == 0) {
         timer.it_value.tv_nsec = 1; /* absolute, and past: at once */
     } else if (deadline != CF__NEVER) {
-        timer.it_value.tv_sec = (time_t)(deadline / CF_SECOND);
-        timer.it_value.tv_nsec = (long)(deadline % CF_SECOND);
+        timer.it_value = cf__timespec(deadline);
     }
     const int saved = errno;
     const bool done = timerfd_settime(signal->fd, TFD_TIMER_ABSTIME, &timer, NULL) == 0;

@@ -115,6 +115,20 @@ TEST(readable_at_the_deadline_and_not_before) {
     release_all(futures, 2);
 }
 
+/* In 2^31 and in 2^32 seconds: where a time_t of 32 bits begins anew. */
+TEST(a_deadline_of_centuries_is_not_now) {
+    for (int bits = 31; bits <= 33; bits++) {
+        cf_future *future = promise();
+        cf_as_completed_iter *iter = iterate(&future, 1, ((int64_t)1 << bits) * CF_SECOND);
+        CHECK(!readable_within(iter, 5 * CF_MILLISECOND));
+        set_int(future, 1);
+        CHECK(readable(iter));
+        next_is(iter, future, 0);
+        cf_as_completed_close(iter);
+        cf_future_release(future);
+    }
+}
+
 TEST(a_delivery_does_not_hide_the_deadline) {
     cf_future *futures[2] = {promise(), promise()};
     const int64_t start = now();
@@ -361,6 +375,7 @@ TEST_MAIN(
     RUN(asked_for_late_it_knows_what_has_ended)
     RUN(an_empty_iterator_is_readable)
     RUN(readable_at_the_deadline_and_not_before)
+    RUN(a_deadline_of_centuries_is_not_now)
     RUN(a_delivery_does_not_hide_the_deadline)
     RUN(a_poll_is_readable_at_once)
     RUN(an_addition_after_the_end_makes_it_wait_again)
