@@ -2479,7 +2479,7 @@ CF__SHARED void cf__spin_yield(cf__word *crowded)
 static cf__word cf__forks; /* how often this process is the child of a fork */
 
 /* See >>wait. They stand here since a child must not inherit what other threads held or were in. */
-static cf__word cf__graph_lock, cf__count_lock;
+static cf__word cf__graph_lock, cf__count_lock, cf__detach_lock;
 static struct cf__runner *cf__waiting; /* W, R: cf__graph_lock */
 
 #ifdef CF__UNIX
@@ -2490,6 +2490,7 @@ static void cf__forked_child(void)
     cf__bump(&cf__forks);
     cf__store_relaxed(&cf__graph_lock, 0);
     cf__store_relaxed(&cf__count_lock, 0);
+    cf__store_relaxed(&cf__detach_lock, 0);
     cf__waiting = NULL;
     cf__parking_forked();
 }
@@ -2498,7 +2499,8 @@ static void cf__forked_child(void)
 static void cf__watch_forks(void)
 {
 #ifdef CF__UNIX
-    if (cf__exchange(&cf__forks_watched, 1) != 0) return;
+    if (cf__load_relaxed(&cf__forks_watched) != 0 || cf__exchange(&cf__forks_watched, 1) != 0)
+        return;
     if (pthread_atfork(NULL, NULL, cf__forked_child) != 0)
         cf__store_relaxed(&cf__forks_watched, 0); /* no memory: the next executor tries again */
 #endif
@@ -3266,9 +3268,24 @@ static cf_status cf__park_until(cf__runner *self, cf__word *word, uintptr_t mask
     }
 }
 
+/* Under cf__detach_lock, which whoever sets LOCKED holds in the child of a fork: so it was set by a
+ * thread of the parent. The list is whole: each change of it is one store. */
+CF__COLD uintptr_t cf__unlock_inherited(cf_future *future)
+{
+    uintptr_t seen = cf__load_acquire(&future->word);
+    while ((seen & CF__LOCKED) != 0 && !cf__cas(&future->word, &seen, seen & ~CF__LOCKED)) {}
+    return seen & ~CF__LOCKED;
+}
+
 /* What ends the wait: the holder's few instructions. */
 CF__COLD uintptr_t cf__await_unlocked(cf_future *future)
 {
+    if (cf__load_relaxed(&cf__forks) != 0) {
+        cf__lock(&cf__detach_lock);
+        const uintptr_t seen = cf__unlock_inherited(future);
+        cf__unlock(&cf__detach_lock);
+        return seen;
+    }
     for (int spins = 0;; spins++) {
         const uintptr_t seen = cf__load_acquire(&future->word);
         if ((seen & CF__LOCKED) == 0) return seen;
@@ -3288,12 +3305,14 @@ static inline uintptr_t cf__load_unlocked(cf_future *future)
 static void cf__group_deliver(cf__waiter *node)
 {
     cf__group *const group = node->user;
-    uintptr_t seen = cf__load_relaxed(&group->ready);
+    uintptr_t seen = cf__load_acquire(&group->ready); /* with the signal that it tells of */
     for (;;) {
-        if ((seen & CF__GROUP_SIGNAL) != 0) break;
+        /* In the child of a fork the lock may be held for ever; nor is that descriptor the child's. */
+        if ((seen & CF__GROUP_SIGNAL) != 0 && group->signal.forks == cf__load_relaxed(&cf__forks))
+            break;
         node->next = (cf__waiter *)(seen & CF__NODE);
         CFUTURES_TEST_POINT(CF__POINT_DELIVER);
-        if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {
+        if (cf__cas(&group->ready, &seen, (uintptr_t)node | (seen & CF__GROUP_SIGNAL))) {
             if ((seen & CF__PARKED) != 0) cf__unpark_all(&group->ready);
             return;
         }
@@ -3372,8 +3391,7 @@ static bool cf__attach(cf_future *future, cf__waiter *node)
     return true;
 }
 
-/* The node leaves the list. False: whoever settled the future has it, or had it. */
-CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
+static bool cf__detach_node(cf_future *future, cf__waiter *node)
 {
     uintptr_t seen;
     do {
@@ -3389,6 +3407,17 @@ CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
     while (!cf__cas(&future->word, &seen, (uintptr_t)head | (seen & ~(CF__NODE | CF__LOCKED)))) {}
     if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     return true;
+}
+
+/* The node leaves the list. False: whoever settled the future has it, or had it. */
+CF__SHARED bool cf__detach(cf_future *future, cf__waiter *node)
+{
+    if (cf__load_relaxed(&cf__forks) == 0) return cf__detach_node(future, node);
+    cf__lock(&cf__detach_lock);
+    (void)cf__unlock_inherited(future);
+    const bool detached = cf__detach_node(future, node);
+    cf__unlock(&cf__detach_lock);
+    return detached;
 }
 
 /* ---- references ---- */
@@ -4982,6 +5011,7 @@ static void cf__set_init(cf__set *set)
     memset(set, 0, sizeof *set);
     set->group.signal.fd = set->group.signal.writer = -1;
     set->taken_end = &set->group.taken;
+    cf__watch_forks(); /* of a thread that closes it a child may not wait for anything */
     set->forks = cf__load_relaxed(&cf__forks);
 }
 

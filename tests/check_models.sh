@@ -99,8 +99,8 @@ cancel | a claimed task without a reference | static bool cf__claim_entry( | s/(
 drop | a future dropped in two steps | CFUTURES_API void cf_future_release( | s/if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;/{ (void)cf__fetch_or(\&future->word, CF__DROPPED); return; }/
 drop | an end that overlooks that it was dropped | static cf__waiter \*cf__settle( | s/if ((seen & CF__DROPPED) != 0) cf_future_release(future);//
 group | a delivery that wakes nobody | static void cf__group_deliver( | s/if ((seen & CF__PARKED) != 0) cf__unpark_all.*//
-group | a delivery that publishes nothing | static void cf__group_deliver( | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node))/if (atomic_compare_exchange_strong_explicit(\&group->ready, \&seen, (uintptr_t)node, memory_order_relaxed, memory_order_relaxed))/
-group | a group that is read after its node has gone | static void cf__group_deliver( | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {/&(void)cf__load_relaxed(\&group->ready);/
+group | a delivery that publishes nothing | static void cf__group_deliver( | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node | .*))) {/if (atomic_compare_exchange_strong_explicit(\&group->ready, \&seen, (uintptr_t)node, memory_order_relaxed, memory_order_relaxed)) {/
+group | a group that is read after its node has gone | static void cf__group_deliver( | s/if (cf__cas(&group->ready, .*/&(void)cf__load_relaxed(\&group->ready);/
 group | a close that leaves nodes behind | static void cf__set_close( | s/while (!member->arrived) {/while (false) {/
 idle | a sleeper that announces nothing | static bool cf__set_hungry( | s/cf__store_seq_cst/cf__store_release/
 idle | a submitter that looks too soon | static inline cf_status cf__announce( | s/cf__load_seq_cst(&executor->hungry)/cf__load_acquire(\&executor->hungry)/

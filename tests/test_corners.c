@@ -906,6 +906,48 @@ TEST(a_child_of_a_fork_gives_back_what_it_inherited_from_a_pool_at_rest) {
     cf_executor_close(inherited.executor);
 }
 
+static gate in_the_list = GATE_INIT;
+
+static void hold_in_the_list(int id) {
+    enum { DETACH = 2 };
+    if (id == DETACH) {
+        gate_arrive(&in_the_list);
+        gate_await(&in_the_list);
+    }
+}
+
+static void *close_iterator(void *arg) {
+    cf_as_completed_close(arg);
+    return NULL;
+}
+
+static void watch_and_set(void *arg) {
+    (void)arg;
+    test_point_hook(NULL);
+    cf_as_completed_close(inherited.iter);
+    cf_as_completed_iter *iter = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
+    set_int(inherited.promise, 7);
+    CHECK(cf_as_completed_next(iter, NULL, NULL) == inherited.promise);
+    cf_as_completed_close(iter);
+}
+
+TEST(a_child_uses_a_promise_that_another_thread_of_its_parent_was_about_to_leave) {
+    inherited.promise = promise();
+    inherited.iter = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
+    cf_as_completed_iter *other = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
+    test_point_hook(hold_in_the_list);
+    pthread_t thread;
+    spawn(&thread, close_iterator, other);
+    gate_await_arrivals(&in_the_list, 1);
+    CHECK_EQ(in_child(watch_and_set, NULL), 0);
+    gate_open(&in_the_list);
+    join(thread);
+    test_point_hook(NULL);
+    set_int(inherited.promise, 8);
+    cf_as_completed_close(inherited.iter);
+    cf_future_release(inherited.promise);
+}
+
 /* ---------------------------------------------------------------- a machine with one CPU */
 
 static int fibonacci(cf_task *task, void *arg) {
@@ -989,5 +1031,6 @@ TEST_MAIN(
     RUN(a_task_inside_one_executor_may_wait_for_the_end_of_another)
     RUN(a_task_may_wait_for_the_end_of_an_executor_without_threads)
     RUN(a_child_of_a_fork_gives_back_what_it_inherited_from_a_pool_at_rest)
+    RUN(a_child_uses_a_promise_that_another_thread_of_its_parent_was_about_to_leave)
     RUN(a_pool_on_one_cpu_spins_for_nobody)
 )

@@ -369,6 +369,39 @@ TEST(a_child_closes_an_iterator_to_which_a_future_was_on_its_way) {
     cf_future_release(future);
 }
 
+static gate in_the_lock = GATE_INIT;
+
+static void hold_in_the_lock(int id) {
+    enum { SIGNAL = 13 };
+    if (id == SIGNAL) {
+        gate_arrive(&in_the_lock);
+        gate_await(&in_the_lock);
+    }
+}
+
+static void set_another(void *arg) {
+    test_point_hook(NULL);
+    set_int(arg, 1);
+}
+
+TEST(a_child_sets_a_promise_while_its_parent_signals_another_one) {
+    cf_future *futures[2] = {promise(), promise()};
+    cf_as_completed_iter *iter = iterate(futures, 2, CF_FOREVER);
+    CHECK(!readable(iter));
+    test_point_hook(hold_in_the_lock);
+    pthread_t thread;
+    spawn(&thread, set_it, futures[0]);
+    gate_await_arrivals(&in_the_lock, 1);
+    CHECK_EQ(in_child(set_another, futures[1]), 0);
+    gate_open(&in_the_lock);
+    join(thread);
+    test_point_hook(NULL);
+    next_is(iter, futures[0], 0);
+    CHECK(!readable(iter));
+    cf_as_completed_close(iter);
+    release_all(futures, 2);
+}
+
 TEST_MAIN(
     RUN(readable_exactly_while_something_is_ready)
     RUN(readable_from_the_start_if_some_are_done)
@@ -388,5 +421,6 @@ TEST_MAIN(
     RUN(a_loop_that_takes_what_is_ready_does_not_spin)
     RUN(a_child_leaves_the_descriptor_of_its_parent_alone)
     RUN(a_child_closes_an_iterator_to_which_a_future_was_on_its_way)
+    RUN(a_child_sets_a_promise_while_its_parent_signals_another_one)
     RUN(nothing_is_readable_once_all_that_was_ready_is_taken)
 )
