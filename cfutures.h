@@ -8043,7 +8043,9 @@ static _Noreturn void cf__zygote_end(cf__zygote *zygote)
 {
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {} /* all children are its own */
+    for (size_t i = 0; i < zygote->share->lanes; i++)
+        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 &&
+               errno == EINTR) {}
     _exit(0);
 }
 
