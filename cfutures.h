@@ -2497,11 +2497,12 @@ static void cf__watch_forks(void)
 typedef struct cf__signal {
     int fd;     /* -1: none */
     int writer; /* a pipe's other end */
+    uintptr_t forks; /* cf__forks when it was opened: a child would set its parent's, and in a
+                        child there is no thread of it */
 #if defined(CFUTURES_POSIX) && !defined(__linux__)
     bool       timed;    /* the thread runs: it writes a byte at the deadline, unless it is over */
     cf__word   over;
     int64_t    deadline;
-    uintptr_t  forks;    /* in a child there is no such thread */
     cf__thread timer;
 #endif
 } cf__signal;
@@ -2523,6 +2524,7 @@ static bool cf__signal_open(cf__signal *signal)
 {
     const int saved = errno;
     signal->fd = cf__fd_high(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    signal->forks = cf__load_relaxed(&cf__forks);
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2530,6 +2532,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now, or from the deadline on. False: somebody has closed the descriptor. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
+    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
     struct itimerspec timer;
     memset(&timer, 0, sizeof timer);
     if (ready || deadline == 0) {
@@ -2569,6 +2572,7 @@ static bool cf__signal_open(cf__signal *signal)
     }
     signal->fd = ends[0];
     signal->writer = ends[1];
+    signal->forks = cf__load_relaxed(&cf__forks);
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2576,6 +2580,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now. False: somebody has closed the descriptors. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
+    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
     const int saved = errno;
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
@@ -2602,7 +2607,6 @@ static bool cf__signal_time(cf__signal *signal, int64_t deadline)
 {
     cf__store_relaxed(&signal->over, 0);
     signal->deadline = deadline;
-    signal->forks = cf__load_relaxed(&cf__forks);
     signal->timed = deadline != CF__NEVER &&
                     cf__thread_start(&signal->timer, cf__signal_main, signal, 0);
     return signal->timed || deadline == CF__NEVER;
@@ -3215,10 +3219,11 @@ static uintptr_t cf__state(cf_future *future)
 
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
-/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. */
+/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. Acquire,
+ * since who then drops a tombstone must see the reference that was added before the claim. */
 static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
 {
-    uintptr_t seen = cf__load_relaxed(&future->word);
+    uintptr_t seen = cf__load_acquire(&future->word);
     CFUTURES_TEST_POINT(CF__POINT_MOVE);
     while ((seen & CF__STATE) == from)
         if (cf__cas(&future->word, &seen, (seen & ~CF__STATE) | to)) return true;
@@ -3291,8 +3296,9 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition. */
-static cf__waiter *cf__settle(cf_future *future)
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
+ * *dropped: there are none, and the last reference is the caller's to release. */
+static cf__waiter *cf__publish(cf_future *future, bool *dropped)
 {
     uintptr_t seen;
     CFUTURES_TEST_POINT(CF__POINT_SETTLE);
@@ -3310,7 +3316,15 @@ static cf__waiter *cf__settle(cf_future *future)
             callbacks = node;
         }
     }
-    if ((seen & CF__DROPPED) != 0) cf_future_release(future);
+    *dropped = (seen & CF__DROPPED) != 0;
+    return callbacks;
+}
+
+static cf__waiter *cf__settle(cf_future *future)
+{
+    bool dropped;
+    cf__waiter *const callbacks = cf__publish(future, &dropped);
+    if (dropped) cf_future_release(future);
     return callbacks;
 }
 
@@ -3414,6 +3428,13 @@ static bool cf__is_unread(cf_future *future)
     return cf__has_failed(future) && future->home != NULL &&
            future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
+}
+
+/* Does the release of the last reference, once it is done, call code of the user? */
+static bool cf__has_last_words(cf_future *future)
+{
+    cf_free_fn *const free_result = future->cell.call.free_result;
+    return (free_result != NULL && free_result != cf__free) || cf__is_unread(future);
 }
 
 CFUTURES_API void cf_future_release(cf_future *future)
@@ -4549,7 +4570,8 @@ typedef struct cf__member {
 typedef struct cf__set {
     cf__group   group;
     cf__member *members, *last; /* not yet delivered, in order of addition */
-    cf__member *unclaimed;      /* from here on some may still be pending */
+    cf__member *unclaimed;      /* from here on some may still be pending, and of that pool: */
+    const cf__heap *helped;
     cf__waiter **taken_end;
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
@@ -4559,6 +4581,14 @@ static bool cf__is_foreign(const cf_future *future)
 {
     return future->home != NULL && cf__is_foreign_heap(future->home);
 }
+
+/* Made by the parent of this process. */
+static bool cf__is_inherited(const cf__set *set)
+{
+    return set->forks != cf__load_relaxed(&cf__forks);
+}
+
+static bool cf__is_stranded(const cf__set *set) { return set->foreign || cf__is_inherited(set); }
 
 /* ---- deadlock ---- */
 
@@ -4773,6 +4803,7 @@ CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintp
 
 typedef struct cf__stand_in {
     cf__runner  runner;
+    cf__visit  *visits; /* of the thread in whose name it goes on */
     cf__worker *worker;
     cf_future  *future;
 } cf__stand_in;
@@ -4806,12 +4837,14 @@ static cf__thread_result cf__stand_in_main(void *arg)
 {
     cf__stand_in *const here = arg;
     cf__self = &here->runner;
+    cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf__thread_name(here->worker->executor->name, here->worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
+    cf__visits = NULL;
     return (cf__thread_result)0;
 }
 
@@ -4826,6 +4859,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.runner.heap = self->heap;
     there.runner.index = self->index;
     there.runner.stack_room = self->stack_room;
+    there.visits = cf__visits;
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
@@ -4976,6 +5010,8 @@ static cf__member *cf__set_take(cf__set *set)
 static cf_status cf__set_help(cf__set *set, cf__runner *self)
 {
     cf_status status = CF_OK;
+    if (set->helped != self->heap) set->unclaimed = set->members; /* another's may be its own */
+    set->helped = self->heap;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
         if (cf__state(future) != CF__PENDING) continue;
@@ -4989,7 +5025,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
-    if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (cf__is_stranded(set)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
     if (cf__self != NULL) {
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
@@ -5010,7 +5046,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
 }
 
 /* After this nobody touches the set or its members any more. What ends the wait for nodes that are
- * on their way: their settling thread's next few instructions. */
+ * on their way: their settling thread's next few instructions. In the child of a fork there is no
+ * such thread, nor anybody who could have the lock. */
 static void cf__set_close(cf__set *set)
 {
     cf__set_collect(set);
@@ -5018,14 +5055,16 @@ static void cf__set_close(cf__set *set)
         if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
     CFUTURES_TEST_POINT(CF__POINT_SET_CLOSE);
     for (cf__member *member = set->members; member != NULL; member = member->next) {
-        while (!member->arrived) {
+        while (!member->arrived && !cf__is_inherited(set)) {
             (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
             cf__set_collect(set);
         }
     }
     if (!cf__signal_is_open(&set->group.signal)) return;
-    cf__lock(&set->group.signal_lock);
-    cf__unlock(&set->group.signal_lock);
+    if (!cf__is_inherited(set)) {
+        cf__lock(&set->group.signal_lock);
+        cf__unlock(&set->group.signal_lock);
+    }
     cf__signal_close(&set->group.signal);
 }
 
@@ -5040,8 +5079,9 @@ typedef struct cf__seen {
 /* False: another place holds the same future. The table is never more than half full. */
 static bool cf__seen_add(cf__seen *seen, cf_future *const *place)
 {
-    const uintptr_t hash = ((uintptr_t)*place >> 4) * (uintptr_t)2654435769u;
-    size_t slot = (size_t)(hash ^ (hash >> 15)) & seen->mask;
+    /* Neighbours in memory, which are met together, share cache lines here too. */
+    const uintptr_t at = (uintptr_t)*place, hash = (at >> 9) * (uintptr_t)2654435769u;
+    size_t slot = (size_t)((at >> 5) + (hash ^ (hash >> 15))) & seen->mask;
     bool known = false; /* the place is in the way already, from an earlier use */
     for (; seen->slots[slot] != NULL; slot = (slot + 1) & seen->mask) {
         if (seen->slots[slot] == place) known = true;
@@ -5120,11 +5160,12 @@ struct cf_as_completed_iter {
 static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
-    if (!cf__signal_is_open(&set->group.signal)) return;
+    const cf__signal *const signal = &set->group.signal;
+    if (!cf__signal_is_open(signal) || signal->forks != cf__load_relaxed(&cf__forks)) return;
     cf__lock(&set->group.signal_lock);
-    const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
+    const bool ready = set->group.taken != NULL || set->members == NULL || cf__is_stranded(set) ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
-    (void)cf__signal_set(&set->group.signal, iter->deadline, ready);
+    (void)cf__signal_set(signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
 }
 
@@ -5134,6 +5175,7 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     if (iter == NULL) return -1;
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
+        cf__watch_forks();
         if (!cf__signal_open(&group->signal)) return -1;
         if (!cf__signal_time(&group->signal, iter->deadline)) {
             cf__signal_close(&group->signal);
@@ -5646,16 +5688,14 @@ static bool cf__worker_rest(cf__worker *worker)
     return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is
- * up for others. */
-static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
-                                 cf_future *in_hand)
+/* Callbacks, and what the last release calls, may take long, or wait: meanwhile the worker counts
+ * as busy, and what it had in hand is up for others. */
+static void cf__worker_turn_busy(cf__worker *worker, cf_future *in_hand)
 {
     if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
     cf__lock(&worker->executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
     (void)cf__balance_unlock(worker->executor);
-    cf__run_callbacks(future, callbacks);
 }
 
 /* What it has at hand; NULL: nothing, from now on it is free. */
@@ -5682,13 +5722,14 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
     cf__count_end(worker, future);
-    cf_future *next = cf__worker_next(worker);
-    cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks != NULL) {
-        cf__worker_call_back(worker, future, callbacks, next);
-        next = cf__worker_next(worker);
-    }
-    return next;
+    cf_future *const next = cf__worker_next(worker);
+    bool dropped;
+    cf__waiter *const callbacks = cf__publish(future, &dropped);
+    const bool calls = callbacks != NULL || (dropped && cf__has_last_words(future));
+    if (calls) cf__worker_turn_busy(worker, next);
+    cf__run_callbacks(future, callbacks);
+    if (dropped) cf_future_release(future);
+    return calls ? cf__worker_next(worker) : next;
 }
 
 /* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
@@ -5740,9 +5781,11 @@ static void cf__worker_loop(cf__worker *worker)
     for (cf_future *handed = NULL;;) {
         cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        /* Who was handed a task is likely to be handed the next: it does not look round first. */
-        if (handed == NULL && cf__looks_busy(worker)) continue;
+        /* Who was handed a task is likely to be handed the next: it does not look round first,
+         * unless at its own deque, which must have room for what comes by hand. */
+        const bool looks = handed == NULL || cf__deque_length(worker) > 0;
         handed = NULL;
+        if (looks && cf__looks_busy(worker)) continue;
         if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
     }
 }
@@ -7215,9 +7258,10 @@ typedef struct cf__desk {
     cf__word up;     /* W: worker. Its initializer has ended */
     cf__word bell;   /* worker: a wake-up is on its way. Host: seen */
     cf__word pid;    /* worker, before `up` */
-    cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST, never arrived */
     _Alignas(CF__LINE) cf__word asleep; /* worker: 1, sleeps on its channel. Host: 0, woken */
     cf__word leave;  /* W: host. End when nothing is left to do */
+    _Alignas(CF__LINE) cf__word loans[CF__LOANS]; /* worker: LENT. Host: FREE, given back, or LOST,
+                                                     never arrived */
     _Alignas(CF__LINE) cf__slot slots[CF__SLOTS];
 } cf__desk;
 
@@ -7360,8 +7404,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
- * a number). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where one was lost on the way, since
+ * this process may have no more). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7395,6 +7439,23 @@ static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd
     const bool again = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     errno = saved;
     return got < 0 && !again ? 0 : got;
+}
+
+/* The same for a whole message: once it has begun, the rest is on its way. */
+static ssize_t cf__channel_receive_whole(int channel, void *data, size_t size, int *fd, int flags)
+{
+    size_t have = 0;
+    *fd = -1;
+    while (have < size) {
+        int sent;
+        const ssize_t got =
+            cf__channel_receive(channel, (char *)data + have, size - have, &sent, flags);
+        if (got <= 0) return got;
+        if (sent >= 0) *fd = sent;
+        have += (size_t)got;
+        flags = 0;
+    }
+    return (ssize_t)size;
 }
 
 /* Memory that can be sent as a descriptor, and that the receiver cannot shrink under us. -1: none.
@@ -7438,6 +7499,28 @@ static void *cf__memory_map(int fd, size_t size)
     return base != MAP_FAILED ? base : NULL;
 }
 
+/* Powers of two, so that one mapping serves many sizes; whole pages for what is not kept anyway.
+ * 0: too big. */
+static size_t cf__memory_size(size_t size)
+{
+    size_t rounded = CF__PAGE;
+    if (size > PTRDIFF_MAX - CF__PAGE) return 0;
+    if (size > CF__KEEP) return (size + CF__PAGE - 1) & ~(CF__PAGE - 1);
+    while (rounded < size) rounded *= 2;
+    return rounded;
+}
+
+/* A mapping of at least that size, and the descriptor by which another process gets it too. -1: out
+ * of memory, or, if *size is 0 afterwards, it is too big. */
+static int cf__memory_new(size_t *size, void **base)
+{
+    *size = cf__memory_size(*size);
+    int fd = *size > 0 ? cf__memory_open(*size) : -1;
+    *base = fd >= 0 ? cf__memory_map(fd, *size) : NULL;
+    if (*base == NULL) cf__fd_close(&fd);
+    return fd;
+}
+
 /* What another process sent: mapped whole, if it can never shrink and is not too big. Else 0. */
 static size_t cf__memory_accept(int fd, void **base, size_t most)
 {
@@ -7463,15 +7546,13 @@ static size_t cf__memory_most(void)
     return PTRDIFF_MAX;
 }
 
-/* Powers of two, so that one mapping serves many sizes; whole pages for what is not kept anyway.
- * 0: too big. */
-static size_t cf__memory_size(size_t size)
+/* Unless it is locked: in the host who holds it may hold it for long; in a worker it was locked
+ * when the pool was made, by a thread that is not here, for ever. */
+static void cf__file_flush(FILE *file)
 {
-    size_t rounded = CF__PAGE;
-    if (size > PTRDIFF_MAX - CF__PAGE) return 0;
-    if (size > CF__KEEP) return (size + CF__PAGE - 1) & ~(CF__PAGE - 1);
-    while (rounded < size) rounded *= 2;
-    return rounded;
+    if (ftrylockfile(file) != 0) return;
+    (void)fflush(file);
+    funlockfile(file);
 }
 
 /* ---- worker process ---- */
@@ -7513,15 +7594,10 @@ static struct cf__child {
 /* The host is gone, or has given this worker up: nobody is left to serve. */
 static _Noreturn void cf__child_vanish(void) { _exit(0); }
 
-/* What is locked was so when the pool was made, by a thread that is not here: for ever. */
 static void cf__child_flush(void)
 {
-    FILE *const files[2] = {stdout, stderr};
-    for (int i = 0; i < 2; i++) {
-        if (ftrylockfile(files[i]) != 0) continue;
-        (void)fflush(files[i]);
-        funlockfile(files[i]);
-    }
+    cf__file_flush(stdout);
+    cf__file_flush(stderr);
 }
 
 static void cf__child_ring(void)
@@ -7559,7 +7635,6 @@ static void cf__child_unloan(int number)
 /* A loan of that size: one that came back, or a new one. -1: out of memory. */
 static int cf__child_loan(size_t size)
 {
-    const size_t capacity = cf__memory_size(size);
     int free = CF__LOANS, best = -1;
     for (int i = 0; i < CF__LOANS; i++) {
         const uintptr_t state = cf__load_acquire(&cf__child.desk->loans[i]);
@@ -7571,18 +7646,14 @@ static int cf__child_loan(size_t size)
             best = i;
     }
     if (best < 0) {
-        best = capacity > CF__KEEP ? CF__LOANS : free;
+        best = size > CF__KEEP ? CF__LOANS : free;
         while (best >= CF__LOANS && cf__child.loans[best].size > 0)
             if (++best == CF__LOANS + CF__ONCE) return -1;
         cf__loan *const loan = &cf__child.loans[best];
         cf__child_unloan(best);
-        loan->fd = capacity > 0 ? cf__memory_open(capacity) : -1;
-        loan->base = loan->fd >= 0 ? cf__memory_map(loan->fd, capacity) : NULL;
-        if (loan->base == NULL) {
-            cf__fd_close(&loan->fd);
-            return -1;
-        }
-        loan->size = capacity;
+        loan->fd = cf__memory_new(&size, &loan->base);
+        if (loan->fd < 0) return -1;
+        loan->size = size;
     }
     if (best < CF__LOANS) cf__store_relaxed(&cf__child.desk->loans[best], CF__LOAN_LENT);
     return best;
@@ -7627,27 +7698,15 @@ static void cf__child_show(cf__slot *slot, int number)
 
 static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, void *arg)
 {
-    memset(task, 0, sizeof *task);
-    task->marks = &slot->stop;
-    task->deadline = CF__NEVER;
+    cf__task_begin(task, NULL, &slot->stop, cf__child.index);
     if (job->timeout > 0) {
-        const int64_t now = cf__now(), delay = (now - job->given) / CF_MICROSECOND + 1;
+        const int64_t delay = (cf__now() - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
     task->arg = arg;
     task->arg_size = job->arg_size;
-    task->worker = cf__child.index;
-    task->data = task->into = task->local;
-    task->room = CF__INLINE;
     task->big_room = cf__child_room;
-}
-
-static void cf__child_cell(cf__cell *cell)
-{
-    memset(cell, 0, sizeof *cell);
-    cell->data = cell->local;
-    cell->status = CF_CANCELLED;
 }
 
 /* Big outcomes that are not yet where the host can read them. False: out of memory. */
@@ -7680,7 +7739,7 @@ static void cf__child_single(cf__slot *slot, const cf__job *job, void *arg)
     cf__cell cell;
     const uintptr_t fn = cf__function_in(job->fn);
     cf__child_task(&task, slot, job, arg);
-    cf__child_cell(&cell);
+    cf__cell_init(&cell);
     const int code = ((cf_task_fn *)fn)(&task, arg);
     cf__task_finish(&task, code, &cell);
     size_t size = cf__child_extent(&cell);
@@ -7710,10 +7769,9 @@ static bool cf__outbox_reserve(cf__outbox *out, cf__slot *slot, size_t items, si
     if (out->room - out->used >= need) return true;
     const size_t most = SIZE_MAX / 4;
     if (need > most || out->used > most) return false;
-    const size_t done = (size_t)cf__load_relaxed(&slot->progress) + 1;
-    const size_t each = (out->used + need) / done + 1, left = items - done;
-    const size_t wanted = left < most / each ? out->used + need + each * left : out->used + need;
-    const int number = cf__child_loan(wanted);
+    const size_t least = out->used + need;
+    const size_t each = least / ((size_t)cf__load_relaxed(&slot->progress) + 1) + 1;
+    const int number = cf__child_loan(items < most / each ? each * items : least);
     if (number < 0) return false;
     memcpy(cf__child.loans[number].base, out->base, out->used);
     cf__child_show(slot, number);
@@ -7751,7 +7809,7 @@ static void cf__child_chunk(cf__slot *slot, const cf__job *job, char *items)
     cf__child_task(&outer, slot, job, NULL);
     for (size_t i = 0; room && i < job->items && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
         cf__cell cell;
-        cf__child_cell(&cell);
+        cf__cell_init(&cell);
         cf__item_run(&outer, (cf_task_fn *)fn, items + i * job->stride, job->item_size, &cell);
         room = cf__outbox_add(&out, slot, job->items, &cell);
         cf__cell_clear(&cell);
@@ -7782,17 +7840,17 @@ static bool cf__job_is_sane(const cf__job *job, size_t room)
     return job->arg_size % job->stride == 0 && job->arg_size / job->stride == job->items;
 }
 
-static void cf__child_run(cf__slot *slot)
+CF__SHARED void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
     const cf__job job = slot->job; /* from now on nobody can change it */
+    void *arg = job.arg_size > 0 ? (void *)slot->bytes : (void *)job.pointer;
+    size_t room = job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
     cf__tray *const tray = cf__child_tray(&job);
-    const size_t room = tray != NULL    ? tray->size
-                        : job.items > 0 ? CF__SLOT_ROOM / 2
-                                        : CF__SLOT_ROOM;
-    void *const arg = tray != NULL        ? tray->base
-                      : job.arg_size == 0 ? (void *)job.pointer
-                                          : (void *)slot->bytes;
+    if (tray != NULL) {
+        arg = tray->base;
+        room = tray->size;
+    }
     if (cf__child.observed) slot->began = cf__now();
     if (tray != NULL && room == 0) {
         cf__outcome_write(&slot->outcome, CF_NO_MEMORY, 0, 0); /* it could not be mapped */
@@ -7921,14 +7979,15 @@ typedef struct cf__zygote {
     int        tick; /* readable after SIGCHLD */
 } cf__zygote;
 
-/* SIGCHLD becomes a readable descriptor; -1: none could be had. */
+/* SIGCHLD becomes a readable descriptor; -1: none could be had. No signal is blocked any more but
+ * what that takes. */
 #ifdef __linux__
 static int cf__zygote_tick(void)
 {
     sigset_t child;
     (void)sigemptyset(&child);
     (void)sigaddset(&child, SIGCHLD);
-    (void)sigprocmask(SIG_BLOCK, &child, NULL);
+    (void)sigprocmask(SIG_SETMASK, &child, NULL);
     return cf__fd_high(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 #else
@@ -7954,6 +8013,7 @@ static int cf__zygote_tick(void)
     action.sa_handler = cf__zygote_on_child;
     action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
     (void)sigaction(SIGCHLD, &action, NULL);
+    (void)sigprocmask(SIG_SETMASK, &action.sa_mask, NULL);
     return ends[0];
 }
 #endif
@@ -7962,13 +8022,8 @@ static int cf__zygote_tick(void)
  * the host, and who ignores SIGCHLD reaps nothing. */
 static void cf__zygote_signals(bool ignored)
 {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    (void)sigemptyset(&action.sa_mask);
-    for (int i = 1; i < NSIG; i++) {
-        action.sa_handler = i == SIGINT || (ignored && i != SIGCHLD) ? SIG_IGN : SIG_DFL;
-        (void)sigaction(i, &action, NULL);
-    }
+    for (int i = 1; i < NSIG; i++)
+        (void)signal(i, i == SIGINT || (ignored && i != SIGCHLD) ? SIG_IGN : SIG_DFL);
 }
 
 /* Standard input is the null device; output that was closed goes there, lest it hit another file.
@@ -8017,13 +8072,12 @@ static void cf__zygote_reap(cf__zygote *zygote)
 static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int channel)
 {
     cf__kid *const kid = &zygote->kids[order->lane];
-    sigset_t all, none, old;
+    cf__signal_mask old;
+    sigset_t none;
     const pid_t self = getpid();
     CFUTURES_TEST_POINT(CF__POINT_FORK);
     kid->generation = order->generation;
-    (void)sigfillset(&all);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_BLOCK, &all, &old);
+    cf__signals_block(&old);
     const pid_t pid = channel >= 0 ? fork() : -1;
     if (pid == 0) {
 #ifdef __linux__
@@ -8036,11 +8090,12 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
         (void)close(cf__zygote_bell);
 #endif
         cf__zygote_signals(false);
+        (void)sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         cf__child_main(zygote->share, order->lane, channel);
     }
     const int why = errno;
-    (void)sigprocmask(SIG_SETMASK, &old, NULL);
+    cf__signals_restore(&old);
     if (pid > 0) kid->pid = pid;
     else cf__zygote_report(zygote, order->lane, 0, why);
 }
@@ -8048,16 +8103,9 @@ static void cf__zygote_fork(cf__zygote *zygote, const cf__order *order, int chan
 static void cf__zygote_obey(cf__zygote *zygote)
 {
     cf__order order;
-    size_t have = 0;
-    int channel = -1;
-    while (have < sizeof order) {
-        int fd;
-        const ssize_t got = cf__channel_receive(zygote->channel, (char *)&order + have,
-                                                sizeof order - have, &fd, 0);
-        if (got <= 0) cf__zygote_end(zygote);
-        if (fd >= 0) channel = fd;
-        have += (size_t)got;
-    }
+    int channel;
+    if (cf__channel_receive_whole(zygote->channel, &order, sizeof order, &channel, 0) <= 0)
+        cf__zygote_end(zygote);
     if (order.lane < zygote->share->lanes) {
         const cf__kid *const kid = &zygote->kids[order.lane];
         if (order.kind == CF__ORDER_START) cf__zygote_fork(zygote, &order, channel);
@@ -8071,15 +8119,12 @@ static void cf__zygote_obey(cf__zygote *zygote)
 static _Noreturn void cf__zygote_main(cf__share *share, cf__kid *kids, int channel)
 {
     cf__zygote zygote = {share, kids, channel, -1};
-    sigset_t none;
-    (void)sigemptyset(&none);
     cf__self = NULL;
     cf__visits = NULL;
     cf__waiting = NULL;
     cf__store_relaxed(&cf__graph_lock, 0);
     cf__zygote_signals(true);
     cf__zygote_stdio();
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     zygote.tick = cf__zygote_tick();
     if (zygote.tick < 0) _exit(1);
     cf__thread_name(share->name, share->lanes);
@@ -8110,7 +8155,7 @@ typedef struct cf__mapping {
 
 typedef enum cf__phase {
     CF__LANE_EMPTY,    /* no process */
-    CF__LANE_WANTED,   /* to be started at `due`; counts as a worker */
+    CF__LANE_WANTED,   /* to be started, after the hub's pause; counts as a worker */
     CF__LANE_STARTING, /* ordered; not yet up */
     CF__LANE_UP,
     CF__LANE_LEAVING   /* told to leave, or to be killed: gets no task any more */
@@ -8125,11 +8170,12 @@ typedef struct cf__lane {
     bool         silent;  /* the channel has ended */
     bool         dead;    /* reported; `status` is how */
     bool         unloaded; /* somebody has to load its newest task, see cf__hub_load */
-    bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's */
+    bool         loading; /* so, or somebody does it: meanwhile that slot is not the worker's.
+                             Where the worker could not be told of it, until it is dead */
     bool         unrung;  /* a wake-up was refused, and is to be sent again */
-    bool         unsent;  /* its newest task could not be handed over */
     bool         crashed; /* nobody asked it to end */
     bool         unborn;  /* killed before it was up */
+    bool         killed;  /* by SIGKILL: the order was sent */
     bool         stuck;   /* stopped, it seems: gets no task until it goes to sleep by itself */
     int          untold;  /* LEAVING: a signal that is still to be sent; 0: none */
     int          pid, status;
@@ -8139,7 +8185,7 @@ typedef struct cf__lane {
     size_t       given;   /* tasks, to this process */
     size_t       started; /* processes, ever */
     long         greeted; /* manager: the process that the observer was told of; 0: none */
-    int64_t      due;     /* WANTED: when to start. UP: the deadline. LEAVING: when to SIGKILL */
+    int64_t      due;     /* UP: the deadline. LEAVING: when to SIGKILL */
     int64_t      stalled; /* its oldest task has not begun: when to take it back; 0: not yet seen */
     int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
     bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
@@ -8150,45 +8196,52 @@ typedef struct cf__lane {
     cf__mapping *mappings[CF__MAPPINGS];
 } cf__lane;
 
+/* What is needed most comes first: small offsets make small instructions. */
 struct cf__hub {
     /* frozen */
     cf_executor *executor;
     cf__share   *share;
-    cf__lane    *lanes;
-    cf__kid     *kids;    /* the zygote's, made before it is forked */
-    size_t       count, max_tasks;
-    cf_duration  grace;
+    cf__lane    *lanes, *lanes_end;
+    size_t       max_tasks;
     bool         spawn, break_on_crash;
-    pid_t        zygote;  /* 0: reaped */
-    cf__thread   manager;
-    struct pollfd *polled; /* manager */
-    cf__runner   runner;   /* manager's */
+    /* executor's lock */
+    bool        napping;  /* the manager sleeps, or will: a byte wakes it */
+    bool        watching; /* but not for long: it looks whether what was given is begun */
+    bool        given;    /* a task, since it looked */
+    bool        stirred;  /* something has changed since the manager's round began */
+    bool        lost;     /* the zygote is gone */
+    bool        fat;      /* some mapping may hold pages that nobody needs */
+    bool        calling;  /* it runs callbacks, or will: until then nobody else pumps, so that a
+                             callback that waits for its own pool finds out the same each time */
+    int         killing;  /* a signal for all workers; 0: none */
+    int         channel;  /* to the zygote */
+    cf_future **queue;
+    size_t      capacity, first, queued; /* capacity: 0, or a power of two */
+    size_t      ahead;    /* tasks at the desks: with the queued ones never more than capacity */
+    uint64_t    finished, failed, died, submitted, restarts;
+    cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
+    size_t      pumping;
+    unsigned    strikes;  /* bad starts, in a row */
+    unsigned    refusals; /* of messages, in a row */
+    int64_t     pause;    /* no start before */
+    uint64_t    calm;     /* tasks that had finished when the manager went to sleep */
+    cf__signal  wake;     /* the manager's */
     /* cf__hubs_lock */
     struct cf__hub *next, **link;
-    /* executor's lock */
-    int        channel;   /* to the zygote */
-    int        peer;      /* cf__hubs_lock. Its other end, until the zygote has it */
-    cf__signal wake;      /* the manager's */
-    bool       napping;   /* the manager sleeps, or will: a byte wakes it */
-    bool       watching;  /* but not for long: it looks whether what was given is begun */
-    bool       given;     /* a task, since it looked */
-    bool       stirred;   /* something has changed since the manager's round began */
-    bool       lost;      /* the zygote is gone */
-    bool       fat;       /* some mapping may hold pages that nobody needs */
-    uint64_t   calm;      /* tasks that had finished when the manager went to sleep */
-    size_t     pumping;
-    cf_future **queue;
-    size_t     capacity, first, queued; /* capacity: 0, or a power of two */
-    size_t     ahead;     /* tasks at the desks: with the queued ones never more than capacity */
-    unsigned   strikes;   /* bad starts, in a row */
-    unsigned   refusals;  /* of messages, in a row */
-    int64_t    pause;     /* no start before */
-    int        killing;   /* a signal for all workers; 0: none */
-    uint64_t   submitted, finished, failed, died, restarts;
-    cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
-    bool       calling;   /* it runs callbacks, or will: until then nobody else pumps, so that a
-                             callback that waits for its own pool finds out the same each time */
+    int         peer;     /* the other end of `channel`, until the zygote has it */
+    /* frozen */
+    cf__kid    *kids;     /* the zygote's, made before it is forked */
+    size_t      count;
+    cf_duration grace;
+    pid_t       zygote;   /* 0: reaped */
+    cf__thread  manager;
+    /* manager only */
+    struct pollfd *polled;
+    cf__runner  runner;
 };
+
+CF__SHARED void cf__hub_lock(cf__hub *hub) { cf__lock(&hub->executor->lock); }
+CF__SHARED void cf__hub_unlock(cf__hub *hub) { cf__unlock(&hub->executor->lock); }
 
 static cf__word cf__hubs_lock; /* guards: mappings, and all hubs of this process. Taken last */
 static cf__hub *cf__hubs;
@@ -8250,7 +8303,8 @@ static void cf__hubs_in_child(void)
     for (cf__hub *hub = cf__hubs; hub != NULL; hub = hub->next) {
         cf__hub_shut(hub);
         if (hub != cf__hub_forking) cf__fd_close(&hub->peer);
-        for (size_t i = 0; i < hub->count; i++) cf__fd_close(&hub->lanes[i].channel);
+        for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+            cf__fd_close(&lane->channel);
         hub->link = NULL; /* in no list any more */
     }
     cf__hubs = NULL;
@@ -8274,7 +8328,7 @@ CF__COLD void cf__hub_disown(cf__hub *hub)
     siginfo_t about;
     cf__lock(&cf__hubs_lock);
     hub->channel = -1;
-    for (size_t i = 0; i < hub->count; i++) hub->lanes[i].channel = -1;
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) lane->channel = -1;
     hub->wake.fd = hub->wake.writer = -1;
     (void)cf__signal_open(&hub->wake);
     cf__unlock(&cf__hubs_lock);
@@ -8284,21 +8338,46 @@ CF__COLD void cf__hub_disown(cf__hub *hub)
     errno = saved;
 }
 
+static bool cf__hub_is_broken(const cf__hub *hub)
+{
+    return (cf__load_acquire(&hub->executor->closing) & CF__BROKEN) != 0;
+}
+
+/* No task starts any more. */
+static bool cf__hub_has_stopped(const cf__hub *hub)
+{
+    return hub->killing != 0 || cf__hub_is_broken(hub);
+}
+
+static bool cf__is_manager(const cf__hub *hub) { return cf__self == &hub->runner; }
+
 /* Under the executor's lock, as everything below that does not say otherwise. */
 static void cf__hub_wake(cf__hub *hub)
 {
-    if (cf__self == &hub->runner) return; /* it looks at all that it does itself */
+    if (cf__is_manager(hub)) return; /* it looks at all that it does itself */
     hub->stirred = true;
     if (!hub->napping) return;
     hub->napping = false;
     if (!cf__signal_set(&hub->wake, 0, true)) cf__hub_disown(hub);
 }
 
-/* A message was refused, though the peer is there: it will be sent again, but not for ever. */
-static void cf__hub_refused(cf__hub *hub)
+/* One thread more, or less, looks at the desks. */
+static void cf__hub_attend(cf__hub *hub, int change)
 {
+    hub->pumping += (size_t)change;
+    cf__store_seq_cst(&hub->share->pumping, hub->pumping);
+}
+
+/* 0, or errno's value. What is refused, though the peer is there and has room, will be sent again,
+ * but not for ever. */
+static int cf__hub_send(cf__hub *hub, int channel, const void *data, size_t size, int fd)
+{
+    const int error = cf__channel_send(channel, data, size, fd, MSG_DONTWAIT);
+    if (error == 0) hub->refusals = 0;
+    if (error == 0 || error == EAGAIN || cf__is_gone(error)) return error;
     if (++hub->refusals > CF__INSIST) hub->lost = true;
     cf__hub_wake(hub);
+    return error;
 }
 
 /* False: it could not be sent. */
@@ -8307,11 +8386,9 @@ static bool cf__hub_order(cf__hub *hub, const cf__lane *lane, cf__order_kind kin
 {
     const cf__order order = {(int32_t)kind, signal, (uint32_t)(lane - hub->lanes),
                              lane->generation};
-    const int error =
-        hub->lost ? EPIPE : cf__channel_send(hub->channel, &order, sizeof order, fd, MSG_DONTWAIT);
-    if (error == 0) hub->refusals = 0;
-    else if (error != EAGAIN && !cf__is_gone(error)) cf__hub_refused(hub);
-    return error == 0 || cf__is_gone(error); /* then the end of the channel says the rest */
+    if (hub->lost) return true;
+    const int error = cf__hub_send(hub, hub->channel, &order, sizeof order, fd);
+    return error == 0 || cf__is_gone(error); /* the end of the channel says the rest */
 }
 
 /* ---- the queue ---- */
@@ -8369,13 +8446,12 @@ static void cf__hub_sweep(cf__hub *hub)
 /* Lets the lock go meanwhile. False: out of memory. */
 static bool cf__hub_reserve(cf__hub *hub, size_t count)
 {
-    cf_executor *const executor = hub->executor;
     if (!cf__hub_has_room(hub, count)) cf__hub_sweep(hub);
     while (!cf__hub_has_room(hub, count)) {
         const size_t old = hub->capacity, capacity = old > 0 ? 2 * old : 64;
-        cf__unlock(&executor->lock);
+        cf__hub_unlock(hub);
         cf_future **queue = cf__alloc(cf__size(0, capacity, sizeof *queue));
-        cf__lock(&executor->lock);
+        cf__hub_lock(hub);
         if (queue == NULL) return false;
         cf_future **surplus = queue;
         if (hub->capacity == old) {
@@ -8385,9 +8461,9 @@ static bool cf__hub_reserve(cf__hub *hub, size_t count)
             hub->capacity = capacity;
             hub->first = 0;
         }
-        cf__unlock(&executor->lock);
+        cf__hub_unlock(hub);
         cf__free((void *)surplus);
-        cf__lock(&executor->lock);
+        cf__hub_lock(hub);
     }
     return true;
 }
@@ -8400,7 +8476,7 @@ static size_t cf__hub_pending(cf__hub *hub)
 
 /* ---- desks ---- */
 
-static cf__slot *cf__lane_slot(cf__lane *lane, size_t position)
+CF__SHARED cf__slot *cf__lane_slot(cf__lane *lane, size_t position)
 {
     return &lane->desk->slots[position % CF__SLOTS];
 }
@@ -8420,15 +8496,6 @@ static cf__tray *cf__lane_tray(cf__lane *lane, const cf_future *user)
     for (cf__tray *tray = lane->trays; tray < lane->trays + CF__TRAYS; tray++)
         if (tray->user == user && (best == NULL || tray->size > best->size)) best = tray;
     return best;
-}
-
-/* The task needs its tray no more. spoilt: the worker may have failed to map it, and gets another. */
-static void cf__lane_clear_tray(cf__lane *lane, const cf_future *user, bool spoilt)
-{
-    cf__tray *const tray = cf__lane_tray(lane, user);
-    if (tray == NULL) return;
-    tray->user = NULL;
-    if (spoilt || tray->size > CF__KEEP) cf__tray_drop(tray);
 }
 
 static uint64_t cf__slot_bit(size_t position) { return (uint64_t)1 << position % CF__SLOTS; }
@@ -8460,34 +8527,33 @@ static bool cf__is_lent(const cf_future *future)
     return (future->cell.traits & CF__ARG_LENT) != 0;
 }
 
-/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy. Not sent:
- * the worker is dead, or cannot be told for want of kernel memory. */
-static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size, bool *sent)
+/* Room for a big argument, in the worker too. Slow: not under the lock, the tray is busy.
+ * CF_WORKER_LOST: there is room, but the worker is dead, or cannot be told for want of kernel
+ * memory. */
+static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size)
 {
-    *sent = true;
     if (tray->size >= size) return CF_OK;
     const unsigned char number = (unsigned char)(tray - lane->trays);
-    const size_t capacity = cf__memory_size(size);
-    if (capacity == 0) return CF_NO_MEMORY;
     const int saved = errno;
-    int fd = cf__memory_open(capacity);
-    void *const base = fd >= 0 ? cf__memory_map(fd, capacity) : NULL;
-    *sent = base != NULL && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT) == 0;
+    void *base;
+    int fd = cf__memory_new(&size, &base);
+    const bool made = fd >= 0;
+    const bool sent = made && cf__channel_send(lane->channel, &number, 1, fd, MSG_DONTWAIT) == 0;
     cf__fd_close(&fd);
-    if (base != NULL) {
+    if (made) {
         cf__tray_drop(tray);
         tray->base = base;
-        tray->size = capacity;
+        tray->size = size;
         tray->version++;
     }
     errno = saved;
-    return base != NULL ? CF_OK : CF_SYSTEM;
+    if (made) return sent ? CF_OK : CF_WORKER_LOST;
+    return size > 0 ? CF_SYSTEM : CF_NO_MEMORY;
 }
 
 static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
-    const cf__chunk *const chunk = cf__is_chunk(future) ? cell->data : NULL;
     const int64_t timeout = cf__cell_options(cell).timeout;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
@@ -8495,15 +8561,22 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
     cf__store_relaxed(&slot->place, 0);
     slot->began = slot->ended = 0;
     cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
-    slot->job = (cf__job){
-        .fn = cf__function_out((uintptr_t)(chunk != NULL ? chunk->fn : cell->call.fn)),
-        .pointer = (uintptr_t)(chunk != NULL ? chunk->items : cell->data),
-        .arg_size = size,
-        .items = chunk != NULL ? chunk->count - chunk->ended : 0,
-        .item_size = chunk != NULL ? chunk->item_size : 0,
-        .stride = chunk != NULL ? chunk->stride : 0,
-        .timeout = timeout,
-        .given = timeout > 0 ? cf__now() : 0};
+    cf__job *const job = &slot->job;
+    memset(job, 0, sizeof *job);
+    job->arg_size = size;
+    job->timeout = timeout;
+    if (timeout > 0) job->given = cf__now();
+    if (cf__is_chunk(future)) {
+        const cf__chunk *const chunk = cell->data;
+        job->fn = cf__function_out((uintptr_t)chunk->fn);
+        job->pointer = (uintptr_t)chunk->items;
+        job->items = chunk->count - chunk->ended;
+        job->item_size = chunk->item_size;
+        job->stride = chunk->stride;
+    } else {
+        job->fn = cf__function_out((uintptr_t)cell->call.fn);
+        job->pointer = (uintptr_t)cell->data;
+    }
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -8512,16 +8585,14 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     const unsigned char wake_up = CF__WAKE_UP;
     lane->unrung = false;
     if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
-    const int error = cf__channel_send(lane->channel, &wake_up, 1, -1, MSG_DONTWAIT);
-    if (error == 0) hub->refusals = 0;
+    const int error = cf__hub_send(hub, lane->channel, &wake_up, 1, -1);
     if (error == 0 || error == EAGAIN) return;
     if (cf__is_gone(error)) {
         cf__hub_wake(hub); /* it looks at the channel then */
-        return;
+    } else {
+        cf__store_seq_cst(&lane->desk->asleep, 1);
+        lane->unrung = true;
     }
-    cf__store_seq_cst(&lane->desk->asleep, 1);
-    lane->unrung = true;
-    cf__hub_refused(hub);
 }
 
 /* The worker may take it from now on. */
@@ -8581,9 +8652,8 @@ static cf_future *cf__lane_take_back(cf__hub *hub, cf__lane *lane)
         return NULL;
     cf__slot *const slot = cf__lane_slot(lane, lane->tail - 1);
     CFUTURES_TEST_POINT(CF__POINT_TAKE_BACK);
-    if (!lane->loading && !lane->unsent && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE))
-        return NULL;
-    lane->loading = lane->unloaded = lane->unsent = false;
+    if (!lane->loading && !cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)) return NULL;
+    lane->loading = lane->unloaded = false;
     lane->tail--;
     lane->given--;
     hub->ahead--;
@@ -8612,8 +8682,7 @@ static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
     (void)cf__payload(future, &size);
     const bool big = !cf__fits_slot(future, size);
     bool ahead = !cf__is_lent(future) && cf__cell_options(&future->cell).timeout == 0;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         ahead = ahead && lane->phase >= CF__LANE_UP;
         if (lane->stuck) cf__hub_wake(hub); /* is it still? */
         if (!cf__lane_takes(hub, lane, big)) continue;
@@ -8627,7 +8696,8 @@ static cf__lane *cf__hub_lane_for(cf__hub *hub, const cf_future *future)
 static size_t cf__hub_behind(const cf__hub *hub)
 {
     size_t busy = 0;
-    for (size_t i = 0; i < hub->count; i++) busy += hub->lanes[i].head != hub->lanes[i].tail;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        busy += lane->head != lane->tail;
     return hub->ahead - busy;
 }
 
@@ -8636,8 +8706,7 @@ static void cf__hub_share_out(cf__hub *hub)
 {
     cf__lane *most = NULL;
     bool any_idle = false;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         any_idle = any_idle || (cf__lane_is_idle(lane) && !lane->stuck);
         if (cf__lane_load(lane) > 1 && (most == NULL || cf__lane_load(lane) > cf__lane_load(most)))
             most = lane;
@@ -8665,8 +8734,8 @@ static void cf__hub_hand_out(cf__hub *hub)
 static bool cf__hub_is_full(cf__hub *hub)
 {
     size_t room = hub->executor->options.queue_limit;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].head == hub->lanes[i].tail) room++;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        room += lane->head == lane->tail;
     return cf__hub_pending(hub) + cf__hub_behind(hub) >= room;
 }
 
@@ -8674,9 +8743,8 @@ static bool cf__hub_is_full(cf__hub *hub)
 static void cf__hub_feed(cf__hub *hub)
 {
     cf_executor *const executor = hub->executor;
-    const uintptr_t closing = cf__load_relaxed(&executor->closing);
-    if (closing != 0) cf__hub_wake(hub);
-    if ((closing & CF__BROKEN) != 0 || hub->killing != 0) return;
+    if (cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
+    if (cf__hub_has_stopped(hub)) return;
     cf__hub_hand_out(hub);
     if (hub->queued == 0 && hub->count > 1 && hub->ahead > 1) {
         cf__hub_share_out(hub);
@@ -8687,13 +8755,12 @@ static void cf__hub_feed(cf__hub *hub)
         cf__unpark_all(&executor->space);
     }
     size_t coming = 0;
-    for (size_t i = 0; i < hub->count; i++)
-        if (hub->lanes[i].phase == CF__LANE_WANTED || hub->lanes[i].phase == CF__LANE_STARTING)
-            coming++;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        coming += lane->phase == CF__LANE_WANTED || lane->phase == CF__LANE_STARTING;
     const size_t waiting = cf__hub_pending(hub) + cf__hub_behind(hub);
-    for (size_t i = 0; i < hub->count && coming < waiting; i++) {
-        if (hub->lanes[i].phase != CF__LANE_EMPTY) continue;
-        hub->lanes[i].phase = CF__LANE_WANTED;
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end && coming < waiting; lane++) {
+        if (lane->phase != CF__LANE_EMPTY) continue;
+        lane->phase = CF__LANE_WANTED;
         coming++;
         cf__hub_wake(hub);
     }
@@ -8711,7 +8778,7 @@ static void cf__hub_break(cf__hub *hub)
     cf__hub_wake(hub);
 }
 
-static void cf__lane_leave(cf__hub *hub, cf__lane *lane)
+CF__SHARED void cf__lane_leave(cf__hub *hub, cf__lane *lane)
 {
     lane->phase = CF__LANE_LEAVING;
     lane->due = CF__NEVER;
@@ -8739,8 +8806,10 @@ static void cf__lane_kill(cf__hub *hub, cf__lane *lane, int signal)
     lane->due = signal == SIGKILL || hub->grace < 0 ? CF__NEVER : cf__deadline(hub->grace);
     cf__lane_recall(hub, lane);
     CFUTURES_TEST_POINT(CF__POINT_KILL);
-    lane->untold = cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1) ? 0 : signal;
-    if (lane->untold != 0) lane->due = cf__deadline(CF__AGAIN);
+    const bool ordered = cf__hub_order(hub, lane, CF__ORDER_KILL, signal, -1);
+    lane->killed = ordered && signal == SIGKILL;
+    lane->untold = ordered ? 0 : signal;
+    if (!ordered) lane->due = cf__deadline(CF__AGAIN);
     cf__hub_feed(hub);
     cf__hub_wake(hub);
 }
@@ -8754,7 +8823,8 @@ static void cf__hub_strike(cf__hub *hub, unsigned weight)
     hub->pause = cf__now() + (pause < 250 ? pause : 250) * CF_MILLISECOND;
     if (hub->strikes <= 100) return;
     bool any_up = false;
-    for (size_t i = 0; i < hub->count; i++) any_up = any_up || hub->lanes[i].phase == CF__LANE_UP;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        any_up = any_up || lane->phase == CF__LANE_UP;
     if (!any_up) cf__hub_break(hub);
     hub->strikes = 100;
     hub->pause = cf__now() + CF_SECOND;
@@ -8790,8 +8860,8 @@ static void cf__lane_start(cf__hub *hub, cf__lane *lane)
     if (lane->started++ > 0) hub->restarts++;
     lane->channel = ends[0];
     lane->phase = CF__LANE_STARTING;
-    lane->silent = lane->dead = lane->crashed = lane->unborn = false;
-    lane->unsent = lane->unrung = lane->stuck = false;
+    lane->silent = lane->dead = lane->unrung = false;
+    lane->crashed = lane->unborn = lane->killed = lane->stuck = false;
     lane->head = lane->tail = lane->given = 0;
     lane->depth = CF__DEPTH_LEAST;
     lane->due = CF__NEVER;
@@ -8818,12 +8888,13 @@ static void cf__lane_clear(cf__lane *lane)
 
 /* ---- outcomes ---- */
 
-/* What a collected task still needs, outside the lock. */
+/* What a task that ran still needs, outside the lock. */
 typedef struct cf__ended {
     cf_future        *future;
     cf__lane         *lane;
     cf__slot         *slot;    /* a chunk: its records are still to be read; else NULL */
-    int               status;  /* as the worker has said, once */
+    bool              lost;    /* the worker died with it */
+    int               status;  /* else what the worker has said, once */
     uintptr_t         place;   /* the same */
     cf__mapping      *mapping; /* where they are; NULL: in the slot, or nowhere */
     void             *arg;
@@ -8920,14 +8991,6 @@ static void cf__cell_outcome(cf__cell *cell, cf__end end, const void *bytes)
     cell->size = size;
 }
 
-static void cf__cell_empty(cf__cell *cell)
-{
-    cell->traits = 0;
-    cell->data = cell->local;
-    cell->size = 0;
-    cell->call.free_result = NULL;
-}
-
 /* The worker wrote what no worker writes: it is out of its mind. */
 static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
 {
@@ -8936,12 +8999,11 @@ static void cf__lane_distrust(cf__hub *hub, cf__lane *lane, cf__cell *cell)
     cf__lane_kill(hub, lane, SIGKILL);
 }
 
-/* From a slot into the cell, whose argument is saved in *ended. */
+/* From a slot into the empty cell. */
 static void cf__slot_outcome(cf__hub *hub, cf__ended *ended, cf__slot *slot, cf__end end)
 {
     cf__lane *const lane = ended->lane;
     cf__cell *const cell = &ended->future->cell;
-    cf__cell_empty(cell);
     if (ended->place == 0 || end.status != CF_OK) {
         if (end.status == CF_WORKER_LOST || end.size > CF__SLOT_ROOM)
             cf__lane_distrust(hub, lane, cell);
@@ -8966,40 +9028,58 @@ static void cf__slot_outcome(cf__hub *hub, cf__ended *ended, cf__slot *slot, cf_
     }
 }
 
+/* A task of the lane that ran, now or until its worker died; the cell of one that is no chunk is
+ * empty then. */
+static void cf__ended_begin(cf__hub *hub, cf__lane *lane, size_t position, cf__ended *ended)
+{
+    cf__slot *const slot = cf__lane_slot(lane, position);
+    cf_future *const future = lane->tasks[position % CF__SLOTS];
+    cf__cell *const cell = &future->cell;
+    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
+    memset(ended, 0, sizeof *ended);
+    ended->future = future;
+    ended->lane = lane;
+    ended->place = cf__load_acquire(&slot->place);
+    ended->fn = cell->call.fn;
+    ended->began = slot->began;
+    ended->arg = cell->data;
+    ended->traits = cell->traits;
+    ended->options = cf__cell_options(cell);
+    (void)cf__move(future, CF__PENDING, CF__RUNNING);
+    hub->finished++;
+    if (!cf__is_chunk(future)) {
+        cf__cell_init(cell);
+        return;
+    }
+    ended->slot = slot;
+    ended->mapping = cf__lane_mapping(lane, ended->place);
+    lane->held |= cf__slot_bit(position);
+}
+
 /* The oldest task of the lane has ended. */
 static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
 {
     const size_t position = lane->head++;
     cf__slot *const slot = cf__lane_slot(lane, position);
     cf_future *const future = lane->tasks[position % CF__SLOTS];
-    cf__cell *const cell = &future->cell;
-    CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
+    cf__ended_begin(hub, lane, position, ended);
     const cf__end end = cf__outcome_read(&slot->outcome);
-    memset(ended, 0, sizeof *ended);
-    ended->future = future;
-    ended->lane = lane;
     ended->status = end.status;
-    ended->place = cf__load_acquire(&slot->place);
-    ended->fn = cell->call.fn;
-    ended->began = slot->began;
     ended->over = slot->ended;
-    cf__lane_clear_tray(lane, future, end.status == CF_NO_MEMORY);
-    (void)cf__move(future, CF__PENDING, CF__RUNNING);
+    cf__tray *const tray = cf__lane_tray(lane, future);
+    if (tray != NULL) {
+        tray->user = NULL;
+        /* It may be that the worker failed to map it, and then it gets another. */
+        if (end.status == CF_NO_MEMORY || tray->size > CF__KEEP) cf__tray_drop(tray);
+    }
     hub->ahead--;
-    hub->finished++;
     lane->stalled = 0;
     if (lane->phase == CF__LANE_UP) lane->due = CF__NEVER;
-    if (cf__is_chunk(future)) {
-        hub->died += ((const cf__chunk *)cell->data)->hurt;
-        ended->slot = slot;
-        ended->mapping = cf__lane_mapping(lane, ended->place);
-        lane->held |= cf__slot_bit(position);
+    if (ended->slot != NULL) {
+        hub->died += ((const cf__chunk *)ended->arg)->hurt;
     } else {
-        ended->arg = cell->data;
-        ended->traits = cell->traits;
-        ended->options = cf__cell_options(cell);
         cf__slot_outcome(hub, ended, slot, end);
-        if (cell->status != CF_OK) hub->failed++;
+        hub->failed += future->cell.status != CF_OK;
         cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
     if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
@@ -9025,7 +9105,7 @@ static void cf__chunk_read(cf__chunk *chunk, cf__slot *slot, uintptr_t place, cf
         left -= head;
         if (end.size > left || end.status == CF_WORKER_LOST) return;
         cf__cell *const cell = &chunk->cells[chunk->ended];
-        cf__cell_empty(cell);
+        cf__cell_init(cell);
         cf__cell_outcome(cell, end, at);
         cf__store_relaxed(&chunk->ran, ++chunk->ended);
         const size_t step = cf__padded(end.size);
@@ -9040,54 +9120,61 @@ static void cf__chunk_rest(cf__chunk *chunk, cf_status status)
         chunk->cells[i].status = (signed char)status;
 }
 
-/* The slot and the loan are free again. */
-static void cf__ended_give_back(cf__hub *hub, const cf__ended *ended)
-{
-    cf_executor *const executor = hub->executor;
-    cf__lock(&executor->lock);
-    if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
-    cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
-    ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
-    cf__hub_wake(hub);
-    cf__unlock(&executor->lock);
-}
-
 /* Not under the lock. Callbacks are the manager's. */
 static void cf__hub_settle(cf__hub *hub, cf_future *future)
 {
-    cf_executor *const executor = hub->executor;
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks == NULL) return;
     cf__waiter *last = callbacks;
     while (last->next != NULL) last = last->next;
     CFUTURES_TEST_POINT(CF__POINT_CALLS);
-    cf__lock(&executor->lock);
+    cf__hub_lock(hub);
     hub->calling = true;
     *hub->callbacks_end = callbacks;
     hub->callbacks_end = &last->next;
     cf__hub_wake(hub);
-    cf__unlock(&executor->lock);
+    cf__hub_unlock(hub);
+}
+
+/* Lets the lock go meanwhile. A task of a desk, claimed, ends without having run. */
+static void cf__hub_fail(cf__hub *hub, cf_future *future, cf_status status)
+{
+    hub->ahead--;
+    hub->finished++;
+    hub->failed++;
+    cf__hub_unlock(hub);
+    if (future->home->observer != NULL) cf__tell_unrun(future, status);
+    cf__cell_fail(&future->cell, status);
+    cf__hub_settle(hub, future);
+    cf__hub_lock(hub);
 }
 
 /* ---- observer: in a process pool the manager alone collects then, and tells. So one event comes
  * after the other, and a hook that waits for its own pool finds out ---- */
 
-/* The task has begun there, and is over. Times that make no sense are not believed. False: nobody
- * wants to know; else the event is to be completed and told. */
-static bool cf__lane_tell_started(const cf__lane *lane, cf_future *future, cf_task_fn *fn,
-                                  int64_t began, int64_t over, cf_event *event)
+/* Of the lane's worker, and now. */
+static void cf__lane_event(const cf__lane *lane, cf_executor *executor, cf_event_kind kind,
+                           cf_event *event)
 {
-    cf_executor *const executor = cf__executor_of(future);
-    if (executor->heap.observer == NULL) return false;
-    *event = cf__event(executor, CF_EVENT_STARTED);
-    if (over <= 0 || over > event->time) over = event->time;
-    event->time = began > 0 && began <= over ? began : over;
-    event->task = future;
-    event->fn = fn;
-    event->items = 1;
+    *event = cf__event(executor, kind);
     event->worker = (size_t)(lane - executor->hub->lanes);
     event->pid = lane->greeted > 0 ? lane->greeted : 0;
-    if (fn == cf__chunk_main) cf__event_of_items(&future->cell, event);
+}
+
+/* The task has begun there, and is over. Times that make no sense are not believed. False: nobody
+ * wants to know; else the event is to be completed and told. */
+static bool cf__ended_tell_started(const cf__ended *ended, cf_event *event)
+{
+    cf_executor *const executor = cf__executor_of(ended->future);
+    if (executor->heap.observer == NULL) return false;
+    cf__lane_event(ended->lane, executor, CF_EVENT_STARTED, event);
+    const int64_t now = event->time, began = ended->began;
+    const int64_t over = ended->over > 0 && ended->over < now ? ended->over : now;
+    event->time = began > 0 && began <= over ? began : over;
+    event->task = ended->future;
+    event->fn = ended->fn;
+    event->items = 1;
+    if (ended->slot != NULL) cf__event_of_items(&ended->future->cell, event);
     cf__tell(event);
     event->kind = CF_EVENT_FINISHED;
     event->time = over;
@@ -9096,26 +9183,18 @@ static bool cf__lane_tell_started(const cf__lane *lane, cf_future *future, cf_ta
 
 static const char *cf__signal_name(int signal)
 {
-    switch (signal) {
-    case SIGSEGV: return "SIGSEGV";
-    case SIGABRT: return "SIGABRT";
-    case SIGBUS: return "SIGBUS";
-    case SIGFPE: return "SIGFPE";
-    case SIGILL: return "SIGILL";
-    case SIGKILL: return "SIGKILL";
-    case SIGTERM: return "SIGTERM";
-    case SIGTRAP: return "SIGTRAP";
-    case SIGSYS: return "SIGSYS";
-    case SIGPIPE: return "SIGPIPE";
-    case SIGALRM: return "SIGALRM";
-    case SIGHUP: return "SIGHUP";
-    case SIGQUIT: return "SIGQUIT";
-    case SIGXCPU: return "SIGXCPU";
-    case SIGXFSZ: return "SIGXFSZ";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGUSR2: return "SIGUSR2";
-    default: return "a signal";
-    }
+    static const struct {
+        int  number;
+        char name[8];
+    } known[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},
+                 {SIGFPE, "SIGFPE"},   {SIGILL, "SIGILL"},   {SIGKILL, "SIGKILL"},
+                 {SIGTERM, "SIGTERM"}, {SIGTRAP, "SIGTRAP"}, {SIGSYS, "SIGSYS"},
+                 {SIGPIPE, "SIGPIPE"}, {SIGALRM, "SIGALRM"}, {SIGHUP, "SIGHUP"},
+                 {SIGQUIT, "SIGQUIT"}, {SIGXCPU, "SIGXCPU"}, {SIGXFSZ, "SIGXFSZ"},
+                 {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].number == signal) return known[i].name;
+    return "a signal";
 }
 
 /* How a worker died. Returns the number of it. */
@@ -9139,9 +9218,8 @@ static int cf__lane_death(const cf__lane *lane, char *text, size_t size)
 
 static void cf__lane_tell_ready(const cf__lane *lane, cf_executor *executor)
 {
-    cf_event event = cf__event(executor, CF_EVENT_WORKER_STARTED);
-    event.worker = (size_t)(lane - executor->hub->lanes);
-    event.pid = lane->greeted > 0 ? lane->greeted : 0;
+    cf_event event;
+    cf__lane_event(lane, executor, CF_EVENT_WORKER_STARTED, &event);
     cf__tell(&event);
 }
 
@@ -9149,10 +9227,9 @@ static void cf__lane_tell_ready(const cf__lane *lane, cf_executor *executor)
 static void cf__lane_tell_ended(cf__lane *lane, cf_executor *executor)
 {
     char text[96];
+    cf_event event;
     if (lane->greeted == 0) return;
-    cf_event event = cf__event(executor, CF_EVENT_WORKER_ENDED);
-    event.worker = (size_t)(lane - executor->hub->lanes);
-    event.pid = lane->greeted > 0 ? lane->greeted : 0;
+    cf__lane_event(lane, executor, CF_EVENT_WORKER_ENDED, &event);
     lane->greeted = 0;
     const int code = cf__lane_death(lane, text, sizeof text);
     if (lane->crashed || code != 256) {
@@ -9163,37 +9240,84 @@ static void cf__lane_tell_ended(cf__lane *lane, cf_executor *executor)
     cf__tell(&event);
 }
 
-static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
+/* An empty cell says how the worker died with its task. */
+CF__SHARED void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
+{
+    char text[96];
+    cell->status = (signed char)lane->verdict;
+    if (lane->verdict != CF_WORKER_LOST) return;
+    cell->code = cf__lane_death(lane, text, sizeof text);
+    cf__cell_message_copy(cell, text, strlen(text));
+}
+
+/* The slot and the loan are free again. What is left of a chunk whose worker died runs elsewhere,
+ * if there will be an elsewhere. False: it does not. */
+static bool cf__chunk_give_back(cf__hub *hub, const cf__ended *ended)
+{
+    cf__chunk *const chunk = ended->arg;
+    cf__hub_lock(hub);
+    if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
+    cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
+    ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
+    const bool stopped = (cf__load_relaxed(&ended->future->refs) & CF__STOP) != 0;
+    const bool again = ended->lost && chunk->ended < chunk->count && !stopped &&
+                       !cf__hub_has_stopped(hub) && !hub->lost;
+    if (again) {
+        hub->finished--;
+        hub->died--;
+        chunk->hurt = true;
+        (void)cf__move(ended->future, CF__RUNNING, CF__PENDING); /* nobody else sees it */
+        cf__hub_push_front(hub, ended->future);
+    }
+    hub->ahead -= ended->lost;
+    cf__hub_wake(hub);
+    cf__hub_unlock(hub);
+    return again;
+}
+
+/* Not under the lock. False: what is left of the chunk runs elsewhere. */
+static bool cf__chunk_finish(cf__hub *hub, const cf__ended *ended)
 {
     cf_future *const future = ended->future;
-    cf__cell *const cell = &future->cell;
+    cf__chunk *const chunk = ended->arg;
+    const size_t first = chunk->ended;
     cf_event event;
-    bool told = false;
-    if (ended->slot != NULL) {
-        cf__chunk *const chunk = cell->data;
-        const size_t first = chunk->ended;
-        told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
-                                     &event);
-        cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
-        if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
-            cf__chunk_rest(chunk, CF_NO_MEMORY);
-        else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
-        if (told) cf__chunk_event(chunk, first, &event);
-        if (told) cf__tell(&event);
-        cf__ended_give_back(hub, ended);
-        chunk->has_run = true;
-        cf__cell_drop_arg(cell);
-        cell->status = CF_OK;
-    } else if ((ended->traits & CF__ARG_COPY) != 0) {
-        cf__free(ended->arg);
-    } else if (ended->options.free_arg != NULL) {
-        ended->options.free_arg(ended->arg);
+    const bool told = cf__ended_tell_started(ended, &event);
+    cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
+    const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as cf__slot_outcome */
+    if (ended->lost && chunk->ended < chunk->count)
+        cf__cell_lost(&chunk->cells[chunk->ended++], ended->lane);
+    else if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
+        cf__chunk_rest(chunk, CF_NO_MEMORY);
+    else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
+    cf__store_relaxed(&chunk->ran, chunk->ended);
+    const bool rest = ended->lost && chunk->ended < chunk->count;
+    if (told) cf__chunk_event(chunk, first, &event);
+    if (told) cf__tell(&event);
+    if (told && rest) cf__tell_submitted(future); /* another task, to who looks on */
+    if (cf__chunk_give_back(hub, ended)) return false;
+    if (rest) {
+        const cf_status why = cf__hub_is_broken(hub) ? CF_BROKEN : CF_CANCELLED;
+        if (told) cf__tell_unrun(future, why);
+        cf__chunk_rest(chunk, why);
     }
-    if (!told && cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
-                                       &event))
-        cf__tell_finished(cell, &event);
-    cf__hub_settle(hub, future);
+    chunk->has_run = true;
+    cf__cell_drop_arg(&future->cell);
+    future->cell.status = CF_OK;
+    return true;
+}
+
+static void cf__ended_finish(cf__hub *hub, const cf__ended *ended)
+{
+    cf_event event;
+    if (ended->slot != NULL) {
+        if (!cf__chunk_finish(hub, ended)) return;
+    } else {
+        if ((ended->traits & CF__ARG_COPY) != 0) cf__free(ended->arg);
+        else if (ended->options.free_arg != NULL) ended->options.free_arg(ended->arg);
+        if (cf__ended_tell_started(ended, &event)) cf__tell_finished(&ended->future->cell, &event);
+    }
+    cf__hub_settle(hub, ended->future);
 }
 
 /* Lets the lock go meanwhile. A lent argument gets a copy of its own. False: out of memory. */
@@ -9202,10 +9326,10 @@ static bool cf__hub_keep(cf__hub *hub, cf_future *future)
     cf__cell *const cell = &future->cell;
     const void *const from = cell->data;
     const size_t size = cell->size;
-    cf__unlock(&hub->executor->lock);
+    cf__hub_unlock(hub);
     void *const copy = cf__alloc(size);
     if (copy != NULL) memcpy(copy, from, size);
-    cf__lock(&hub->executor->lock);
+    cf__hub_lock(hub);
     if (copy == NULL || !cf__is_pending(future)) { /* cancelled: its cell is no more ours */
         cf__free(copy);
         return copy != NULL;
@@ -9219,22 +9343,21 @@ static bool cf__hub_keep(cf__hub *hub, cf_future *future)
  * reads it; nobody else changes that end of the desk as long as it is loading. */
 static void cf__hub_load(cf__hub *hub, cf__lane *lane)
 {
-    cf_executor *const executor = hub->executor;
     const size_t position = lane->tail - 1;
     cf_future *const future = lane->tasks[position % CF__SLOTS];
     cf__tray *const tray = cf__lane_tray(lane, future);
     size_t size;
-    bool sent;
     const void *const payload = cf__payload(future, &size);
     lane->unloaded = false;
-    cf__unlock(&executor->lock);
+    cf__hub_unlock(hub);
     CFUTURES_TEST_POINT(CF__POINT_LOAD);
-    const cf_status status = cf__lane_provide(lane, tray, size, &sent);
-    if (status == CF_OK) memcpy(tray->base, payload, size);
-    cf__lock(&executor->lock);
+    const cf_status status = cf__lane_provide(lane, tray, size);
+    const bool placed = status == CF_OK || status == CF_WORKER_LOST;
+    if (placed) memcpy(tray->base, payload, size);
+    cf__hub_lock(hub);
     if (cf__is_lent(future)) future->cell.data = tray->base;
-    lane->loading = false;
-    if (status == CF_OK && sent) {
+    lane->loading = placed && status != CF_OK;
+    if (status == CF_OK) {
         cf__slot *const slot = cf__lane_slot(lane, position);
         cf__slot_fill(slot, future, size);
         slot->job.tray = 1 + (uintptr_t)(tray - lane->trays);
@@ -9242,27 +9365,24 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
-    } else if (status == CF_OK) { /* lent, it goes back when the lane is buried */
-        lane->unsent = true;
+    } else if (placed) { /* it goes back now, or when the lane is buried */
+        lane->unloaded = true;
         cf__lane_kill(hub, lane, SIGKILL);
     } else {
         (void)cf__move(future, CF__PENDING, CF__RUNNING);
         lane->tail--;
         lane->given--;
         tray->user = NULL;
-        hub->ahead--;
-        hub->finished++;
-        hub->failed++;
     }
     cf__bump(&lane->loads);
     cf__unpark_all(&lane->loads);
     cf__hub_wake(hub);
-    if (status == CF_OK) return;
-    cf__unlock(&executor->lock);
-    if (future->home->observer != NULL) cf__tell_unrun(future, status);
-    cf__cell_fail(&future->cell, status);
-    cf__hub_settle(hub, future);
-    cf__lock(&executor->lock);
+    if (!placed) cf__hub_fail(hub, future, status);
+}
+
+static bool cf__lane_wants_load(const cf__lane *lane)
+{
+    return lane->unloaded && lane->phase == CF__LANE_UP;
 }
 
 static void cf__lane_look(cf__hub *hub, cf__lane *lane)
@@ -9291,9 +9411,8 @@ static bool cf__lane_has_ended(cf__lane *lane)
 /* What a worker may have written while it was told not to ring. */
 static bool cf__hub_has_news(cf__hub *hub)
 {
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
-        if (cf__lane_has_ended(lane) || lane->unloaded) return true;
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
+        if (cf__lane_has_ended(lane) || cf__lane_wants_load(lane)) return true;
         if (lane->phase == CF__LANE_STARTING && cf__load_seq_cst(&lane->desk->up) != 0) return true;
     }
     return false;
@@ -9311,7 +9430,7 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
 {
     size_t count = 0;
     while (count < most && cf__lane_has_ended(lane)) {
-        if (cf__self != &hub->runner && cf__lane_is_for_manager(lane)) {
+        if (!cf__is_manager(hub) && cf__lane_is_for_manager(lane)) {
             cf__hub_wake(hub);
             break;
         }
@@ -9327,12 +9446,11 @@ static size_t cf__lane_harvest(cf__hub *hub, cf__lane *lane, cf__ended *batch, s
 static void cf__hub_greet(cf__hub *hub)
 {
     cf_executor *const executor = hub->executor;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
-        cf__lock(&executor->lock);
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
+        cf__hub_lock(hub);
         const bool ready = lane->phase == CF__LANE_STARTING && lane->greeted == 0 &&
                            cf__load_acquire(&lane->desk->up) == CF__DESK_UP;
-        cf__unlock(&executor->lock);
+        cf__hub_unlock(hub);
         if (!ready) continue;
         const long pid = (long)cf__load_relaxed(&lane->desk->pid);
         lane->greeted = pid > 0 ? pid : -1; /* it is out of its mind */
@@ -9348,145 +9466,71 @@ static bool cf__hub_pump(cf__hub *hub)
     cf__lane *load = NULL;
     size_t count = 0;
     if (executor->heap.observer != NULL) cf__hub_greet(hub);
-    cf__lock(&executor->lock);
-    if (hub->calling && cf__self != &hub->runner) {
-        cf__unlock(&executor->lock);
+    cf__hub_lock(hub);
+    if (hub->calling && !cf__is_manager(hub)) {
+        cf__hub_unlock(hub);
         return false;
     }
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         if (cf__load_relaxed(&lane->desk->bell) != 0) (void)cf__exchange(&lane->desk->bell, 0);
         if (lane->phase == CF__LANE_STARTING) cf__lane_look(hub, lane);
         count += cf__lane_harvest(hub, lane, batch + count, CF__COLLECT - count);
     }
     cf__hub_feed(hub);
-    for (size_t i = 0; i < hub->count && load == NULL; i++)
-        if (hub->lanes[i].unloaded) load = &hub->lanes[i];
-    cf__unlock(&executor->lock);
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end && load == NULL; lane++)
+        if (cf__lane_wants_load(lane)) load = lane;
+    cf__hub_unlock(hub);
     CFUTURES_TEST_POINT(CF__POINT_OUTCOME);
     for (size_t i = 0; i < count; i++) cf__ended_finish(hub, &batch[i]);
     if (load == NULL) return count > 0;
-    cf__lock(&executor->lock);
-    if (load->unloaded) cf__hub_load(hub, load);
-    cf__unlock(&executor->lock);
+    cf__hub_lock(hub);
+    if (cf__lane_wants_load(load)) cf__hub_load(hub, load);
+    cf__hub_unlock(hub);
     return true;
 }
 
 /* ---- death ---- */
 
-/* An empty cell says how the worker died with its task. */
-static void cf__cell_lost(cf__cell *cell, const cf__lane *lane)
+/* Lets the lock go meanwhile. The lane's newest task goes back to the queue, what was lent with a
+ * copy of its own. False: it has started. */
+static bool cf__lane_rescue(cf__hub *hub, cf__lane *lane)
 {
-    char text[96];
-    cell->status = (signed char)lane->verdict;
-    if (lane->verdict != CF_WORKER_LOST) return;
-    cell->code = cf__lane_death(lane, text, sizeof text);
-    cf__cell_message_copy(cell, text, strlen(text));
-}
-
-/* A task of a desk goes back to the front of the queue: not started, or what is left of it. */
-static void cf__hub_return(cf__hub *hub, cf_future *future)
-{
-    (void)cf__move(future, CF__RUNNING, CF__PENDING); /* a chunk's: nobody else sees it */
-    hub->ahead--;
-    cf__hub_push_front(hub, future);
-}
-
-/* Lets the lock go meanwhile. The same, not started: what was lent gets its copy first. */
-static void cf__hub_requeue(cf__hub *hub, cf_future *future)
-{
-    const bool kept = !cf__is_lent(future) || cf__hub_keep(hub, future);
-    if (kept || !cf__move(future, CF__PENDING, CF__RUNNING)) {
-        cf__hub_return(hub, future);
-        return;
-    }
-    hub->ahead--;
-    hub->finished++;
-    hub->failed++;
-    cf__unlock(&hub->executor->lock);
-    if (future->home->observer != NULL) cf__tell_unrun(future, CF_NO_MEMORY);
-    cf__cell_fail(&future->cell, CF_NO_MEMORY);
-    cf__hub_settle(hub, future);
-    cf__lock(&hub->executor->lock);
-}
-
-/* The item that was running is lost; those after it run elsewhere, if there will be an elsewhere.
- * */
-static void cf__chunk_lose(cf__hub *hub, cf__lane *lane, cf_future *future, cf__slot *slot)
-{
-    cf_executor *const executor = hub->executor;
-    cf__chunk *const chunk = future->cell.data;
-    const size_t first = chunk->ended;
-    cf_event event;
-    const bool told =
-        cf__lane_tell_started(lane, future, cf__chunk_main, slot->began, 0, &event);
-    cf__lock(&executor->lock);
-    const uintptr_t place = cf__load_acquire(&slot->place);
-    cf__mapping *const mapping = cf__lane_mapping(lane, place);
-    cf__unlock(&executor->lock);
-    cf__chunk_read(chunk, slot, place, mapping);
-    if (mapping != NULL) cf__mapping_give_back(mapping);
-    if (chunk->ended < chunk->count) cf__cell_lost(&chunk->cells[chunk->ended++], lane);
-    cf__store_relaxed(&chunk->ran, chunk->ended);
-    const bool rest = told && chunk->ended < chunk->count; /* another task, to who looks on */
-    if (told) cf__chunk_event(chunk, first, &event);
-    if (told) cf__tell(&event);
-    if (rest) cf__tell_submitted(future);
-    cf__lock(&executor->lock);
-    const bool stopped = (cf__load_relaxed(&future->refs) & CF__STOP) != 0;
-    const bool broken = (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0;
-    const bool again =
-        chunk->ended < chunk->count && !stopped && !broken && hub->killing == 0 && !hub->lost;
-    if (again) {
-        hub->finished--;
-        hub->died--;
-        chunk->hurt = true;
-        cf__hub_return(hub, future);
-    } else {
+    cf_future *const future = cf__lane_take_back(hub, lane);
+    if (future == NULL) return false;
+    if (cf__is_lent(future)) {
+        hub->ahead++;         /* keeps its place in the queue, */
+        lane->loading = true; /* and the tray, which is being read */
+        const bool kept = cf__hub_keep(hub, future);
+        lane->loading = false;
+        if (!kept && cf__move(future, CF__PENDING, CF__RUNNING)) {
+            cf__hub_fail(hub, future, CF_NO_MEMORY);
+            return true;
+        }
         hub->ahead--;
     }
-    cf__unlock(&executor->lock);
-    if (again) return;
-    if (rest) cf__tell_unrun(future, broken ? CF_BROKEN : CF_CANCELLED);
-    cf__chunk_rest(chunk, broken ? CF_BROKEN : CF_CANCELLED);
-    chunk->has_run = true;
-    cf__cell_drop_arg(&future->cell);
-    future->cell.status = CF_OK;
-    cf__hub_settle(hub, future);
+    cf__hub_push_front(hub, future);
+    return true;
 }
 
 /* Lets the lock go meanwhile. The dead lane's newest task: lost, if it was running, else it goes
  * back. */
 static void cf__lane_return(cf__hub *hub, cf__lane *lane)
 {
-    cf__slot *const slot = cf__lane_slot(lane, --lane->tail);
-    cf_future *const future = lane->tasks[lane->tail % CF__SLOTS];
-    const bool unstarted = cf__load_acquire(&slot->word) == CF__SLOT_READY || lane->unsent;
-    const bool chunk = cf__is_chunk(future);
-    lane->unsent = false;
-    if (unstarted) {
-        cf__hub_requeue(hub, future);
-        return;
+    if (cf__lane_rescue(hub, lane)) return;
+    const size_t position = --lane->tail;
+    cf__ended ended;
+    cf__ended_begin(hub, lane, position, &ended);
+    ended.lost = true;
+    if (ended.slot == NULL) {
+        hub->ahead--; /* what is left of a chunk may need its place */
+        cf__cell_lost(&ended.future->cell, lane);
     }
-    (void)cf__move(future, CF__PENDING, CF__RUNNING);
-    hub->finished++;
-    if (chunk || lane->verdict == CF_WORKER_LOST) hub->died++;
+    if (ended.slot != NULL || lane->verdict == CF_WORKER_LOST) hub->died++;
     else hub->failed++;
-    if (!chunk) hub->ahead--; /* what is left of a chunk may need its place */
-    cf__unlock(&hub->executor->lock);
+    cf__hub_unlock(hub);
     CFUTURES_TEST_POINT(CF__POINT_LOSE);
-    if (chunk) {
-        cf__chunk_lose(hub, lane, future, slot);
-    } else {
-        cf_event event;
-        cf_task_fn *const fn = future->cell.call.fn;
-        cf__cell_drop_arg(&future->cell);
-        cf__cell_lost(&future->cell, lane);
-        if (cf__lane_tell_started(lane, future, fn, slot->began, 0, &event))
-            cf__tell_finished(&future->cell, &event);
-        cf__hub_settle(hub, future);
-    }
-    cf__lock(&hub->executor->lock);
+    cf__ended_finish(hub, &ended);
+    cf__hub_lock(hub);
 }
 
 /* Manager. The worker is dead and its outcomes are collected: what it ran is lost, the rest goes
@@ -9495,7 +9539,7 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 {
     cf_executor *const executor = hub->executor;
     CFUTURES_TEST_POINT(CF__POINT_BURY);
-    cf__lock(&executor->lock);
+    cf__hub_lock(hub);
     const bool bad_start = lane->phase == CF__LANE_STARTING || lane->unborn;
     if (lane->phase == CF__LANE_UP) lane->crashed = true;
     lane->phase = CF__LANE_LEAVING;
@@ -9504,12 +9548,12 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
     const bool by_kill =
         lane->pid > 0 && WIFSIGNALED(lane->status) && WTERMSIG(lane->status) == SIGKILL;
     cf__lane_clear(lane);
-    cf__unlock(&executor->lock);
+    cf__hub_unlock(hub);
     cf__lane_tell_ended(lane, executor);
-    cf__lock(&executor->lock);
+    cf__hub_lock(hub);
     if (bad_start) cf__hub_strike(hub, by_kill ? 1 : 12);
     cf__hub_feed(hub);
-    cf__unlock(&executor->lock);
+    cf__hub_unlock(hub);
 }
 
 /* ---- manager ---- */
@@ -9517,12 +9561,12 @@ static void cf__lane_bury(cf__hub *hub, cf__lane *lane)
 /* Tells the zygote to end, if it has not, and waits until it and all workers have. */
 static void cf__zygote_wait(cf__hub *hub)
 {
-    cf__lock(&hub->executor->lock);
+    cf__hub_lock(hub);
     cf__lock(&cf__hubs_lock);
     if (hub->channel >= 0) (void)shutdown(hub->channel, SHUT_RDWR); /* whoever holds a copy */
     cf__fd_close(&hub->channel);
     cf__unlock(&cf__hubs_lock);
-    cf__unlock(&hub->executor->lock);
+    cf__hub_unlock(hub);
     while (hub->zygote > 0 && waitpid(hub->zygote, NULL, 0) < 0 && errno == EINTR) {}
     hub->zygote = 0; /* or the host has reaped it: its number may be a stranger's from now on */
 }
@@ -9530,32 +9574,23 @@ static void cf__zygote_wait(cf__hub *hub)
 /* The zygote's reports. Without a zygote no worker is left either. */
 static void cf__manager_hear(cf__hub *hub)
 {
-    union {
-        cf__report report;
-        char       bytes[sizeof(cf__report)];
-    } in;
-    size_t have = 0;
-    cf__lock(&hub->executor->lock);
+    cf__report report;
+    cf__hub_lock(hub);
     while (!hub->lost) {
         int fd;
-        const int flags = have > 0 ? 0 : MSG_DONTWAIT; /* the rest is on its way */
-        const ssize_t got =
-            cf__channel_receive(hub->channel, in.bytes + have, sizeof in - have, &fd, flags);
+        const ssize_t got = cf__channel_receive_whole(hub->channel, &report, sizeof report, &fd,
+                                                      MSG_DONTWAIT);
         if (got < 0) break;
         if (got == 0) hub->lost = true;
-        have += (size_t)got;
-        if (have < sizeof in) continue;
-        have = 0;
-        cf__lane *const lane = in.report.lane < hub->count ? &hub->lanes[in.report.lane] : NULL;
-        if (lane == NULL || lane->generation != in.report.generation) continue;
+        if (got == 0 || report.lane >= hub->count) continue;
+        cf__lane *const lane = &hub->lanes[report.lane];
+        if (lane->generation != report.generation) continue;
         lane->dead = true;
-        lane->pid = in.report.pid;
-        lane->status = in.report.status;
+        lane->pid = report.pid;
+        lane->status = report.status;
     }
-    if (hub->lost && (cf__load_relaxed(&hub->executor->closing) & CF__BROKEN) == 0)
-        cf__hub_break(hub);
-    for (size_t i = 0; hub->lost && i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    if (hub->lost && !cf__hub_is_broken(hub)) cf__hub_break(hub);
+    for (cf__lane *lane = hub->lanes; hub->lost && lane < hub->lanes_end; lane++) {
         if (lane->phase == CF__LANE_WANTED) lane->phase = CF__LANE_EMPTY;
         if (lane->phase == CF__LANE_EMPTY || lane->dead) continue;
         lane->dead = true;
@@ -9563,7 +9598,7 @@ static void cf__manager_hear(cf__hub *hub)
         lane->status = SIGKILL;
     }
     const bool lost = hub->lost;
-    cf__unlock(&hub->executor->lock);
+    cf__hub_unlock(hub);
     if (lost) cf__zygote_wait(hub);
 }
 
@@ -9606,19 +9641,12 @@ static void cf__lane_relieve(cf__hub *hub, cf__lane *lane, int64_t now)
     if (!cf__lane_is_stalled(lane)) return;
     const bool late = lane->stalled != 0 && now >= lane->stalled;
     if (late || lane->stalled == 0) lane->stalled = now + CF__LATE;
-    for (size_t i = 0; i < hub->count; i++) {
-        const cf__lane *const other = &hub->lanes[i];
+    for (const cf__lane *other = hub->lanes; other < hub->lanes_end; other++) {
         spare = spare || other->phase == CF__LANE_EMPTY ||
                 (cf__lane_is_idle(other) && !other->stuck);
     }
     if (!late || !spare) return;
-    cf__lane_recall(hub, lane);
-    if (lane->head != lane->tail && cf__lane_take_back(hub, lane) != NULL) { /* it was lent */
-        hub->ahead++;
-        lane->loading = true; /* its tray is being read */
-        cf__hub_requeue(hub, lane->tasks[lane->tail % CF__SLOTS]);
-        lane->loading = false;
-    }
+    while (cf__lane_rescue(hub, lane)) {}
     lane->stuck = lane->head == lane->tail; /* else it has begun in the last moment */
     cf__hub_feed(hub);
 }
@@ -9627,11 +9655,10 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 {
     if (lane->unrung) cf__lane_ring(hub, lane);
     if (hub->count > 1) cf__lane_relieve(hub, lane, now);
-    if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && lane->due != 0) {
+    if (lane->silent && !lane->dead && lane->phase >= CF__LANE_STARTING && !lane->killed) {
         if (lane->phase == CF__LANE_UP) lane->crashed = true;
         if (lane->phase == CF__LANE_STARTING) lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL); /* it closed its channel: of no use any more */
-        if (lane->due == CF__NEVER) lane->due = 0;
     } else if (lane->phase == CF__LANE_UP && lane->head != lane->tail && now >= lane->due) {
         if (cf__lane_extend(lane, now)) return;
         cf__lane_recall(hub, lane); /* so that nothing begins between the look and the signal */
@@ -9639,7 +9666,7 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
         lane->verdict = CF_TASK_TIMEOUT;
         cf__store_relaxed(&cf__lane_slot(lane, lane->head)->stop, CF__STOP);
         cf__lane_kill(hub, lane, SIGTERM);
-    } else if (lane->phase == CF__LANE_LEAVING && lane->due != 0 && now >= lane->due) {
+    } else if (lane->phase == CF__LANE_LEAVING && now >= lane->due) {
         cf__lane_kill(hub, lane, lane->untold != 0 ? lane->untold : SIGKILL);
     } else if (lane->phase == CF__LANE_WANTED && now >= hub->pause) {
         cf__lane_start(hub, lane);
@@ -9649,19 +9676,18 @@ static void cf__lane_tick(cf__hub *hub, cf__lane *lane, int64_t now)
 /* Deadlines, starts, and who may leave. True: all have left. */
 static bool cf__manager_tick(cf__hub *hub)
 {
-    cf_executor *const executor = hub->executor;
     const int64_t now = cf__now();
     bool done = true;
-    cf__lock(&executor->lock);
+    cf__hub_lock(hub);
     cf__hub_strip(hub);
-    const uintptr_t closing = cf__load_relaxed(&executor->closing);
-    const bool broken = (closing & CF__BROKEN) != 0 || hub->killing != 0;
-    const bool ends = (closing & CF__CLOSING) != 0 && hub->queued == 0;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
-        if (lane->phase == CF__LANE_WANTED && (broken || ends)) lane->phase = CF__LANE_EMPTY;
+    const bool stopped = cf__hub_has_stopped(hub);
+    const bool breaks = hub->break_on_crash && cf__hub_is_broken(hub);
+    const bool ends = hub->queued == 0 &&
+                      (cf__load_relaxed(&hub->executor->closing) & CF__CLOSING) != 0;
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
+        if (lane->phase == CF__LANE_WANTED && (stopped || ends)) lane->phase = CF__LANE_EMPTY;
         if (ends && cf__lane_is_idle(lane)) cf__lane_leave(hub, lane);
-        if ((closing & CF__BROKEN) != 0 && hub->break_on_crash && lane->phase == CF__LANE_UP) {
+        if (breaks && lane->phase == CF__LANE_UP) {
             if (lane->head != lane->tail) lane->verdict = CF_BROKEN;
             cf__lane_kill(hub, lane, SIGKILL);
         }
@@ -9669,19 +9695,19 @@ static bool cf__manager_tick(cf__hub *hub)
         done = done && lane->phase == CF__LANE_EMPTY;
     }
     done = done && ends && hub->callbacks == NULL && hub->pumping == 1; /* others settle, too */
-    cf__unlock(&executor->lock);
+    cf__hub_unlock(hub);
     return done;
 }
 
 /* Callbacks of what was settled, here or by callers. */
 static bool cf__manager_call_back(cf__hub *hub)
 {
-    cf__lock(&hub->executor->lock);
+    cf__hub_lock(hub);
     cf__waiter *node = hub->callbacks;
     const bool any = hub->calling = node != NULL;
     hub->callbacks = NULL;
     hub->callbacks_end = &hub->callbacks;
-    cf__unlock(&hub->executor->lock);
+    cf__hub_unlock(hub);
     for (cf__waiter *next; node != NULL; node = next) {
         next = node->next;
         cf__run_callback(node->future, node);
@@ -9700,17 +9726,17 @@ static void cf__manager_pump(cf__hub *hub)
 
 static bool cf__lane_is_ripe(const cf__lane *lane)
 {
-    return lane->dead && lane->held == 0 && !lane->loading && lane->phase != CF__LANE_EMPTY;
+    return lane->dead && lane->held == 0 && !cf__lane_is_copying(lane) &&
+           lane->phase != CF__LANE_EMPTY;
 }
 
 static bool cf__manager_bury(cf__hub *hub)
 {
     bool any = false;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
-        cf__lock(&hub->executor->lock);
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
+        cf__hub_lock(hub);
         const bool due = cf__lane_is_ripe(lane) && !cf__lane_has_ended(lane);
-        cf__unlock(&hub->executor->lock);
+        cf__hub_unlock(hub);
         if (due) cf__lane_bury(hub, lane);
         any = any || due;
     }
@@ -9720,13 +9746,11 @@ static bool cf__manager_bury(cf__hub *hub)
 /* What can never start any more. */
 static void cf__manager_withdraw(cf__hub *hub)
 {
-    cf_executor *const executor = hub->executor;
-    cf__lock(&executor->lock);
+    cf__hub_lock(hub);
     const bool killed = hub->killing != 0;
-    cf__unlock(&executor->lock);
-    if (killed) cf__withdraw(executor, CF_CANCELLED);
-    else if ((cf__load_acquire(&executor->closing) & CF__BROKEN) != 0)
-        cf__withdraw(executor, CF_BROKEN);
+    cf__hub_unlock(hub);
+    if (killed) cf__withdraw(hub->executor, CF_CANCELLED);
+    else if (cf__hub_is_broken(hub)) cf__withdraw(hub->executor, CF_BROKEN);
 }
 
 static void cf__memory_slim(void *base, size_t size)
@@ -9745,8 +9769,7 @@ static void cf__memory_slim(void *base, size_t size)
 static void cf__hub_slim(cf__hub *hub)
 {
     hub->fat = false;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         hub->fat = hub->fat || cf__lane_load(lane) > 0;
         if (!cf__lane_is_idle(lane)) continue;
         for (size_t k = 0; k < CF__TRAYS; k++)
@@ -9762,58 +9785,53 @@ static void cf__hub_slim(cf__hub *hub)
 }
 
 #define CF__SLIM_AFTER (1 * CF_SECOND)
+#define CF__LONGEST    (60 * CF_SECOND) /* what poll is asked for at once */
 
 /* Under the lock: how long the manager may sleep, in poll's milliseconds. */
 static int cf__manager_patience(cf__hub *hub)
 {
-    int64_t next = hub->fat ? cf__deadline(CF__SLIM_AFTER) : CF__NEVER;
+    const int64_t now = cf__now();
+    int64_t next = hub->fat ? now + CF__SLIM_AFTER : CF__NEVER;
     hub->watching = hub->given; /* so it is woken once for many that are given in a row */
     hub->given = false;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         const bool waits = lane->stuck ? hub->queued > 0 || cf__hub_behind(hub) > 0
                                        : hub->count > 1 && cf__lane_is_stalled(lane);
         hub->watching = hub->watching || waits;
-        const bool runs = lane->phase == CF__LANE_UP && lane->head != lane->tail;
-        const bool dies = lane->phase == CF__LANE_LEAVING && lane->due != 0;
-        if ((runs || dies) && lane->due < next) next = lane->due;
-        if (lane->phase == CF__LANE_WANTED && hub->pause < next) next = hub->pause;
-        if (lane->unrung && !lane->dead) next = 0;
+        int64_t due = CF__NEVER;
+        if (lane->phase == CF__LANE_WANTED) due = hub->pause;
+        else if (lane->unrung && !lane->dead) due = now + CF_MILLISECOND;
+        else if (lane->head != lane->tail || lane->phase == CF__LANE_LEAVING) due = lane->due;
+        if (due < next) next = due;
     }
     /* Without a zygote nothing would wake it, were its descriptors closed once more. */
     const bool looks = hub->watching || hub->lost;
-    if (looks && next > cf__deadline(CF__LATE)) next = cf__deadline(CF__LATE);
+    if (looks && next > now + CF__LATE) next = now + CF__LATE;
     if (next == CF__NEVER) return -1;
-    const int64_t left = next == 0 ? CF_MILLISECOND : next - cf__now();
-    return left <= 0                        ? 0
-           : left / CF_MILLISECOND >= 60000 ? 60000
-                                            : (int)(left / CF_MILLISECOND) + 1;
+    if (next > now + CF__LONGEST) next = now + CF__LONGEST;
+    return next > now ? (int)((next - now) / CF_MILLISECOND) + 1 : 0;
 }
 
 /* Announces the sleep, then looks once more: what others did since the round began has stirred it,
  * what they do from now on sends a byte. -2: there is something to do. */
 static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
-    cf_executor *const executor = hub->executor;
-    cf__lock(&executor->lock);
+    cf__hub_lock(hub);
     hub->napping = true;
     hub->calm = hub->finished;
-    cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
-    const bool stuck =
-        (cf__load_relaxed(&executor->closing) & CF__BROKEN) != 0 || hub->killing != 0;
-    bool work = hub->stirred || hub->callbacks != NULL || (stuck && hub->queued > 0) ||
-                cf__hub_has_news(hub);
+    cf__hub_attend(hub, -1);
+    bool work = hub->stirred || hub->callbacks != NULL || cf__hub_has_news(hub) ||
+                (hub->queued > 0 && cf__hub_has_stopped(hub));
     *count = 2;
     hub->polled[0] = (struct pollfd){hub->wake.fd, POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         work = work || cf__lane_is_ripe(lane);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }
     const int patience = work ? -2 : cf__manager_patience(hub);
-    cf__unlock(&executor->lock);
+    cf__hub_unlock(hub);
     return patience;
 }
 
@@ -9824,15 +9842,15 @@ static void cf__manager_nap(cf__hub *hub)
     const int patience = cf__manager_lie_down(hub, &count);
     CFUTURES_TEST_POINT(CF__POINT_POLL);
     const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
-    cf__lock(&hub->executor->lock);
+    cf__hub_lock(hub);
     if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
-    cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
+    cf__hub_attend(hub, 1);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
         if (!cf__signal_set(&hub->wake, CF__NEVER, false)) cf__hub_disown(hub);
-        for (size_t i = 0; i < hub->count; i++) cf__lane_listen(&hub->lanes[i]);
+        for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) cf__lane_listen(lane);
     }
-    cf__unlock(&hub->executor->lock);
+    cf__hub_unlock(hub);
 }
 
 static cf__thread_result cf__manager_main(void *arg)
@@ -9876,7 +9894,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* no hub is needed */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }
@@ -9885,17 +9903,16 @@ static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *a
 static cf_status cf__hub_admit(cf__hub *hub)
 {
     cf_executor *const executor = hub->executor;
-    cf__runner *const self = cf__self;
     cf_status status = cf__refusal(executor);
     if (status != CF_OK || executor->options.queue_limit == 0 || !cf__hub_is_full(hub))
         return status;
-    if (executor->options.on_full == CF_FULL_REJECT || self == &hub->runner) return CF_QUEUE_FULL;
+    if (executor->options.on_full == CF_FULL_REJECT || cf__is_manager(hub)) return CF_QUEUE_FULL;
     executor->blocked++;
     while (status == CF_OK && cf__hub_is_full(hub)) {
         const uintptr_t seen = cf__load_relaxed(&executor->space);
-        cf__unlock(&executor->lock);
+        cf__hub_unlock(hub);
         status = cf__await_pool(executor, &executor->space, seen, CF__NEVER);
-        cf__lock(&executor->lock);
+        cf__hub_lock(hub);
         if (cf__refusal(executor) != CF_OK) status = cf__refusal(executor);
     }
     executor->blocked--;
@@ -9947,8 +9964,8 @@ static cf_future *cf__hub_take(cf_executor *executor)
     cf__hub *const hub = executor->hub;
     cf__lock(&executor->lock);
     cf_future *future = cf__hub_pop(hub);
-    for (size_t i = 0; i < hub->count && future == NULL; i++)
-        future = cf__lane_take_back(hub, &hub->lanes[i]);
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end && future == NULL; lane++)
+        future = cf__lane_take_back(hub, lane);
     cf__unlock(&executor->lock);
     return future;
 }
@@ -9957,7 +9974,7 @@ static cf_future *cf__hub_take(cf_executor *executor)
 static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 {
     const uintptr_t at = cf__load_relaxed(&future->runner);
-    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)(hub->lanes + hub->count))
+    if (hub == NULL || at < (uintptr_t)hub->lanes || at >= (uintptr_t)hub->lanes_end)
         return NULL;
     cf__lane *const lane = (cf__lane *)at;
     for (*position = lane->head; *position != lane->tail; ++*position)
@@ -9967,21 +9984,32 @@ static cf__lane *cf__hub_find(cf__hub *hub, cf_future *future, size_t *position)
 
 static bool cf__lane_is_loading(const cf__lane *lane, size_t position)
 {
-    return (lane->loading || lane->unsent) && position == lane->tail - 1;
+    return lane->loading && position == lane->tail - 1;
+}
+
+/* Has the task begun, and how many items has it run, if it is a chunk? */
+static bool cf__hub_peek(cf_future *future, size_t *items)
+{
+    cf_executor *const executor = cf__executor_of(future);
+    size_t position;
+    bool started = false;
+    *items = 0;
+    cf__lock(&executor->lock);
+    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
+    if (lane != NULL && !cf__lane_is_loading(lane, position)) {
+        cf__slot *const slot = cf__lane_slot(lane, position);
+        started = cf__load_acquire(&slot->word) != CF__SLOT_READY;
+        *items = (size_t)cf__load_relaxed(&slot->progress);
+    }
+    cf__unlock(&executor->lock);
+    return started;
 }
 
 /* cf__heap's has_started. */
 static bool cf__hub_has_started(cf_future *future)
 {
-    cf_executor *const executor = cf__executor_of(future);
-    size_t position;
-    if (cf__is_foreign(future)) return false;
-    cf__lock(&executor->lock);
-    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
-    const bool started = lane != NULL && !cf__lane_is_loading(lane, position) &&
-                         cf__load_acquire(&cf__lane_slot(lane, position)->word) != CF__SLOT_READY;
-    cf__unlock(&executor->lock);
-    return started;
+    size_t items;
+    return !cf__is_foreign(future) && cf__hub_peek(future, &items);
 }
 
 /* For cancel: from PENDING to SETTLING. False: the worker was faster, and is asked to stop. What
@@ -10024,13 +10052,13 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     cf__visit visit;
     cf__lock(&executor->lock);
     hub = executor->hub;
-    if (hub == NULL || executor->cpus < 2 || cf__self == &hub->runner ||
+    if (hub == NULL || executor->cpus < 2 || cf__is_manager(hub) ||
         executor->heap.observer != NULL) {
         cf__unlock(&executor->lock);
         return;
     }
     cf__visit_begin(&visit, executor);
-    cf__store_seq_cst(&hub->share->pumping, ++hub->pumping);
+    cf__hub_attend(hub, 1);
     cf__unlock(&executor->lock);
     CFUTURES_TEST_POINT(CF__POINT_PUMP);
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
@@ -10044,7 +10072,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
-    cf__store_seq_cst(&hub->share->pumping, --hub->pumping);
+    cf__hub_attend(hub, -1);
     if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
@@ -10052,14 +10080,9 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
 
 static size_t cf__hub_progress(cf_future *future)
 {
-    cf_executor *const executor = cf__executor_of(future);
-    size_t position, items = 0;
-    if (cf__is_foreign(future) || cf__load_relaxed(&future->runner) == 0) return 0;
-    cf__lock(&executor->lock);
-    cf__lane *const lane = cf__hub_find(executor->hub, future, &position);
-    if (lane != NULL && !cf__lane_is_loading(lane, position))
-        items = (size_t)cf__load_relaxed(&cf__lane_slot(lane, position)->progress);
-    cf__unlock(&executor->lock);
+    size_t items = 0;
+    if (!cf__is_foreign(future) && cf__load_relaxed(&future->runner) != 0)
+        (void)cf__hub_peek(future, &items);
     return items;
 }
 
@@ -10073,8 +10096,7 @@ static void cf__hub_closing(cf_executor *executor)
 static void cf__hub_stats(cf_executor *executor, cf_stats *out)
 {
     cf__hub *const hub = executor->hub;
-    for (size_t i = 0; i < hub->count; i++) {
-        const cf__lane *const lane = &hub->lanes[i];
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         if (lane->phase != CF__LANE_EMPTY) out->workers++;
         if (cf__lane_is_idle(lane)) out->idle++;
         out->running += lane->head != lane->tail;
@@ -10106,7 +10128,7 @@ static void cf__hub_free(cf__hub *hub)
     }
     cf__hub_shut(hub);
     cf__unlock(&cf__hubs_lock);
-    for (size_t i = 0; i < hub->count; i++) cf__lane_clear(&hub->lanes[i]);
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) cf__lane_clear(lane);
     if (hub->share != NULL) (void)munmap((void *)hub->share, cf__share_size(hub->count));
     cf__free((void *)hub->queue);
     cf__free(hub);
@@ -10128,8 +10150,8 @@ static void cf__hub_end(cf_executor *executor)
 /* Items by chunks of sensible size, in order: so the first failure is the lowest, and what is left
  * when time runs out begins where the results end. */
 static cf_status cf__hub_map_array(cf_executor *executor, cf_task_fn *fn, const void *items,
-                                   size_t item_size, void *results, size_t result_size, size_t count,
-                                   const cf_map_options *options, size_t *failed)
+                                   size_t item_size, void *results, size_t result_size,
+                                   size_t count, const cf_map_options *options, size_t *failed)
 {
     cf_map_options own = *options;
     cf_status first = CF_OK;
@@ -10200,9 +10222,10 @@ static cf__hub *cf__hub_alloc(size_t count)
     memset(hub, 0, size);
     hub->count = count;
     hub->lanes = (cf__lane *)(void *)(hub + 1);
-    hub->kids = (cf__kid *)(void *)(hub->lanes + count);
+    hub->lanes_end = hub->lanes + count;
+    hub->kids = (cf__kid *)(void *)hub->lanes_end;
     hub->polled = (struct pollfd *)(void *)(hub->kids + count);
-    for (size_t i = 0; i < count; i++) hub->lanes[i].channel = -1;
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) lane->channel = -1;
     return hub;
 }
 
@@ -10224,11 +10247,13 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     for (size_t i = 0; i < hub->count; i++) hub->lanes[i].desk = cf__desk_at(share, i);
 }
 
+static char cf__zygote_word[] = "--cfutures-zygote";
+
 /* In the child of the fork: this program anew. Only calls that are safe there. */
 static _Noreturn void cf__zygote_exec(char *numbers, int channel, int memory)
 {
-    char what[] = "--cfutures-zygote", program[] = "cfutures";
-    char *const arguments[] = {program, what, numbers, NULL};
+    static char program[] = "cfutures";
+    char *const arguments[] = {program, cf__zygote_word, numbers, NULL};
     (void)fcntl(channel, F_SETFD, 0);
     (void)fcntl(memory, F_SETFD, 0);
     (void)execv("/proc/self/exe", arguments);
@@ -10255,15 +10280,11 @@ static bool cf__hub_open(cf__hub *hub)
 static bool cf__hub_fork(cf__hub *hub, int memory)
 {
     char numbers[32];
-    sigset_t all, old;
+    cf__signal_mask old;
     if (!cf__hub_open(hub)) return false;
     (void)snprintf(numbers, sizeof numbers, "%d:%d", hub->peer, memory);
-    if (ftrylockfile(stdout) == 0) { /* who holds it may hold it for long */
-        (void)fflush(stdout); /* else each worker would print it again */
-        funlockfile(stdout);
-    }
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    cf__file_flush(stdout); /* else each worker would print it again */
+    cf__signals_block(&old);
     cf__hub_forking = hub;
     hub->zygote = fork();
     if (hub->zygote == 0) {
@@ -10272,7 +10293,7 @@ static bool cf__hub_fork(cf__hub *hub, int memory)
         cf__zygote_main(hub->share, hub->kids, hub->peer);
     }
     cf__hub_forking = NULL;
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    cf__signals_restore(&old);
     cf__lock(&cf__hubs_lock);
     cf__fd_close(&hub->peer);
     cf__unlock(&cf__hubs_lock);
@@ -10360,9 +10381,8 @@ CFUTURES_API cf_status cf_executor_kill_workers(cf_executor *executor, int signa
     (void)cf_executor_shutdown(executor, 0, CF_CANCEL_PENDING);
     cf__lock(&executor->lock);
     hub->killing = signal;
-    for (size_t i = 0; i < hub->count; i++) {
-        cf__lane *const lane = &hub->lanes[i];
-        if (lane->phase >= CF__LANE_STARTING && !lane->dead && lane->due != 0)
+    for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
+        if (lane->phase >= CF__LANE_STARTING && !lane->dead && !lane->killed)
             cf__lane_kill(hub, lane, signal);
     }
     cf__hub_wake(hub);
@@ -10374,7 +10394,7 @@ CFUTURES_API void cf_process_main(int argc, char **argv)
 {
     int channel, memory;
     cf__store_release(&cf__process_main_called, 1);
-    if (argc != 3 || strcmp(argv[1], "--cfutures-zygote") != 0) return;
+    if (argc != 3 || strcmp(argv[1], cf__zygote_word) != 0) return;
     if (sscanf(argv[2], "%d:%d", &channel, &memory) != 2) _exit(127);
     (void)fcntl(channel, F_SETFD, FD_CLOEXEC);
     void *base;

@@ -72,6 +72,6 @@ plant starting_for_ever none test_faults threads_are_refused cf__start_workers \
 plant refused_descriptor none test_process_faults room_in_shared_memory_is_refused \
     cf__memory_open 's/(void)close(fd);//'
 # Killed workers.
-plant run_twice none test_process_storm a_storm_over_a_plain_pool cf__lane_return \
-    's/== CF__SLOT_READY/!= CF__SLOT_ENDED/'
+plant run_twice none test_process_storm a_storm_over_a_plain_pool cf__lane_take_back \
+    's/!cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_FREE)/cf__load_acquire(\&slot->word) == CF__SLOT_ENDED/'
 finish

@@ -259,7 +259,10 @@ static pid_t fz_waitpid(pid_t pid, int *status, int options) {
     if (pid > 0) {
         return pid;
     }
-    (void)options;
+    if (options == 0) { /* the zygote ends, and waits for all that it has killed */
+        errno = ECHILD;
+        return -1;
+    }
     *status = (int)fz_take();
     return (pid_t)fz_pick(4) * 1000 - 1;
 }

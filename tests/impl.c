@@ -129,6 +129,8 @@ void test_wrap(struct cf_executor *executor) {
     atomic_store(&wraps, true);
 }
 
+const int test_point_lose = CF__POINT_LOSE;
+
 static void pass_point(int id) {
     point_hook *const now = atomic_load_explicit(&hook, memory_order_acquire);
     const unsigned seed = atomic_load_explicit(&schedule, memory_order_relaxed);

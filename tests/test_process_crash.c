@@ -1254,7 +1254,7 @@ static cf_future *late;
 
 /* Between the look at what is left of a chunk, and its return to the queue. */
 static void submit_meanwhile(int id) {
-    if (id == 74 && late == NULL) {
+    if (id == test_point_lose && late == NULL) {
         late = submit_int(refilled, task_square, 4);
     }
 }

@@ -573,11 +573,11 @@ TEST(a_killed_host_leaves_none_of_two_pools) {
 }
 
 static atomic_int before_fork, after_fork;
-static atomic_bool meeting;
+static pid_t meeting; /* the process whose forks do */
 
 /* Both have made their sockets, and neither has forked. */
 static void meet_before_the_fork(void) {
-    if (atomic_load(&meeting)) {
+    if (meeting == getpid()) {
         atomic_fetch_add(&before_fork, 1);
         UNTIL(atomic_load(&before_fork) >= 2);
     }
@@ -585,15 +585,10 @@ static void meet_before_the_fork(void) {
 
 /* Both have forked, and neither has done more. */
 static void meet_after_the_fork(void) {
-    if (atomic_load(&meeting)) {
+    if (meeting == getpid()) {
         atomic_fetch_add(&after_fork, 1);
         UNTIL(atomic_load(&after_fork) >= 2);
     }
-}
-
-/* A zygote forks too, and meets nobody. */
-static void meet_no_more(void) {
-    atomic_store(&meeting, false);
 }
 
 static void *make_a_pool(void *executor) {
@@ -609,8 +604,8 @@ TEST(a_killed_host_leaves_none_of_two_pools_that_are_made_at_once) {
         pthread_t threads[2];
         cf_executor *executors[2];
         (void)pid_of_a_worker(processes(1)); /* the library's own handlers of fork are there */
-        CHECK_EQ(pthread_atfork(meet_before_the_fork, meet_after_the_fork, meet_no_more), 0);
-        atomic_store(&meeting, true);
+        CHECK_EQ(pthread_atfork(meet_before_the_fork, meet_after_the_fork, NULL), 0);
+        meeting = getpid();
         for (int i = 0; i < 2; i++) {
             spawn(&threads[i], make_a_pool, &executors[i]);
         }
@@ -656,6 +651,9 @@ static void make_a_pool_and_close_that_of_the_parent(void *arg) {
 
 TEST(a_child_has_no_socket_of_its_parents_pool_although_that_closed_an_older_one) {
     heritage from = {NULL, sockets()};
+#ifdef TEST_TSAN
+    SKIP("gcc's ThreadSanitizer knows no child of a fork that starts threads");
+#endif
     from.executor = processes(1);
     still_works(from.executor);
     CHECK_EQ(in_child(make_a_pool_and_close_that_of_the_parent, &from), 0);
