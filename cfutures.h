@@ -1737,15 +1737,20 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
-#ifndef CLOCK_MONOTONIC
+#if !defined(CLOCK_MONOTONIC) || !defined(NSIG) /* -pthread shows the former alone */
 #error "CFUTURES_POSIX needs POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
 #endif
 #else
 #define CF__HAS_PROCESSES false /* nor descriptors: the compiler drops what only they need */
 #endif
 
-#if defined(__linux__) && !defined(CLOCK_MONOTONIC)
+#if defined(CF__PTHREADS) && !defined(SIG_SETMASK)
+#error "POSIX threads need POSIX names: include cfutures.h first, or give -D_DEFAULT_SOURCE"
+#endif
+#if defined(__linux__) && !defined(__USE_MISC) /* glibc's sign that syscall can be seen */
 extern long syscall(long number, ...); /* hidden by -std=c11 when another header came first */
+#endif
+#if defined(__linux__) && !defined(CLOCK_MONOTONIC)
 #ifdef SYS_clock_gettime32             /* musl, where longs have 32 bits */
 #define CF__CLOCK_GETTIME SYS_clock_gettime32
 #else
@@ -2492,11 +2497,12 @@ static void cf__watch_forks(void)
 typedef struct cf__signal {
     int fd;     /* -1: none */
     int writer; /* a pipe's other end */
+    uintptr_t forks; /* cf__forks when it was opened: a child would set its parent's, and in a
+                        child there is no thread of it */
 #if defined(CFUTURES_POSIX) && !defined(__linux__)
     bool       timed;    /* the thread runs: it writes a byte at the deadline, unless it is over */
     cf__word   over;
     int64_t    deadline;
-    uintptr_t  forks;    /* in a child there is no such thread */
     cf__thread timer;
 #endif
 } cf__signal;
@@ -2518,6 +2524,7 @@ static bool cf__signal_open(cf__signal *signal)
 {
     const int saved = errno;
     signal->fd = cf__fd_high(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    signal->forks = cf__load_relaxed(&cf__forks);
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2525,6 +2532,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now, or from the deadline on. False: somebody has closed the descriptor. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
+    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
     struct itimerspec timer;
     memset(&timer, 0, sizeof timer);
     if (ready || deadline == 0) {
@@ -2564,6 +2572,7 @@ static bool cf__signal_open(cf__signal *signal)
     }
     signal->fd = ends[0];
     signal->writer = ends[1];
+    signal->forks = cf__load_relaxed(&cf__forks);
     errno = saved;
     return signal->fd >= 0;
 }
@@ -2571,6 +2580,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now. False: somebody has closed the descriptors. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
+    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
     const int saved = errno;
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
@@ -2597,7 +2607,6 @@ static bool cf__signal_time(cf__signal *signal, int64_t deadline)
 {
     cf__store_relaxed(&signal->over, 0);
     signal->deadline = deadline;
-    signal->forks = cf__load_relaxed(&cf__forks);
     signal->timed = deadline != CF__NEVER &&
                     cf__thread_start(&signal->timer, cf__signal_main, signal, 0);
     return signal->timed || deadline == CF__NEVER;
@@ -3286,8 +3295,9 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition. */
-static cf__waiter *cf__settle(cf_future *future)
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
+ * *dropped: there are none, and the last reference is the caller's to release. */
+static cf__waiter *cf__publish(cf_future *future, bool *dropped)
 {
     uintptr_t seen;
     CFUTURES_TEST_POINT(CF__POINT_SETTLE);
@@ -3305,7 +3315,15 @@ static cf__waiter *cf__settle(cf_future *future)
             callbacks = node;
         }
     }
-    if ((seen & CF__DROPPED) != 0) cf_future_release(future);
+    *dropped = (seen & CF__DROPPED) != 0;
+    return callbacks;
+}
+
+static cf__waiter *cf__settle(cf_future *future)
+{
+    bool dropped;
+    cf__waiter *const callbacks = cf__publish(future, &dropped);
+    if (dropped) cf_future_release(future);
     return callbacks;
 }
 
@@ -3409,6 +3427,13 @@ static bool cf__is_unread(cf_future *future)
     return cf__has_failed(future) && future->home != NULL &&
            future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
+}
+
+/* Does the release of the last reference, once it is done, call code of the user? */
+static bool cf__has_last_words(cf_future *future)
+{
+    cf_free_fn *const free_result = future->cell.call.free_result;
+    return (free_result != NULL && free_result != cf__free) || cf__is_unread(future);
 }
 
 CFUTURES_API void cf_future_release(cf_future *future)
@@ -4544,7 +4569,8 @@ typedef struct cf__member {
 typedef struct cf__set {
     cf__group   group;
     cf__member *members, *last; /* not yet delivered, in order of addition */
-    cf__member *unclaimed;      /* from here on some may still be pending */
+    cf__member *unclaimed;      /* from here on some may still be pending, and of that pool: */
+    const cf__heap *helped;
     cf__waiter **taken_end;
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
@@ -4554,6 +4580,14 @@ static bool cf__is_foreign(const cf_future *future)
 {
     return future->home != NULL && cf__is_foreign_heap(future->home);
 }
+
+/* Made by the parent of this process. */
+static bool cf__is_inherited(const cf__set *set)
+{
+    return set->forks != cf__load_relaxed(&cf__forks);
+}
+
+static bool cf__is_stranded(const cf__set *set) { return set->foreign || cf__is_inherited(set); }
 
 /* ---- deadlock ---- */
 
@@ -4768,6 +4802,7 @@ CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintp
 
 typedef struct cf__stand_in {
     cf__runner  runner;
+    cf__visit  *visits; /* of the thread in whose name it goes on */
     cf__worker *worker;
     cf_future  *future;
 } cf__stand_in;
@@ -4801,12 +4836,14 @@ static cf__thread_result cf__stand_in_main(void *arg)
 {
     cf__stand_in *const here = arg;
     cf__self = &here->runner;
+    cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf__thread_name(here->worker->executor->name, here->worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
+    cf__visits = NULL;
     return (cf__thread_result)0;
 }
 
@@ -4821,6 +4858,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     there.runner.heap = self->heap;
     there.runner.index = self->index;
     there.runner.stack_room = self->stack_room;
+    there.visits = cf__visits;
     there.worker = worker;
     there.future = future;
     /* The stand-in does not wait yet, so it is no deadlock. */
@@ -4971,6 +5009,8 @@ static cf__member *cf__set_take(cf__set *set)
 static cf_status cf__set_help(cf__set *set, cf__runner *self)
 {
     cf_status status = CF_OK;
+    if (set->helped != self->heap) set->unclaimed = set->members; /* another's may be its own */
+    set->helped = self->heap;
     for (; set->unclaimed != NULL; set->unclaimed = set->unclaimed->next) {
         cf_future *const future = set->unclaimed->waiter.future;
         if (cf__state(future) != CF__PENDING) continue;
@@ -4984,7 +5024,7 @@ static cf_status cf__set_help(cf__set *set, cf__runner *self)
 static cf_status cf__set_wait(cf__set *set, int64_t deadline)
 {
     if (set->members == NULL) return CF_END;
-    if (set->foreign || set->forks != cf__load_relaxed(&cf__forks)) return CF_FORKED;
+    if (cf__is_stranded(set)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
     if (cf__self != NULL) {
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
@@ -5005,7 +5045,8 @@ static cf__member *cf__set_next(cf__set *set, int64_t deadline, cf_status *statu
 }
 
 /* After this nobody touches the set or its members any more. What ends the wait for nodes that are
- * on their way: their settling thread's next few instructions. */
+ * on their way: their settling thread's next few instructions. In the child of a fork there is no
+ * such thread, nor anybody who could have the lock. */
 static void cf__set_close(cf__set *set)
 {
     cf__set_collect(set);
@@ -5013,14 +5054,16 @@ static void cf__set_close(cf__set *set)
         if (!member->arrived) member->arrived = cf__detach(member->waiter.future, &member->waiter);
     CFUTURES_TEST_POINT(CF__POINT_SET_CLOSE);
     for (cf__member *member = set->members; member != NULL; member = member->next) {
-        while (!member->arrived) {
+        while (!member->arrived && !cf__is_inherited(set)) {
             (void)cf__park_until(NULL, &set->group.ready, CF__NODE, 1, CF__NEVER);
             cf__set_collect(set);
         }
     }
     if (!cf__signal_is_open(&set->group.signal)) return;
-    cf__lock(&set->group.signal_lock);
-    cf__unlock(&set->group.signal_lock);
+    if (!cf__is_inherited(set)) {
+        cf__lock(&set->group.signal_lock);
+        cf__unlock(&set->group.signal_lock);
+    }
     cf__signal_close(&set->group.signal);
 }
 
@@ -5116,11 +5159,12 @@ struct cf_as_completed_iter {
 static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
-    if (!cf__signal_is_open(&set->group.signal)) return;
+    const cf__signal *const signal = &set->group.signal;
+    if (!cf__signal_is_open(signal) || signal->forks != cf__load_relaxed(&cf__forks)) return;
     cf__lock(&set->group.signal_lock);
-    const bool ready = set->group.taken != NULL || set->members == NULL || set->foreign ||
+    const bool ready = set->group.taken != NULL || set->members == NULL || cf__is_stranded(set) ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
-    (void)cf__signal_set(&set->group.signal, iter->deadline, ready);
+    (void)cf__signal_set(signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
 }
 
@@ -5130,6 +5174,7 @@ CFUTURES_API int cf_as_completed_fd(cf_as_completed_iter *iter)
     if (iter == NULL) return -1;
     cf__group *const group = &iter->set.group;
     if (group->signal.fd < 0) {
+        cf__watch_forks();
         if (!cf__signal_open(&group->signal)) return -1;
         if (!cf__signal_time(&group->signal, iter->deadline)) {
             cf__signal_close(&group->signal);
@@ -5642,16 +5687,14 @@ static bool cf__worker_rest(cf__worker *worker)
     return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
 }
 
-/* Callbacks may take long, or wait: meanwhile the worker counts as busy, and what it had in hand is
- * up for others. */
-static void cf__worker_call_back(cf__worker *worker, cf_future *future, cf__waiter *callbacks,
-                                 cf_future *in_hand)
+/* Callbacks, and what the last release calls, may take long, or wait: meanwhile the worker counts
+ * as busy, and what it had in hand is up for others. */
+static void cf__worker_turn_busy(cf__worker *worker, cf_future *in_hand)
 {
     if (in_hand != NULL) (void)cf__deque_push(worker, in_hand); /* room: it came from there */
     cf__lock(&worker->executor->lock);
     cf__store_relaxed(&worker->state, CF__BUSY);
     (void)cf__balance_unlock(worker->executor);
-    cf__run_callbacks(future, callbacks);
 }
 
 /* What it has at hand; NULL: nothing, from now on it is free. */
@@ -5678,13 +5721,14 @@ static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
     cf__bump(&worker->started);
     cf__execute(&worker->runner, future);
     cf__count_end(worker, future);
-    cf_future *next = cf__worker_next(worker);
-    cf__waiter *const callbacks = cf__settle(future);
-    if (callbacks != NULL) {
-        cf__worker_call_back(worker, future, callbacks, next);
-        next = cf__worker_next(worker);
-    }
-    return next;
+    cf_future *const next = cf__worker_next(worker);
+    bool dropped;
+    cf__waiter *const callbacks = cf__publish(future, &dropped);
+    const bool calls = callbacks != NULL || (dropped && cf__has_last_words(future));
+    if (calls) cf__worker_turn_busy(worker, next);
+    cf__run_callbacks(future, callbacks);
+    if (dropped) cf_future_release(future);
+    return calls ? cf__worker_next(worker) : next;
 }
 
 /* Under both locks: a task has come in, and whoever submitted it has not yet got to starting the
@@ -5736,9 +5780,11 @@ static void cf__worker_loop(cf__worker *worker)
     for (cf_future *handed = NULL;;) {
         cf_future *future = handed != NULL ? handed : cf__worker_search(worker);
         while (future != NULL) future = cf__worker_run(worker, future);
-        /* Who was handed a task is likely to be handed the next: it does not look round first. */
-        if (handed == NULL && cf__looks_busy(worker)) continue;
+        /* Who was handed a task is likely to be handed the next: it does not look round first,
+         * unless at its own deque, which must have room for what comes by hand. */
+        const bool looks = handed == NULL || cf__deque_length(worker) > 0;
         handed = NULL;
+        if (looks && cf__looks_busy(worker)) continue;
         if (!cf__worker_spin(worker, &handed) && !cf__worker_rest(worker)) return;
     }
 }
@@ -7357,8 +7403,8 @@ static bool cf__channel_insist(int channel, const void *data, size_t size, int f
     return error == 0;
 }
 
-/* Up to size bytes and a descriptor (else *fd is -1, or -2 where it was lost on the way, for want of
- * a number). As recv: 0 end of file, -1 nothing there. */
+/* Up to size bytes and a descriptor (else *fd is -1, or -2 where one was lost on the way, since
+ * this process may have no more). As recv: 0 end of file, -1 nothing there. */
 static ssize_t cf__channel_receive(int channel, void *data, size_t size, int *fd, int flags)
 {
     union {
@@ -7406,9 +7452,13 @@ static int cf__memory_open(size_t size)
 #else
     static cf__word count;
     char name[48];
-    (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
-                   (size_t)cf__fetch_add(&count, 1));
-    const int fd = cf__fd_high(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+    int made;
+    do { /* a name may be left from a process of this number that was killed just here */
+        (void)snprintf(name, sizeof name, "/cf%ld-%zu", (long)getpid(),
+                       (size_t)cf__fetch_add(&count, 1));
+        made = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    } while (made < 0 && errno == EEXIST);
+    const int fd = cf__fd_high(made);
     if (fd >= 0) (void)shm_unlink(name);
 #endif
     if (fd < 0) return -1;
@@ -9168,7 +9218,7 @@ static void cf__ended_finish(cf__hub *hub, cf__ended *ended)
         told = cf__lane_tell_started(ended->lane, future, ended->fn, ended->began, ended->over,
                                      &event);
         cf__chunk_read(chunk, ended->slot, ended->place, ended->mapping);
-        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as in a slot's outcome */
+        const bool unseen = ended->place != 0 && ended->mapping == NULL; /* as cf__slot_outcome */
         if (ended->status == CF_NO_MEMORY || (ended->status == CF_OK && unseen))
             cf__chunk_rest(chunk, CF_NO_MEMORY);
         else if (ended->status != CF_OK) cf__chunk_rest(chunk, CF_WORKER_LOST);
@@ -9869,7 +9919,7 @@ static bool cf__hub_accepts_code(uintptr_t fn)
 
 static bool cf__hub_accepts(cf_executor *executor, cf_task_fn *fn, const void *arg)
 {
-    if (executor->options.start_method != CF_START_SPAWN) return true; /* a map may outlive the hub */
+    if (executor->options.start_method != CF_START_SPAWN) return true; /* no hub is needed */
     return cf__hub_accepts_code((uintptr_t)fn) &&
            (fn != cf__chunk_main || cf__hub_accepts_code((uintptr_t)((const cf__chunk *)arg)->fn));
 }

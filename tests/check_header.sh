@@ -70,6 +70,17 @@ done
 $CC -fsanitize=undefined -c -x c /dev/null -o "$out/object.o" >/dev/null 2>&1 &&
     compiles 'checked for undefined behaviour' '-std=c11 -O1 -fsanitize=undefined' implement.c
 compiles 'after the headers of libc' '-std=c11 -fsyntax-only' late.c
+for flags in -std=c11 '-std=c2x -DCFUTURES_NO_FUTEX'; do # -pthread shows some names of POSIX
+    compiles "after the headers of libc, $flags" "$flags -pthread -fsyntax-only" late.c
+done
+for flags in -DCFUTURES_POSIX '-DCFUTURES_POSIX -pthread' -DCFUTURES_PTHREADS; do
+    # shellcheck disable=SC2086 # flags are words
+    message=$($CC -std=c11 $flags -I. -fsyntax-only "$out/late.c" 2>&1)
+    case $message in
+    *'include cfutures.h first'* | '') pass ;; # some libc hides nothing
+    *) fail "too late for POSIX names, $flags: an #error says so" "$message" "$CC late.c" ;;
+    esac
+done
 compiles 'after the headers of libc, POSIX' '-std=gnu11 -DCFUTURES_POSIX -fsyntax-only' late.c
 compiles 'included again and again' '-std=c11 -fsyntax-only' twice.c
 links 'two files, one implementation' -std=c11 "$out/main.c" "$out/other.c"

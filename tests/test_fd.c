@@ -296,6 +296,65 @@ TEST(nothing_is_readable_once_all_that_was_ready_is_taken) {
     release_all(futures, 3);
 }
 
+/* ---------------------------------------------------------------- fork */
+
+static void take_what_is_there(void *arg) {
+    cf_as_completed_iter *iter = arg;
+    CHECK(cf_as_completed_next(iter, NULL, NULL) != NULL);
+    next_says(iter, CF_FORKED);
+    cf_as_completed_close(iter);
+}
+
+TEST(a_child_leaves_the_descriptor_of_its_parent_alone) {
+    cf_future *futures[2] = {promise(), promise()};
+    cf_as_completed_iter *iter = iterate(futures, 2, CF_FOREVER);
+    CHECK(!readable(iter));
+    set_int(futures[0], 1);
+    CHECK_EQ(in_child(take_what_is_there, iter), 0);
+    CHECK(readable(iter));
+    next_is(iter, futures[0], 0);
+    CHECK(!readable(iter));
+    cf_as_completed_close(iter);
+    release_all(futures, 2);
+}
+
+static gate on_its_way = GATE_INIT;
+
+static void hold_before_delivery(int id) {
+    enum { SETTLED = 11 };
+    if (id == SETTLED) {
+        gate_arrive(&on_its_way);
+        gate_await(&on_its_way);
+    }
+}
+
+static void *set_it(void *arg) {
+    set_int(arg, 1);
+    return NULL;
+}
+
+static void close_it(void *arg) {
+    cf_as_completed_close(arg);
+}
+
+/* Whoever settled the future is not in the child, so nobody would ever deliver it there. */
+TEST(a_child_closes_an_iterator_to_which_a_future_was_on_its_way) {
+    cf_future *future = promise();
+    cf_as_completed_iter *iter = iterate(&future, 1, CF_FOREVER);
+    CHECK(!readable(iter));
+    test_point_hook(hold_before_delivery);
+    pthread_t thread;
+    spawn(&thread, set_it, future);
+    gate_await_arrivals(&on_its_way, 1);
+    CHECK_EQ(in_child(close_it, iter), 0);
+    gate_open(&on_its_way);
+    join(thread);
+    test_point_hook(NULL);
+    next_is(iter, future, 0);
+    cf_as_completed_close(iter);
+    cf_future_release(future);
+}
+
 TEST_MAIN(
     RUN(readable_exactly_while_something_is_ready)
     RUN(readable_from_the_start_if_some_are_done)
@@ -312,5 +371,7 @@ TEST_MAIN(
     RUN(an_event_loop_loses_no_event)
     RUN(several_iterators_have_their_own)
     RUN(a_loop_that_takes_what_is_ready_does_not_spin)
+    RUN(a_child_leaves_the_descriptor_of_its_parent_alone)
+    RUN(a_child_closes_an_iterator_to_which_a_future_was_on_its_way)
     RUN(nothing_is_readable_once_all_that_was_ready_is_taken)
 )

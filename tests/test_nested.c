@@ -672,6 +672,84 @@ TEST(the_bottom_of_a_deep_chain_may_not_wait_for_its_top) {
     }
 }
 
+typedef struct passed_on {
+    cf_future *of_the_other; /* submitted to the pool that gets the iterator */
+    cf_as_completed_iter *iter;
+    gate here;
+} passed_on;
+
+static int take_own_and_pass_on(cf_task *task, void *arg) {
+    passed_on *p = arg;
+    cf_future *own = cf_executor_submit(cf_task_executor(task), task_nothing, CF_NO_ARG);
+    p->iter = cf_as_completed((cf_future *[]){p->of_the_other, own}, 2, CF_FOREVER);
+    CHECK(cf_as_completed_next(p->iter, NULL, NULL) == own);
+    cf_future_release(own);
+    gate_open(&p->here);
+    return 0;
+}
+
+static int take_what_is_left(cf_task *task, void *arg) {
+    passed_on *p = arg;
+    (void)task;
+    gate_await(&p->here);
+    cf_status status = CF_SYSTEM;
+    const cf_future *left = cf_as_completed_next(p->iter, NULL, &status);
+    CHECK_STATUS(status, CF_OK);
+    CHECK(left == p->of_the_other);
+    cf_as_completed_close(p->iter);
+    return 0;
+}
+
+TEST(an_iterator_that_changes_pools_runs_the_new_ones_tasks) {
+    cf_executor *first = pool(1), *second = pool(1);
+    passed_on p = {NULL, NULL, GATE_INIT};
+    cf_future *taker = cf_executor_submit(second, take_what_is_left, &p, 0);
+    p.of_the_other = cf_executor_submit(second, task_nothing, CF_NO_ARG);
+    cf_future *giver = cf_executor_submit(first, take_own_and_pass_on, &p, 0);
+    CHECK_STATUS(outcome(giver), CF_OK);
+    CHECK_STATUS(outcome(taker), CF_OK);
+    release_all((cf_future *[]){giver, taker, p.of_the_other}, 3);
+    cf_executor_close(first);
+    cf_executor_close(second);
+}
+
+typedef struct descent {
+    cf_executor *pool, *surface;
+    cf_status status;
+    int depth;
+} descent;
+
+static int shut_down_the_surface(cf_task *task, void *arg) {
+    descent *d = arg;
+    if (d->depth-- == 0) {
+        d->status = cf_executor_shutdown(d->surface, limit(1), CF_RUN_PENDING);
+        return 0;
+    }
+    cf_future *f = cf_executor_submit(d->pool, shut_down_the_surface, d, 0);
+    (void)task;
+    const cf_status status = outcome(f);
+    cf_future_release(f);
+    return status != CF_OK;
+}
+
+static int submit_to_the_surface(cf_task *task, void *arg) {
+    descent *d = arg;
+    (void)task;
+    fire(d->surface, shut_down_the_surface, d);
+    return 0;
+}
+
+/* Down there another thread goes on, but it is still the task of the inline executor that waits. */
+TEST(the_bottom_of_a_deep_chain_is_inside_of_what_its_top_is_in) {
+    descent d = {pool(1), inline_executor(), CF_SYSTEM, 1000};
+    cf_future *f = cf_executor_submit(d.pool, submit_to_the_surface, &d, 0);
+    CHECK_STATUS(outcome(f), CF_OK);
+    CHECK_STATUS(d.status, CF_DEADLOCK);
+    cf_future_release(f);
+    cf_executor_close(d.pool);
+    cf_executor_close(d.surface);
+}
+
 /* ---------------------------------------------------------------- cycles */
 
 enum { KNOT_MAX = 8, KNOT_CODE = 35 };
@@ -1921,6 +1999,8 @@ TEST_MAIN(
     RUN(two_thousand_levels_by_wait_and_as_completed)
     RUN(two_thousand_levels_by_map)
     RUN(the_bottom_of_a_deep_chain_may_not_wait_for_its_top)
+    RUN(an_iterator_that_changes_pools_runs_the_new_ones_tasks)
+    RUN(the_bottom_of_a_deep_chain_is_inside_of_what_its_top_is_in)
     RUN(a_mutual_wait_is_told_to_the_one_that_closes_it)
     RUN(longer_cycles_in_one_pool)
     RUN(cycles_among_pending_tasks_with_fewer_workers)

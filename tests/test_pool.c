@@ -2085,6 +2085,46 @@ TEST(no_lock_is_held_while_an_unread_error_is_reported) {
     CHECK_EQ(atomic_load(&u.calls), 2);
 }
 
+typedef struct dropping {
+    gate dropped, in_user_code;
+    bool fails;
+} dropping;
+
+static void block_in_user_code(void *user) {
+    dropping *d = user;
+    gate_arrive(&d->in_user_code);
+    gate_await(&d->in_user_code);
+}
+
+static void block_when_unread(cf_future *f, void *user) {
+    CHECK(cf_future_done(f));
+    block_in_user_code(user);
+}
+
+static int end_once_dropped(cf_task *task, void *arg) {
+    dropping *d = arg;
+    gate_await(&d->dropped);
+    return d->fails ? 1 : cf_task_return_owned(task, d, sizeof *d, block_in_user_code);
+}
+
+/* The worker that ends a task which nobody holds any more calls the hook, or frees the result: what
+ * is submitted meanwhile is for another. */
+TEST(a_worker_is_not_free_while_user_code_hears_of_a_dropped_future) {
+    for (int fails = 0; fails < 2; fails++) {
+        dropping d = {GATE_INIT, GATE_INIT, fails};
+        cf_executor *ex = pool_with(&(cf_pool_options){
+            .max_workers = 2, .on_unread_error = block_when_unread, .user = &d});
+        fire(ex, end_once_dropped, &d);
+        gate_open(&d.dropped);
+        gate_await_arrivals(&d.in_user_code, 1);
+        cf_future *f = cf_executor_submit(ex, task_square, CF_VALUE(int, 3));
+        CHECK_EQ(int_of(f), 9);
+        cf_future_release(f);
+        gate_open(&d.in_user_code);
+        cf_executor_close(ex);
+    }
+}
+
 /* ---------------------------------------------------------------- fork */
 
 static void count_free(void *ptr) {
@@ -2547,6 +2587,7 @@ TEST_MAIN(
     RUN(a_refusal_is_an_error_too)
     RUN(the_undelivered_errors_of_a_map_are_reported_one_by_one)
     RUN(no_lock_is_held_while_an_unread_error_is_reported)
+    RUN(a_worker_is_not_free_while_user_code_hears_of_a_dropped_future)
     RUN(in_a_forked_child_an_inherited_pool_is_dead_and_says_so)
     RUN(a_forked_child_may_make_pools_of_its_own)
     RUN(a_fork_in_the_midst_of_other_threads_calls_does_not_hang_the_child)

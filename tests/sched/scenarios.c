@@ -22,6 +22,9 @@ static int create_or_refuse(unsigned long *thread, const void *attributes, ctl_t
     return ctl_thread_create(thread, attributes, fn, arg);
 }
 
+static void at_point(int id);
+#define CFUTURES_TEST_POINT(id) at_point(id)
+
 #define CFUTURES_IMPLEMENTATION
 #ifdef HEADER
 #include HEADER
@@ -38,6 +41,16 @@ static cf__runner **ctl_self(void) {
 
 static cf__visit **ctl_visits(void) {
     return &visits[ctl_now];
+}
+
+/* In whatever scenario: whoever spins for a task has room in its deque for the one that it is
+ * handed. */
+static void at_point(int id) {
+    if (id == CF__POINT_SPUN) {
+        const cf_executor *const executor = cf__self->heap->whole;
+        cf__worker *const worker = executor->workers[cf__self->index];
+        CHECK(ctl_peek(&worker->bottom) == ctl_peek(&worker->top));
+    }
 }
 
 /* ---- what tasks, free functions and callbacks leave behind ---- */
@@ -744,6 +757,34 @@ static int run_and_need_another(cf_task *task, void *arg) {
         cf_future_release(j[round].future);
     }
     return 0;
+}
+
+/* Whose turn it is to look at the ring first, though it has a child in its deque. */
+static int parent_at_its_tick(cf_task *task, void *arg) {
+    job *const j = arg;
+    cf_executor *const executor = cf_task_executor(task);
+    j->other->future = cf_executor_submit(executor, run_job, j->other, 0);
+    executor->workers[cf_task_worker(task)]->ticks = CF__BATCH - 1;
+    return run_job(task, j);
+}
+
+static void spinner_has_an_empty_deque(void) {
+    pool = make_pool(2);
+    cf_future *futures[4];
+    jobs[1].other = &jobs[4];
+    for (int i = 0; i < 4; i++) {
+        futures[i] = cf_executor_submit(pool, i == 1 ? parent_at_its_tick : run_job, &jobs[i], 0);
+        for (unsigned steps = i < 2 ? ctl_random(100) : 0; steps > 0; steps--) {
+            ctl_yield();
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(cf_future_wait(futures[i], CF_FOREVER) == CF_OK);
+        cf_future_release(futures[i]);
+    }
+    CHECK(cf_future_wait(jobs[4].future, CF_FOREVER) == CF_OK);
+    cf_future_release(jobs[4].future);
+    cf_executor_close(pool);
 }
 
 static void child_needs_another_worker(void) {
@@ -1577,6 +1618,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(deque_gives_each_once),
     SCENARIO(deque_owner_against_thief),
     SCENARIO(deque_emptied_by_two),
+    SCENARIO(spinner_has_an_empty_deque),
     SCENARIO(child_needs_another_worker),
     SCENARIO(workers_run_for_another_executor),
     SCENARIO(stand_in_runs_the_deepest),
