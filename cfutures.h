@@ -6598,7 +6598,8 @@ static void cf__map_fill(cf_map_iter *iter)
 static bool cf__are_items(const cf_map_options *options, const void *items, size_t count,
                           size_t size)
 {
-    return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
+    if (options->next_item != NULL) return items == NULL && size <= PTRDIFF_MAX;
+    return cf__is_array(items, count, size);
 }
 
 /* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
