@@ -1199,6 +1199,14 @@ TEST(a_generator_of_items_larger_than_memory_is_not_called) {
     cf_executor_close(executor);
 }
 
+TEST(items_are_an_array_or_come_from_a_generator_but_not_both) {
+    cf_executor *executor = pool(1);
+    const int item = 1;
+    const cf_map_options options = {.next_item = never_called};
+    CHECK(cf_executor_map(executor, task_square, &item, 1, sizeof item, &options) == NULL);
+    cf_executor_close(executor);
+}
+
 TEST(after_a_shutdown_each_item_of_an_array_is_an_error) {
     cf_executor *executor = pool(1);
     const int items[5] = {1, 2, 3, 4, 5};
@@ -1966,6 +1974,7 @@ TEST_MAIN(
     RUN(null_iterators_are_legal)
     RUN(bad_arguments_give_null_which_says_invalid)
     RUN(a_generator_of_items_larger_than_memory_is_not_called)
+    RUN(items_are_an_array_or_come_from_a_generator_but_not_both)
     RUN(after_a_shutdown_each_item_of_an_array_is_an_error)
     RUN(after_a_shutdown_a_generator_is_one_error)
     RUN(a_shutdown_during_a_generator_is_one_error_and_no_silent_end)
