@@ -18,7 +18,7 @@ a worker that has a task in hand and counts as free | all_workers_meet | /^stati
 a deque's owner that announces nothing | deque_gives_each_once | /^static cf_future \*cf__deque_pop/,/^}/ | s/cf__store_seq_cst/cf__store_release/
 a thief that takes without a claim | deque_owner_against_thief | /^static cf_future \*cf__deque_steal/,/^}/ | s/return cf__cas_seq_cst.*/cf__store_release(\&worker->top, top + 1); return future;/
 a claim in two steps | cancel_against_start_and_wait | /^static bool cf__move/,/^}/ | s/if (cf__cas(.*) return true;/{ cf__store_release(\&future->word, (seen \& ~CF__STATE) | to); return true; }/
-an unpark dropped when a future ends | submit_result_close | /^static cf__waiter \*cf__settle/,/^}/ | s/if (.*cf__unpark_all.*//
+an unpark dropped when a future ends | submit_result_close | /^static cf__waiter \*cf__publish/,/^}/ | s/if (.*cf__unpark_all.*//
 an unpark dropped when a task comes | submit_to_a_parking_worker | /^static bool cf__balance_unlock/,/^}/ | s/if (nudge.wake.*//
 an unpark dropped when a group gets its node | as_completed_delivers_each | /^static void cf__group_deliver/,/^}/ | s/if ((seen & CF__PARKED) != 0) cf__unpark_all.*//
 a waiter that parks without saying so | submit_result_close | /^static bool cf__park_on/,/^}/ | s/if (seen != parked.*//; s/return cf__park(word, parked/return cf__park(word, seen/
@@ -27,7 +27,7 @@ a waiter that trusts its wake-up | wait_for_several | /^static cf_status cf__par
 an unlock that looks first | two_submitters | /^CF__SHARED void cf__unlock_value/,/^}/ | s/if ((cf__exchange_seq_cst(lock, value)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, value); if ((was/
 a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);//
 a group that is read after its node has gone | as_completed_closes_early | /^static void cf__group_deliver/,/^}/ | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node)) {/&(void)cf__load_relaxed(\&group->signal_lock);/
-an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived) {/while (false) {/
+an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived && .*/while (false) {/
 callbacks after the last release | callbacks_while_it_settles | /^static void cf__complete/,/^}/ | s/if (callbacks != NULL).*//
 a shutdown that wakes one of two | shutdown_by_two_threads | /^static void cf__leave_unlock/,/^}/ | s/cf__unpark_all/cf__futex_one/; s/cf__futex_one(/cf__unpark_one(/
 a shutdown that forgets blocked submitters | shutdown_frees_a_submitter | /^static void cf__close_door/,/^}/ | s/cf__unpark_all(&executor->space);//
