@@ -733,7 +733,8 @@ typedef enum cf_start_method { CF_START_FORK = 0, CF_START_SPAWN } cf_start_meth
  * on_unread_error: called when a failed future is dropped that nobody looked at, in the thread that
  *   drops it. Looking is: cf_future_wait and cf_future_result once it is done, its error code and
  *   message, and delivery by a map; not its state, cf_wait or as_completed. Refusals count as
- *   errors; undelivered items of a map are told one by one; cancelled futures never. NULL: none.
+ *   errors; undelivered items of a map are told one by one, as CF_NO_MEMORY where memory is short;
+ *   cancelled futures never. NULL: none.
  * user: passed to on_unread_error. Borrowed until the last future of the executor is released.
  * start_method: process pools. The default is CF_START_FORK.
  * max_tasks_per_child: process pools: so many tasks, then another process takes the worker's place.
@@ -790,7 +791,8 @@ CFUTURES_API cf_executor *cf_thread_pool_new(const cf_pool_options *options, cf_
  *   CF_NO_MEMORY: out of memory.
  * Threads: any; tasks that several threads submit run at the same time. Blocks: never.
  * Note: a map without buffersize runs all of its tasks in the call that makes the iterator. There
- *   are no options, so nobody can observe it. */
+ *   are no options, so nobody can observe it. Tasks that submit to it nest as calls do, all on one
+ *   stack. */
 CFUTURES_API cf_executor *cf_inline_executor_new(cf_status *status);
 
 #ifdef CFUTURES_POSIX
@@ -829,7 +831,8 @@ CFUTURES_API cf_executor *cf_process_pool_new(const cf_pool_options *options, cf
  *   callback of a process pool.
  *   CF_DEADLOCK: in a task: to wait for room could never end.
  *   CF_NO_MEMORY: out of memory. The future may be one that several refusals share.
- *   CF_SYSTEM: there is no thread, and none could be started.
+ *   CF_SYSTEM: there is no thread, and none could be started; or the caller was to run the task,
+ *   its stack is full of such tasks, and no thread could be started for one more.
  *   CF_FORKED: the executor belongs to the parent of this process.
  * Threads: any, also tasks, callbacks and free functions.
  * Blocks: on a full queue, under CF_FULL_BLOCK. The inline executor and CF_FULL_CALLER_RUNS run the
@@ -3930,6 +3933,7 @@ struct cf_executor {
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
     unsigned    blocked;  /* of them, submitters that wait for space */
+    unsigned    beginning; /* workers that start, or are in their initializer: they are BUSY */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -4213,7 +4217,7 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    size_t room = cf__free_workers(executor) + executor->asleep_count + executor->beginning;
     room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
@@ -4448,24 +4452,20 @@ static bool cf__is_inside(const cf_executor *executor)
     return false;
 }
 
-/* Whoever submits runs the task itself: inline executor, full queue. It is a visitor already. */
-static void cf__run_here(cf_executor *executor, cf_future *future)
+/* Whoever submits runs the task itself; see cf__run_at_once. It is a visitor already. */
+static void cf__run_here(cf__runner *self, cf_executor *executor, cf_future *future)
 {
-    cf__runner here, *const outer = cf__self, *const self = outer != NULL ? outer : &here;
     cf__worker *const worker = cf__self_worker(executor);
     cf__store_relaxed(&future->word, CF__RUNNING);
     if (worker != NULL) {
         cf__run_nested(self, worker, future);
         return;
     }
-    memset(&here, 0, sizeof here);
-    cf__self = self;
     (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
     (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
     if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
     cf__complete(future);
-    cf__self = outer;
 }
 
 /* ---- cancel ---- */
@@ -4555,6 +4555,7 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
  * --------------------------------------------------------------------------------------------- */
 
 #define CF__DEPTH 512                   /* tasks upon each other on one stack */
+#define CF__STACK_ROOM ((size_t)65536)  /* for them, where nobody knows how big the stack is */
 #define CF__SPIN_MOST ((uintptr_t)20000) /* nanoseconds: about what parking and waking cost */
 #define CF__SPIN_LEAST ((uintptr_t)1000)
 
@@ -4804,7 +4805,7 @@ CF__SHARED cf_status cf__await_pool(cf_executor *executor, cf__word *word, uintp
 typedef struct cf__stand_in {
     cf__runner  runner;
     cf__visit  *visits; /* of the thread in whose name it goes on */
-    cf__worker *worker;
+    cf__worker *worker; /* NULL: the future is in no queue, but to be run at once */
     cf_future  *future;
 } cf__stand_in;
 
@@ -4839,26 +4840,28 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__self = &here->runner;
     cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
-    cf__thread_name(here->worker->executor->name, here->worker->index);
+    cf_executor *const executor = cf__executor_of(here->future);
+    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
-    (void)cf__claim_and_run(&here->runner, here->worker, here->future);
+    if (here->worker != NULL) (void)cf__claim_and_run(&here->runner, here->worker, here->future);
+    else cf__run_here(&here->runner, executor, here->future);
     cf__spares_give(&here->runner, here->runner.spares);
     cf__self = NULL;
     cf__visits = NULL;
     return (cf__thread_result)0;
 }
 
-/* The worker's stack is full: another thread runs the task in the worker's name, with its deque and
- * its index, while the worker does nothing but wait for it. */
+/* The stack is full: another thread runs the task in this one's name, with its deque and its index
+ * if it is a worker, while this one does nothing but wait for it. */
 static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_future *future)
 {
-    cf_executor *const executor = worker->executor;
+    cf_executor *const executor = cf__executor_of(future);
     cf__stand_in there;
     cf__thread thread;
     memset(&there, 0, sizeof there);
     there.runner.heap = self->heap;
     there.runner.index = self->index;
-    there.runner.stack_room = self->stack_room;
+    there.runner.stack_room = executor->stack_room;
     there.visits = cf__visits;
     there.worker = worker;
     there.future = future;
@@ -4877,6 +4880,27 @@ static bool cf__stack_is_full(const cf__runner *self)
     const uintptr_t here = cf__stack_here();
     const uintptr_t used = here > self->stack ? here - self->stack : self->stack - here;
     return self->depth >= CF__DEPTH || used > self->stack_room;
+}
+
+/* Inline executor, full queue. CF_SYSTEM: no thread was to be had for it, so it has ended with that.
+ * The inline executor keeps to the thread of its caller, as deep as that can go. */
+static cf_status cf__run_at_once(cf_executor *executor, cf_future *future)
+{
+    cf__runner here, *const outer = cf__self;
+    if (outer == NULL) {
+        memset(&here, 0, sizeof here);
+        here.stack = cf__stack_here();
+        here.stack_room = CF__STACK_ROOM;
+        cf__self = &here;
+    } else if (executor->max_workers > 0 && cf__stack_is_full(outer)) {
+        const cf_status status = cf__run_in_stand_in(outer, NULL, future);
+        if (status != CF_OK && cf__move(future, CF__PENDING, CF__SETTLING))
+            cf__end_unrun(executor, future, status);
+        return status;
+    }
+    cf__run_here(cf__self, executor, future);
+    cf__self = outer;
+    return CF_OK;
 }
 
 /* CF_OK: not for us to run, or it has run. */
@@ -5366,7 +5390,11 @@ CFUTURES_API size_t cf_wait(cf_future *const *futures, size_t count, cf_return_w
  * cf__balance decides:
  *
  *     pending tasks > free workers, somebody sleeps, nobody is being woken    wake one
- *     pending tasks > free workers + sleepers, fewer workers than allowed     start one
+ *     pending tasks > free workers + sleepers + those that begin, fewer
+ *                     workers than allowed                                    start one
+ *
+ * A worker that begins will take a task, so no other is started for it; but nobody knows when, so
+ * no sleeper relies on it: an initializer may take long, or even need the task.
  *
  * The same is asked whenever a worker takes tasks, so wakes go on in a chain while there is need,
  * and a burst of submits wakes one worker and not all. A worker is free from just before the result
@@ -5426,7 +5454,8 @@ static cf__nudge cf__balance(cf_executor *executor)
     cf__nudge nudge = {NULL, false};
     if (!cf__set_hungry(executor)) return nudge;
     const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-    if (pending > idle + executor->asleep_count && cf__may_start(executor))
+    const size_t coming = executor->asleep_count + executor->beginning;
+    if (pending > idle + coming && cf__may_start(executor))
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
         nudge.wake = cf__rise_locked(executor);
@@ -5794,7 +5823,12 @@ static cf__thread_result cf__worker_main(void *arg)
 {
     cf__worker *const worker = arg;
     cf_executor *const executor = worker->executor;
-    if (cf__worker_begin(worker)) {
+    const bool begun = cf__worker_begin(worker);
+    cf__lock(&executor->lock);
+    executor->beginning--;
+    if (begun) cf__store_release(&worker->state, CF__FREE);
+    cf__unlock(&executor->lock);
+    if (begun) {
         cf__worker_loop(worker);
         if (executor->options.finalizer != NULL)
             executor->options.finalizer(executor->options.worker_arg);
@@ -5813,7 +5847,7 @@ static cf__thread_result cf__worker_main(void *arg)
 
 /* ---- starting threads ---- */
 
-/* One more worker, counted from now on. NULL: out of memory. */
+/* One more worker, counted from now on; it begins. NULL: out of memory. */
 static cf__worker *cf__worker_new(cf_executor *executor)
 {
     cf__worker *const worker = cf__alloc_lines(sizeof *worker);
@@ -5823,11 +5857,12 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     worker->spin = CF__SPIN_MOST;
     worker->runner.heap = &executor->heap;
     worker->runner.stack_room = executor->stack_room;
-    cf__store_relaxed(&worker->state, CF__FREE);
+    cf__store_relaxed(&worker->state, CF__BUSY);
     cf__lock(&executor->lock);
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
+    executor->beginning++;
     cf__count_awake(executor, 1);
     cf__unlock(&executor->lock);
     return worker;
@@ -5838,6 +5873,7 @@ static void cf__worker_forget_locked(cf__worker *worker)
 {
     worker->executor->started--;
     worker->executor->alive--;
+    worker->executor->beginning--;
     cf__count_awake(worker->executor, 0 - (uintptr_t)1);
 }
 
@@ -5977,7 +6013,7 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     if (run_here) executor->heap.submitted++;
     else if (status == CF_OK) status = cf__append(executor, &tail, &future, 1);
     cf__heap_unlock(&executor->heap, tail);
-    if (run_here) cf__run_here(executor, future);
+    if (run_here) status = cf__run_at_once(executor, future);
     else if (!cf__call_workers(executor) && status == CF_OK) status = CF_SYSTEM;
     cf__visit_end(&visit);
     return status;
@@ -6286,7 +6322,7 @@ static cf_executor *cf__executor_new(const cf_pool_options *options, cf_status *
     executor->max_workers = workers;
     executor->bounded = options->queue_limit > 0 || workers == 0;
     const size_t stack = cf__thread_stack(options->stack_size);
-    executor->stack_room = stack != 0 ? stack / 2 : 65536;
+    executor->stack_room = stack != 0 ? stack / 2 : CF__STACK_ROOM;
     executor->cpus = cf_cpu_count();
     const char *const name = options->name != NULL ? options->name : "cf";
     strncpy(executor->name, name, sizeof executor->name - 1);
@@ -6361,6 +6397,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         const uintptr_t state = cf__load_acquire(&worker->state);
         if (state == CF__FREE || state == CF__ASLEEP) out->idle++;
     }
+    out->idle += executor->beginning;
     for (size_t i = 0; i < executor->started; i++)
         out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
@@ -6456,22 +6493,31 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
 
 /* ---- chunks ---- */
 
-/* Somebody who cares hears of each failed item that nobody looked at: as a future of its own. */
+/* A future of its own for an item, which gets what the cell holds. Without memory it says so. */
+static cf_future *cf__item_future(cf__cell *cell)
+{
+    cf_future *const item = cf_future_new();
+    if (item == NULL) return cf__static_future(CF_NO_MEMORY);
+    item->cell = *cell;
+    if (cell->data == cell->local) item->cell.data = item->cell.local;
+    cell->call.free_result = NULL;
+    cf__store_relaxed(&item->word, CF__DONE);
+    return item;
+}
+
+/* Somebody who cares hears of each failed item that nobody looked at. */
 static void cf__chunk_report(cf__chunk *chunk)
 {
     const cf__heap *const heap = chunk->future->home;
     if (heap == NULL || heap->options->on_unread_error == NULL) return;
     const signed char whole = chunk->has_run ? CF_OK : chunk->future->cell.status;
     for (size_t i = chunk->delivered; i < chunk->count; i++) {
-        const cf__cell *const cell = &chunk->cells[i];
-        cf_future item;
-        item.home = NULL;
-        cf__future_init(&item);
-        cf__store_relaxed(&item.word, CF__DONE);
-        item.cell.status = whole;
-        if (whole == CF_OK) item.cell = *cell;
-        if (item.cell.data == cell->local) item.cell.data = item.cell.local;
-        if (cf__has_failed(&item)) heap->options->on_unread_error(&item, heap->options->user);
+        cf__cell *const cell = &chunk->cells[i];
+        if (whole != CF_OK) cell->status = whole;
+        if (!cf__cell_has_failed(cell)) continue;
+        cf_future *const item = cf__item_future(cell);
+        heap->options->on_unread_error(item, heap->options->user);
+        cf_future_release(item);
     }
 }
 

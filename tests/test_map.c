@@ -792,6 +792,49 @@ TEST(undelivered_errors_are_reported_one_by_one) {
     }
 }
 
+typedef struct kept {
+    cf_future *futures[8];
+    size_t count;
+} kept;
+
+static void keep_unread(cf_future *future, void *user) {
+    kept *k = user;
+    k->futures[k->count++] = cf_future_retain(future);
+}
+
+/* Half of the messages do not fit into a future. */
+static int task_explain(cf_task *task, void *arg) {
+    const int n = *(const int *)arg;
+    return cf_task_fail(task, n, "%*d", n % 2 == 1 ? 200 : 3, n);
+}
+
+TEST(the_future_of_an_unread_item_may_be_kept) {
+    enum { COUNT = 8 };
+    const int items[COUNT] = {1, 2, 3, 4, 5, 6, 7, 8};
+    for (int refused = 0; refused < 2; refused++) {
+        kept k = {.count = 0};
+        cf_executor *executor = pool_with(&(cf_pool_options){
+            .max_workers = 1, .on_unread_error = keep_unread, .user = &k});
+        if (refused == 1) {
+            CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+        }
+        cf_map_iter *iter = map(executor, task_explain, items, COUNT, sizeof items[0],
+                                &(cf_map_options){.chunksize = 4});
+        CHECK_STATUS(cf_executor_shutdown(executor, CF_FOREVER, CF_RUN_PENDING), CF_OK);
+        cf_map_close(iter);
+        cf_executor_close(executor);
+        CHECK_EQ(k.count, COUNT);
+        for (size_t i = 0; i < COUNT; i++) {
+            CHECK_STATUS(outcome(k.futures[i]), refused == 1 ? CF_SHUTDOWN : CF_TASK_FAILED);
+            CHECK_EQ(cf_future_error_code(k.futures[i]), refused == 1 ? 0 : items[i]);
+            if (refused == 0) {
+                CHECK_EQ(atoi(cf_future_error_message(k.futures[i])), items[i]);
+            }
+            cf_future_release(k.futures[i]);
+        }
+    }
+}
+
 static void count_refused(cf_future *future, void *user) {
     CHECK_STATUS(cf_future_wait(future, 0), CF_SHUTDOWN);
     atomic_fetch_add((atomic_int *)user, 1);
@@ -1953,6 +1996,7 @@ TEST_MAIN(
     RUN(stop_on_error_ends_within_a_chunk)
     RUN(stop_on_error_pulls_no_further_items)
     RUN(undelivered_errors_are_reported_one_by_one)
+    RUN(the_future_of_an_unread_item_may_be_kept)
     RUN(undelivered_refusals_are_reported_one_by_one)
     RUN(cancelled_items_are_never_reported_as_unread)
     RUN(errors_of_items_that_run_when_the_map_is_closed_are_reported)

@@ -1597,6 +1597,54 @@ TEST(recursion_in_a_bounded_pool_ends) {
     }
 }
 
+typedef struct spree {
+    cf_executor *executor;
+    atomic_int left;
+    gate filled;
+} spree;
+
+/* With the queue full, each runs in the submit of the one before. */
+static int task_spree(cf_task *task, void *arg) {
+    spree *s = arg;
+    (void)task;
+    gate_await(&s->filled);
+    if (atomic_fetch_sub(&s->left, 1) > 1) {
+        cf_future_release(cf_executor_submit(s->executor, task_spree, s, 0));
+    }
+    return 0;
+}
+
+/* More than one stack could hold, whatever its size. */
+static void spree_in(cf_on_full on_full, bool by_a_caller) {
+    spree s = {.left = 20000, .filled = GATE_INIT};
+    gate busy = GATE_INIT;
+    s.executor = pool_with(
+        &(cf_pool_options){.max_workers = 1, .queue_limit = 1, .on_full = on_full});
+    cf_future *first =
+        cf_executor_submit(s.executor, by_a_caller ? task_block : task_spree,
+                           by_a_caller ? (void *)&busy : (void *)&s, 0);
+    cf_future *queued = cf_executor_submit(s.executor, task_nothing, CF_NO_ARG);
+    UNTIL(stats_of(s.executor).running == 1);
+    gate_open(&s.filled);
+    if (by_a_caller) {
+        cf_future_release(cf_executor_submit(s.executor, task_spree, &s, 0));
+        CHECK_EQ(atomic_load(&s.left), 0);
+    }
+    gate_open(&busy);
+    CHECK_STATUS(outcome(first), CF_OK);
+    CHECK_STATUS(outcome(queued), CF_OK);
+    CHECK_EQ(atomic_load(&s.left), 0);
+    cf_future_release(first);
+    cf_future_release(queued);
+    cf_executor_close(s.executor);
+}
+
+TEST(twenty_thousand_submits_upon_each_other_to_a_full_queue) {
+    spree_in(CF_FULL_BLOCK, false);
+    spree_in(CF_FULL_CALLER_RUNS, false);
+    spree_in(CF_FULL_CALLER_RUNS, true);
+}
+
 static int task_many_by_one_call(cf_task *task, void *arg) {
     enum { COUNT = 20 };
     int items[COUNT];
@@ -2032,6 +2080,7 @@ TEST_MAIN(
     RUN(a_callback_on_a_worker_may_close_the_pool)
     RUN(a_worker_that_submits_to_its_own_full_queue_runs_the_task_at_once)
     RUN(recursion_in_a_bounded_pool_ends)
+    RUN(twenty_thousand_submits_upon_each_other_to_a_full_queue)
     RUN(submit_many_by_a_worker_to_its_full_pool_ends)
     RUN(tasks_that_shut_down_each_others_pools_end)
     RUN(shutting_down_a_pool_that_waits_for_the_caller_is_told)

@@ -168,6 +168,47 @@ static void two_submitters(void) {
 }
 
 /* A worker that is being started counts as free; if it can not be, a sleeper has to do its work. */
+static cf_future *opened;
+static unsigned begun;
+
+/* The second worker's needs a task. */
+static int begin_when_opened(void *arg) {
+    (void)arg;
+    if (++begun == 2) {
+        CHECK(cf_future_wait(opened, CF_FOREVER) == CF_OK);
+    }
+    return 0;
+}
+
+static int open_it(cf_task *task, void *arg) {
+    (void)task;
+    ((job *)arg)->ran++;
+    CHECK(cf_future_set_result(opened, NULL, 0) == CF_OK);
+    return 0;
+}
+
+/* It is for the first one to run, even if that sleeps. */
+static void task_needed_by_an_initializer(void) {
+    const cf_pool_options options = {.max_workers = 2, .initializer = begin_when_opened};
+    memset(jobs, 0, sizeof jobs);
+    begun = 0;
+    opened = cf_future_new();
+    pool = cf_thread_pool_new(&options, NULL);
+    cf_future *const first = submit(&jobs[0], run_job);
+    expect_result(first, &jobs[0]);
+    cf_future *const two[2] = {submit(&jobs[1], run_job), submit(&jobs[2], run_job)};
+    expect_result(two[0], &jobs[1]);
+    expect_result(two[1], &jobs[2]);
+    cf_future *const last = submit(&jobs[3], open_it);
+    expect_end(last, &jobs[3], CF_OK);
+    cf_future_release(first);
+    cf_future_release(two[0]);
+    cf_future_release(two[1]);
+    cf_future_release(last);
+    cf_executor_close(pool);
+    cf_future_release(opened);
+}
+
 static void second_thread_refused(void) {
     threads_left = 2;
     pool = make_pool(2);
@@ -1131,6 +1172,45 @@ static void late_cancel_hides_nothing(void) {
     }
 }
 
+static int overfill_deep(cf_task *task, void *arg) {
+    job *const j = arg;
+    volatile char room[20000];
+    room[0] = 1;
+    room[sizeof room - 1] = room[0];
+    j->ran++;
+    if (j - jobs < 4) {
+        cf_future *const child = submit(&j[1], overfill_deep);
+        expect_end(child, &j[1], CF_SYSTEM);
+        cf_future_release(child);
+    }
+    const int value = value_of(j) + room[sizeof room - 1] - room[0];
+    return cf_task_return(task, &value, sizeof value);
+}
+
+static int fill_then_overfill(cf_task *task, void *arg) {
+    jobs[5].future = submit(&jobs[5], run_job);
+    return overfill_deep(task, arg);
+}
+
+/* Each runs in the submit of the one before, until the stack is full. */
+static void deep_submits_to_a_full_queue(void) {
+    const cf_pool_options options = {.max_workers = 1, .queue_limit = 1, .stack_size = 65536};
+    const bool refused = ctl_random(2) == 0;
+    memset(jobs, 0, sizeof jobs);
+    threads_left = refused ? 2 : 0;
+    pool = cf_thread_pool_new(&options, NULL);
+    cf_future *const root = submit(&jobs[0], fill_then_overfill);
+    expect_result(root, &jobs[0]);
+    cf_future *const queued = jobs[5].future;
+    jobs[5].future = NULL;
+    expect_result(queued, &jobs[5]);
+    CHECK(jobs[4].ran == (refused ? 0 : 1));
+    cf_future_release(root);
+    cf_future_release(queued);
+    cf_executor_close(pool);
+    threads_left = 0;
+}
+
 static void callers_run_what_does_not_fit(void) {
     pool = make_bounded(CF_FULL_CALLER_RUNS);
     const int other = ctl_spawn(submit_to_full, &jobs[2]);
@@ -1598,6 +1678,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(submit_to_a_parking_worker),
     SCENARIO(two_submitters),
     SCENARIO(second_thread_refused),
+    SCENARIO(task_needed_by_an_initializer),
     SCENARIO(two_tasks_meet),
     SCENARIO(all_workers_meet),
     SCENARIO(submit_many_then_close),
@@ -1632,6 +1713,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(cancel_makes_room),
     SCENARIO(claim_makes_room),
     SCENARIO(late_cancel_hides_nothing),
+    SCENARIO(deep_submits_to_a_full_queue),
     SCENARIO(callers_run_what_does_not_fit),
     SCENARIO(shutdown_by_two_threads),
     SCENARIO(submit_against_shutdown),
