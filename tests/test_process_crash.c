@@ -152,8 +152,9 @@ TEST(a_big_task_for_a_worker_that_is_dead_can_be_cancelled) {
     static char big[100000];
     cf_executor *executor = processes(1);
     const pid_t worker = pid_of_a_worker(executor);
-    cf_future *held = submit_none(executor, task_nothing);
+    cf_future *held = submit_none(executor, task_stay);
     CHECK_STATUS(cf_future_add_done_callback(held, hold_up_the_manager, NULL), CF_OK);
+    open_shared();
     CHECK_STATUS(take_outcome(held), CF_OK);
     gate_await_arrivals(&manager_calls, 1); /* it will not notice the death */
     CHECK_EQ(kill(worker, SIGKILL), 0);
