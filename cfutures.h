@@ -3892,9 +3892,10 @@ typedef struct cf__processes {
 /* What a worker is doing. From FREE to BUSY only under the executor's lock, so that whoever counts
  * tasks and free workers under it counts right; or before it can be seen that it has taken what it
  * was handed. */
-#define CF__BUSY   ((uintptr_t)0)
-#define CF__FREE   ((uintptr_t)1) /* has no task, and will look for one before it sleeps */
-#define CF__ASLEEP ((uintptr_t)2) /* parked, in the executor's list */
+#define CF__BUSY    ((uintptr_t)0)
+#define CF__FREE    ((uintptr_t)1) /* has no task, and will look for one before it sleeps */
+#define CF__ASLEEP  ((uintptr_t)2) /* parked, in the executor's list */
+#define CF__CARRIES ((uintptr_t)3) /* busy, and in hand is a task that it may yet put back */
 
 typedef struct cf__worker {
     cf__word     state;    /* W: owner; who wakes it, under the executor's lock. R: anybody */
@@ -4024,12 +4025,17 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     return true;
 }
 
+static void cf__deque_uncount(cf__worker *worker)
+{
+    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
+}
+
 /* [stats] Counted before anybody can take it and end it. */
 static bool cf__deque_submit(cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->submitted);
     if (cf__deque_push(worker, future)) return true;
-    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
+    cf__deque_uncount(worker);
     return false;
 }
 
@@ -4809,6 +4815,17 @@ typedef struct cf__stand_in {
     cf_future  *future;
 } cf__stand_in;
 
+static bool cf__call_workers(cf_executor *executor);
+
+/* Drops a tombstone that a worker took out. Until now it hid another task from cf__balance, which
+ * whoever goes on here, or what the release calls, may wait for. `hungry` is no older than that. */
+CF__COLD void cf__bury(cf_executor *executor, cf_future *future)
+{
+    (void)cf__fetch_add(&executor->dead, 0 - (uintptr_t)1);
+    if (cf__load_relaxed(&executor->hungry) != 0) (void)cf__call_workers(executor);
+    cf_future_release(future);
+}
+
 /* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
  * unless it is at hand: the youngest of the own deque. */
 static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
@@ -4820,7 +4837,7 @@ static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *f
         cf__deque_pop(worker) == future;
     if (at_hand) {
         if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-            cf__drop_tombstone(executor, future);
+            cf__bury(executor, future);
             return false;
         }
     } else if (!cf__claim_entry(executor, future, CF__RUNNING)) {
@@ -5698,6 +5715,15 @@ static void cf__lie_down_locked(cf_executor *executor, cf__worker *worker)
     (void)cf__set_hungry(executor); /* [idle] before the last look */
 }
 
+/* Under the lock. A task that somebody carries [carried] may come back into a deque, and may be
+ * needed there. */
+static bool cf__is_carried(cf_executor *executor)
+{
+    for (size_t i = 0; i < executor->started; i++)
+        if (cf__load_relaxed(&executor->workers[i]->state) == CF__CARRIES) return true;
+    return false;
+}
+
 /* Nothing to do. False: it never will have, leave. */
 static bool cf__worker_rest(cf__worker *worker)
 {
@@ -5708,13 +5734,16 @@ static bool cf__worker_rest(cf__worker *worker)
     cf__lock(&executor->lock);
     cf__lie_down_locked(executor, worker);
     const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
+    const bool stays = asleep || cf__load_relaxed(&executor->closing) == 0 || cf__looks_busy(worker);
+    const bool carried = !stays && cf__is_carried(executor);
     if (!asleep) {
         (void)cf__rise_locked(executor);
         (void)cf__set_hungry(executor);
     }
     cf__unlock_space(executor); /* since a worker is free now */
     if (asleep) cf__worker_sleep(worker);
-    return cf__load_acquire(&executor->closing) == 0 || cf__looks_busy(worker);
+    if (carried) cf__yield(); /* to the carrier, whose next few instructions tell */
+    return stays || carried;
 }
 
 /* Callbacks, and what the last release calls, may take long, or wait: meanwhile the worker counts
@@ -5733,6 +5762,7 @@ static cf_future *cf__worker_next(cf__worker *worker)
     /* Now and then the ring goes before the worker's own children, lest they keep it for ever. */
     const bool skip = ++worker->ticks % CF__BATCH == 0 && cf__ring_length(worker->executor) > 0 &&
         (intptr_t)(cf__load_relaxed(&worker->bottom) - worker->batch_end) > 0;
+    cf__store_relaxed(&worker->state, CF__CARRIES); /* [carried] ordered by top or bottom */
     cf_future *const next = skip || worker->deferred ? NULL : cf__deque_take(worker);
     if (next == NULL) cf__store_release(&worker->state, CF__FREE);
     else cf__prefetch(next);
@@ -5744,8 +5774,9 @@ static cf_future *cf__worker_next(cf__worker *worker)
 static cf_future *cf__worker_run(cf__worker *worker, cf_future *future)
 {
     worker->paced++;
+    cf__store_relaxed(&worker->state, CF__BUSY);
     if (!cf__move(future, CF__PENDING, CF__RUNNING)) {
-        cf__drop_tombstone(worker->executor, future);
+        cf__bury(worker->executor, future);
         return cf__worker_next(worker);
     }
     cf__bump(&worker->started);
@@ -6019,13 +6050,19 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker. */
+/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker, or the
+ * executor closes. */
 static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 {
     cf__worker *const worker = cf__self_worker(executor);
     if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
         !cf__deque_submit(worker, future))
         return false;
+    /* [closing] Who leaves looks at deques after that was set: one of the two sees the other. */
+    if (cf__load_seq_cst(&executor->closing) != 0 && cf__deque_pop(worker) == future) {
+        cf__deque_uncount(worker);
+        return false;
+    }
     CFUTURES_TEST_POINT(CF__POINT_WORK);
     if (cf__load_seq_cst(&executor->hungry) != 0) (void)cf__call_workers(executor); /* [idle] */
     return true;

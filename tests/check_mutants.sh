@@ -16,6 +16,8 @@ a spinner that overlooks what it is handed | submit_to_a_parking_worker | /^stat
 a worker that lies down without a last look | submit_to_a_parking_worker | /^static bool cf__worker_rest/,/^}/ | s/!cf__looks_busy(worker) &&//
 a worker that has a task in hand and counts as free | all_workers_meet | /^static size_t cf__free_workers/,/^}/ | s/ && (uintptr_t)worker != taker//; s/const uintptr_t taker.*/(void)handed;/
 a worker in its initializer that counts as free | task_needed_by_an_initializer | /^static cf__worker \*cf__worker_new/,/^}/ | s/CF__BUSY/CF__FREE/
+a worker that leaves while another carries a task | callback_needs_the_task_in_hand | /^static bool cf__is_carried/,/^}/ | s/return true/return false/
+a tombstone that hides a task | tombstone_hides_nothing | /^CF__COLD void cf__bury/,/^}/ | s/if (cf__load_relaxed.*//
 a deque's owner that announces nothing | deque_gives_each_once | /^static cf_future \*cf__deque_pop/,/^}/ | s/cf__store_seq_cst/cf__store_release/
 a thief that takes without a claim | deque_owner_against_thief | /^static cf_future \*cf__deque_steal/,/^}/ | s/return cf__cas_seq_cst.*/cf__store_release(\&worker->top, top + 1); return future;/
 a claim in two steps | cancel_against_start_and_wait | /^static bool cf__move/,/^}/ | s/if (cf__cas(.*) return true;/{ cf__store_release(\&future->word, (seen \& ~CF__STATE) | to); return true; }/

@@ -254,6 +254,90 @@ static void start_two_workers(void) {
     cf_future_release(jobs[7].future);
 }
 
+static cf_future *called_back;
+
+static int leave_a_child(cf_task *task, void *arg) {
+    job *const j = arg;
+    CHECK(cf_future_wait(called_back, CF_FOREVER) == CF_OK);
+    cf_future *const child = submit(&j[1], open_it);
+    if (cf_future_wait(child, 0) == CF_SHUTDOWN) {
+        CHECK(cf_future_set_result(opened, NULL, 0) == CF_OK);
+    }
+    cf_future_release(child);
+    return run_job(task, arg);
+}
+
+static void await_opened(cf_future *future, void *user) {
+    (void)future;
+    (void)user;
+    CHECK(cf_future_wait(opened, CF_FOREVER) == CF_OK);
+}
+
+/* Of two workers one must not leave while the other may still put back what it has in hand. */
+static void callback_needs_the_task_in_hand(void) {
+    pool = make_pool(2);
+    start_two_workers();
+    memset(jobs, 0, sizeof jobs);
+    opened = cf_future_new();
+    called_back = cf_future_new();
+    cf_future *const first = submit(&jobs[0], leave_a_child);
+    CHECK(cf_future_add_done_callback(first, await_opened, NULL) == CF_OK);
+    CHECK(cf_future_set_result(called_back, NULL, 0) == CF_OK);
+    for (unsigned i = ctl_random(200); i > 0; i--) {
+        ctl_yield();
+    }
+    cf_executor_close(pool);
+    expect_end(first, &jobs[0], CF_OK);
+    CHECK(jobs[1].freed == 1);
+    cf_future_release(first);
+    cf_future_release(opened);
+    cf_future_release(called_back);
+}
+
+static void free_when_opened(void *result) {
+    (void)result;
+    CHECK(cf_future_wait(opened, CF_FOREVER) == CF_OK);
+}
+
+static int own_result(cf_task *task, void *arg) {
+    ((job *)arg)->ran++;
+    cf_task_return_owned(task, arg, sizeof(job), free_when_opened);
+    return 0;
+}
+
+/* The first waits for the second, gives it away, and waits for the third. */
+static int claim_and_give_away(cf_task *task, void *arg) {
+    job *const j = arg;
+    CHECK(cf_future_wait(called_back, CF_FOREVER) == CF_OK);
+    CHECK(cf_future_wait(j[1].future, CF_FOREVER) == CF_OK);
+    CHECK(cf_future_set_result(j[3].future, NULL, 0) == CF_OK);
+    cf_future_release(j[1].future);
+    CHECK(cf_future_wait(opened, CF_FOREVER) == CF_OK);
+    return run_job(task, arg);
+}
+
+/* Whoever takes out what was claimed may have to wait for the task behind it. */
+static void tombstone_hides_nothing(void) {
+    pool = make_pool(3);
+    opened = cf_future_new();
+    called_back = cf_future_new();
+    cf_future *const first = submit(&jobs[0], claim_and_give_away);
+    start_two_workers();
+    jobs[1].future = cf_executor_submit(pool, own_result, &jobs[1], 0);
+    jobs[3].future = cf_future_new();
+    CHECK(cf_future_set_result(called_back, NULL, 0) == CF_OK);
+    CHECK(cf_future_wait(jobs[3].future, CF_FOREVER) == CF_OK);
+    cf_future *const last = submit(&jobs[2], open_it);
+    expect_end(last, &jobs[2], CF_OK);
+    expect_result(first, &jobs[0]);
+    cf_executor_close(pool);
+    cf_future_release(first);
+    cf_future_release(last);
+    cf_future_release(jobs[3].future);
+    cf_future_release(opened);
+    cf_future_release(called_back);
+}
+
 static void two_tasks_meet(void) {
     pool = make_pool(2);
     for (unsigned rounds = 1 + ctl_random(2); rounds > 0; rounds--) {
@@ -1681,6 +1765,8 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(task_needed_by_an_initializer),
     SCENARIO(two_tasks_meet),
     SCENARIO(all_workers_meet),
+    SCENARIO(callback_needs_the_task_in_hand),
+    SCENARIO(tombstone_hides_nothing),
     SCENARIO(submit_many_then_close),
     SCENARIO(stats_always_add_up),
     SCENARIO(cancel_against_start_and_wait),
