@@ -6729,7 +6729,8 @@ static void cf__map_fill(cf_map_iter *iter)
 static bool cf__are_items(const cf_map_options *options, const void *items, size_t count,
                           size_t size)
 {
-    return options->next_item != NULL ? items == NULL : cf__is_array(items, count, size);
+    if (options->next_item != NULL) return items == NULL && size <= PTRDIFF_MAX;
+    return cf__is_array(items, count, size);
 }
 
 /* An array that is submitted bit by bit is copied first: the caller's may go after the call. */
@@ -8174,7 +8175,9 @@ static _Noreturn void cf__zygote_end(cf__zygote *zygote)
 {
     for (size_t i = 0; i < zygote->share->lanes; i++)
         if (zygote->kids[i].pid > 0) (void)kill(zygote->kids[i].pid, SIGKILL);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {} /* all children are its own */
+    for (size_t i = 0; i < zygote->share->lanes; i++)
+        while (zygote->kids[i].pid > 0 && waitpid(zygote->kids[i].pid, NULL, 0) < 0 &&
+               errno == EINTR) {}
     _exit(0);
 }
 
@@ -8315,7 +8318,8 @@ typedef struct cf__lane {
     size_t       started; /* processes, ever */
     long         greeted; /* manager: the process that the observer was told of; 0: none */
     int64_t      due;     /* UP: the deadline. LEAVING: when to SIGKILL */
-    int64_t      stalled; /* its oldest task has not begun: when to take it back; 0: not yet seen */
+    int64_t      stalled; /* tasks wait there: when to take back what has not begun, unless one ends
+                             meanwhile; 0: not yet seen */
     int64_t      nominal; /* UP: the deadline of a task that begins as soon as it is given */
     bool         exact, late; /* UP: `due` was put off, since it has begun late, or had not begun */
     cf_status    verdict; /* how the task ends that dies with the process */
@@ -9751,32 +9755,47 @@ static bool cf__lane_extend(cf__lane *lane, int64_t now)
     return true;
 }
 
-/* Its worker had nothing to do, and yet has not begun the task. */
-static bool cf__lane_is_stalled(cf__lane *lane)
+static bool cf__lane_has_begun(cf__lane *lane)
 {
-    return lane->phase == CF__LANE_UP && lane->head != lane->tail && !lane->loading &&
-           cf__load_relaxed(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_READY;
+    return cf__load_relaxed(&cf__lane_slot(lane, lane->head)->word) != CF__SLOT_READY;
 }
 
-/* Lets the lock go meanwhile. A worker that is stopped from outside, or starved, holds nobody up as
- * long as there is another one, or may be: after a while it is left without tasks. */
+/* Its worker had nothing to do, and yet has not begun the task; or others wait behind the one that
+ * it runs. */
+static bool cf__lane_keeps_waiting(cf__lane *lane)
+{
+    return lane->phase == CF__LANE_UP && lane->head != lane->tail && !lane->loading &&
+           (cf__lane_load(lane) > 1 || !cf__lane_has_begun(lane));
+}
+
+static bool cf__hub_has_spare(const cf__hub *hub)
+{
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        if (lane->phase == CF__LANE_EMPTY || (cf__lane_is_idle(lane) && !lane->stuck)) return true;
+    return false;
+}
+
+/* Lets the lock go meanwhile. A worker holds nobody up for long: what stands behind a task that
+ * goes on and on is first in the queue again; and a worker that is stopped from outside, or starved,
+ * is left without tasks if there is another one, or may be. */
 static void cf__lane_relieve(cf__hub *hub, cf__lane *lane, int64_t now)
 {
-    bool spare = false;
     if (lane->stuck && cf__load_seq_cst(&lane->desk->asleep) != 0) {
         lane->stuck = false;
         cf__hub_feed(hub);
     }
-    if (!cf__lane_is_stalled(lane)) return;
+    if (!cf__lane_keeps_waiting(lane)) return;
     const bool late = lane->stalled != 0 && now >= lane->stalled;
     if (late || lane->stalled == 0) lane->stalled = now + CF__LATE;
-    for (const cf__lane *other = hub->lanes; other < hub->lanes_end; other++) {
-        spare = spare || other->phase == CF__LANE_EMPTY ||
-                (cf__lane_is_idle(other) && !other->stuck);
+    if (!late) return;
+    if (cf__lane_has_begun(lane)) {
+        cf__lane_recall(hub, lane);
+        lane->depth = 1; /* until that task has ended */
+    } else {
+        if (!cf__hub_has_spare(hub)) return;
+        while (cf__lane_rescue(hub, lane)) {}
+        lane->stuck = lane->head == lane->tail; /* else it has begun in the last moment */
     }
-    if (!late || !spare) return;
-    while (cf__lane_rescue(hub, lane)) {}
-    lane->stuck = lane->head == lane->tail; /* else it has begun in the last moment */
     cf__hub_feed(hub);
 }
 
@@ -9925,7 +9944,7 @@ static int cf__manager_patience(cf__hub *hub)
     hub->given = false;
     for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
         const bool waits = lane->stuck ? hub->queued > 0 || cf__hub_behind(hub) > 0
-                                       : hub->count > 1 && cf__lane_is_stalled(lane);
+                                       : hub->count > 1 && cf__lane_keeps_waiting(lane);
         hub->watching = hub->watching || waits;
         int64_t due = CF__NEVER;
         if (lane->phase == CF__LANE_WANTED) due = hub->pause;

@@ -30,7 +30,7 @@ a waiter that trusts its wake-up | wait_for_several | /^static cf_status cf__par
 an unlock that looks first | two_submitters | /^CF__SHARED void cf__unlock_value/,/^}/ | s/if ((cf__exchange_seq_cst(lock, value)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, value); if ((was/
 a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);//
 a group that is read after its node has gone | as_completed_closes_early | /^static void cf__group_deliver/,/^}/ | s/if (cf__cas(&group->ready, .*/&(void)cf__load_relaxed(\&group->signal_lock);/
-an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived.*{/while (false) {/
+an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived && .*/while (false) {/
 callbacks after the last release | callbacks_while_it_settles | /^static void cf__complete/,/^}/ | s/if (callbacks != NULL).*//
 a shutdown that wakes one of two | shutdown_by_two_threads | /^static void cf__leave_unlock/,/^}/ | s/cf__unpark_all/cf__futex_one/; s/cf__futex_one(/cf__unpark_one(/
 a shutdown that forgets blocked submitters | shutdown_frees_a_submitter | /^static void cf__close_door/,/^}/ | s/cf__unpark_all(&executor->space);//

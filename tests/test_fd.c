@@ -352,6 +352,24 @@ static void close_it(void *arg) {
 }
 
 /* Whoever settled the future is not in the child, so nobody would ever deliver it there. */
+static void set_in_a_child(void *arg) {
+    set_int(arg, 2);
+    CHECK_EQ(int_of(arg), 2);
+}
+
+TEST(a_child_that_ends_its_copy_of_a_promise_is_not_heard_by_the_parent) {
+    cf_future *future = promise();
+    cf_as_completed_iter *iter = iterate(&future, 1, CF_FOREVER);
+    CHECK(!readable(iter));
+    CHECK_EQ(in_child(set_in_a_child, future), 0);
+    CHECK(!readable(iter));
+    set_int(future, 3);
+    CHECK(readable(iter));
+    next_is(iter, future, 0);
+    cf_as_completed_close(iter);
+    cf_future_release(future);
+}
+
 TEST(a_child_closes_an_iterator_to_which_a_future_was_on_its_way) {
     cf_future *future = promise();
     cf_as_completed_iter *iter = iterate(&future, 1, CF_FOREVER);
@@ -420,6 +438,7 @@ TEST_MAIN(
     RUN(several_iterators_have_their_own)
     RUN(a_loop_that_takes_what_is_ready_does_not_spin)
     RUN(a_child_leaves_the_descriptor_of_its_parent_alone)
+    RUN(a_child_that_ends_its_copy_of_a_promise_is_not_heard_by_the_parent)
     RUN(a_child_closes_an_iterator_to_which_a_future_was_on_its_way)
     RUN(a_child_sets_a_promise_while_its_parent_signals_another_one)
     RUN(nothing_is_readable_once_all_that_was_ready_is_taken)

@@ -1227,6 +1227,29 @@ TEST(bad_arguments_give_null_which_says_invalid) {
     cf_executor_close(executor);
 }
 
+static bool never_called(void *item, void *user) {
+    (void)item, (void)user;
+    CHECK(false);
+    return false;
+}
+
+TEST(a_generator_of_items_larger_than_memory_is_not_called) {
+    cf_executor *executor = pool(1);
+    const cf_map_options options = {.next_item = never_called};
+    for (size_t less = 0; less < 64; less += 3) {
+        CHECK(cf_executor_map(executor, task_square, NULL, 1, SIZE_MAX - less, &options) == NULL);
+    }
+    cf_executor_close(executor);
+}
+
+TEST(items_are_an_array_or_come_from_a_generator_but_not_both) {
+    cf_executor *executor = pool(1);
+    const int item = 1;
+    const cf_map_options options = {.next_item = never_called};
+    CHECK(cf_executor_map(executor, task_square, &item, 1, sizeof item, &options) == NULL);
+    cf_executor_close(executor);
+}
+
 TEST(after_a_shutdown_each_item_of_an_array_is_an_error) {
     cf_executor *executor = pool(1);
     const int items[5] = {1, 2, 3, 4, 5};
@@ -1994,6 +2017,8 @@ TEST_MAIN(
     RUN(close_races_with_the_workers)
     RUN(null_iterators_are_legal)
     RUN(bad_arguments_give_null_which_says_invalid)
+    RUN(a_generator_of_items_larger_than_memory_is_not_called)
+    RUN(items_are_an_array_or_come_from_a_generator_but_not_both)
     RUN(after_a_shutdown_each_item_of_an_array_is_an_error)
     RUN(after_a_shutdown_a_generator_is_one_error)
     RUN(a_shutdown_during_a_generator_is_one_error_and_no_silent_end)

@@ -152,8 +152,9 @@ TEST(a_big_task_for_a_worker_that_is_dead_can_be_cancelled) {
     static char big[100000];
     cf_executor *executor = processes(1);
     const pid_t worker = pid_of_a_worker(executor);
-    cf_future *held = submit_none(executor, task_nothing);
+    cf_future *held = submit_none(executor, task_stay);
     CHECK_STATUS(cf_future_add_done_callback(held, hold_up_the_manager, NULL), CF_OK);
+    open_shared();
     CHECK_STATUS(take_outcome(held), CF_OK);
     gate_await_arrivals(&manager_calls, 1); /* it will not notice the death */
     CHECK_EQ(kill(worker, SIGKILL), 0);
@@ -862,6 +863,17 @@ static int task_about_a_millisecond(cf_task *task, void *arg) {
     return return_int(task, (int)getpid());
 }
 
+TEST(a_deadline_in_an_hour_leaves_the_manager_asleep) {
+    const cf_submit_options options = {.timeout = 3600 * CF_SECOND};
+    cf_executor *executor = processes(1);
+    cf_future *future = cf_executor_submit_with(executor, task_stay, NULL, 0, &options);
+    await_arrivals(1);
+    sleep_for(20 * CF_MILLISECOND); /* it goes to sleep, with the deadline in mind */
+    open_shared();
+    CHECK_STATUS(take_outcome(future), CF_OK);
+    shut(executor);
+}
+
 TEST(a_deadline_that_races_with_the_result_kills_no_later_task) {
     uint64_t late = 0;
     cf_executor *executor = processes(1);
@@ -1379,6 +1391,7 @@ TEST_MAIN(
     RUN(a_deadline_counts_from_the_start_of_the_task)
     RUN(a_deadline_counts_from_a_start_that_was_seconds_late)
     RUN(a_deadline_that_is_kept_changes_nothing)
+    RUN(a_deadline_in_an_hour_leaves_the_manager_asleep)
     RUN(a_deadline_that_races_with_the_result_kills_no_later_task)
     RUN(a_task_sees_that_its_deadline_has_passed)
     RUN(without_a_limit_of_grace_sigterm_is_all)

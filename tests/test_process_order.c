@@ -332,6 +332,45 @@ TEST(what_stands_behind_a_long_task_runs_when_another_worker_is_free_again) {
     shut(executor);
 }
 
+static int task_nap(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    sleep_for(CF_MILLISECOND);
+    return 0;
+}
+
+/* Each a millisecond, and always so many of them that the queue is never empty. */
+static void stream_until_done(cf_executor *executor, cf_future *const *awaited, size_t count) {
+    enum { STREAM = 64 };
+    cf_future *stream[STREAM];
+    const int64_t end = now() + limit(TEST_GATE_LIMIT_S);
+    for (int i = 0; i < STREAM; i++) {
+        stream[i] = submit_none(executor, task_nap);
+    }
+    for (int i = 0; cf_wait(awaited, count, CF_ALL_COMPLETED, 0, NULL) < count; i++) {
+        CHECK(now() < end);
+        CHECK_STATUS(take_outcome(stream[i % STREAM]), CF_OK);
+        stream[i % STREAM] = submit_none(executor, task_nap);
+    }
+    for (int i = 0; i < STREAM; i++) {
+        CHECK_STATUS(take_outcome(stream[i]), CF_OK);
+    }
+}
+
+TEST(what_stands_behind_a_long_task_takes_its_turn_elsewhere) {
+    enum { COUNT = 40 };
+    cf_future *futures[COUNT], *stays;
+    cf_executor *executor = taught(2);
+    occupy_processes(executor, 1, &stays);
+    submit_ids(executor, task_short, 0, COUNT, futures);
+    stream_until_done(executor, futures, COUNT);
+    CHECK_STATUS(cf_future_wait(stays, 0), CF_TIMEOUT);
+    check_all_ran(futures, 0, COUNT);
+    open_shared();
+    CHECK_STATUS(take_outcome(stays), CF_OK);
+    shut(executor);
+}
+
 TEST(short_tasks_do_not_wait_for_a_task_that_runs_out_of_time) {
     enum { COUNT = 40 };
     cf_future *futures[COUNT];
@@ -1053,6 +1092,7 @@ TEST_MAIN(
     RUN(for_a_worker_that_is_stopped_another_one_is_started)
     RUN(when_all_workers_are_stopped_the_first_that_goes_on_takes_the_task)
     RUN(what_stands_behind_a_long_task_runs_when_another_worker_is_free_again)
+    RUN(what_stands_behind_a_long_task_takes_its_turn_elsewhere)
     RUN(short_tasks_do_not_wait_for_a_task_that_runs_out_of_time)
     RUN(a_thousand_queued_tasks_can_be_cancelled)
     RUN(a_thousand_queued_tasks_can_be_cancelled_last_first)

@@ -55,6 +55,23 @@ TEST(null_entries_alone_return_at_once) {
     }
 }
 
+static int task_waits_for_gaps(cf_task *task, void *arg) {
+    cf_future *futures[4] = {NULL, NULL, NULL, NULL};
+    (void)arg;
+    futures[1] = cf_executor_submit(cf_task_executor(task), task_square, CF_VALUE(int, 3));
+    const size_t done = cf_wait(futures, 4, CF_ALL_COMPLETED, CF_FOREVER, NULL);
+    cf_future_release(futures[1]);
+    return return_int(task, (int)done);
+}
+
+TEST(null_entries_are_no_futures_in_a_task_either) {
+    cf_executor *executor = pool(1);
+    cf_future *future = cf_executor_submit(executor, task_waits_for_gaps, CF_NO_ARG);
+    CHECK_EQ(int_of(future), 1);
+    cf_future_release(future);
+    cf_executor_close(executor);
+}
+
 TEST(a_bad_when_returns_zero_at_once) {
     cf_future *futures[2] = {promise(), promise()};
     set_int(futures[0], 1);
@@ -670,6 +687,7 @@ TEST(a_wait_over_many_futures_is_linear) {
 TEST_MAIN(
     RUN(no_futures_return_at_once)
     RUN(null_entries_alone_return_at_once)
+    RUN(null_entries_are_no_futures_in_a_task_either)
     RUN(a_bad_when_returns_zero_at_once)
     RUN(all_completed_returns_when_the_last_ends)
     RUN(all_completed_counts_results_errors_and_cancelled)
