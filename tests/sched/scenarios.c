@@ -1501,7 +1501,7 @@ static void *submit_one(void *arg) {
 
 /* The first worker is refused to one of two threads and granted to the other: that one runs the
  * chunk, or it is refused as a whole. */
-static void chunk_of_a_mapper_without_a_worker(void) {
+static void map_without_a_worker(void) {
     unsigned pulled = 0, delivered = 0;
     const cf_map_options options = {.chunksize = 3, .next_item = next_of_three, .user = &pulled};
     pool = make_pool(1);
@@ -1521,6 +1521,12 @@ static void chunk_of_a_mapper_without_a_worker(void) {
     CHECK(delivered == items_ended && items_begun == items_ended);
     CHECK(delivered == 0 || delivered == 3);
     refusals = 0;
+}
+
+static void chunk_of_a_mapper_without_a_worker(void) {
+    for (int rounds = 0; rounds < 3; rounds++) {
+        map_without_a_worker();
+    }
 }
 
 static void map_item_waits_for_the_mapper(void) {
