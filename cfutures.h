@@ -2006,10 +2006,15 @@ CF__TINY bool cf__cas_seq_cst(cf__word *word, uintptr_t *expected, uintptr_t des
     return done;
 }
 
-/* Counters with one writer: no read-modify-write is needed. */
+/* Counters with one writer at a time: no read-modify-write is needed. */
 CF__TINY void cf__bump(cf__word *word)
 {
     cf__store_relaxed(word, cf__load_relaxed(word) + 1);
+}
+
+CF__TINY void cf__lower(cf__word *word)
+{
+    cf__store_relaxed(word, cf__load_relaxed(word) - 1);
 }
 
 static inline void cf__pause(void)
@@ -2458,20 +2463,6 @@ static inline void cf__yield(void)
 #else
     thrd_yield();
 #endif
-}
-
-/* Lets somebody else have this CPU while spinning: it may be the one that is waited for. Where
- * yielding means that strangers run for a whole time slice, it is left alone for a while. */
-CF__SHARED void cf__spin_yield(cf__word *crowded)
-{
-    const uintptr_t skip = cf__load_relaxed(crowded);
-    if (skip > 0) {
-        cf__store_relaxed(crowded, skip - 1);
-        return;
-    }
-    const int64_t from = cf__now();
-    cf__yield();
-    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
 }
 
 /* ---- fork: an executor belongs to the process that made it ---- */
@@ -3234,8 +3225,8 @@ static uintptr_t cf__state(cf_future *future)
 
 static bool cf__is_done(cf_future *future) { return cf__state(future) == CF__DONE; }
 
-/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere. Acquire,
- * since who then drops a tombstone must see the reference that was added before the claim. */
+/* From one state to another, whatever the other bits do meanwhile. False: it was elsewhere.
+ * Acquire, since who then drops a tombstone must see the reference that came before the claim. */
 static bool cf__move(cf_future *future, uintptr_t from, uintptr_t to)
 {
     uintptr_t seen = cf__load_acquire(&future->word);
@@ -3307,7 +3298,7 @@ static void cf__group_deliver(cf__waiter *node)
     cf__group *const group = node->user;
     uintptr_t seen = cf__load_acquire(&group->ready); /* with the signal that it tells of */
     for (;;) {
-        /* In the child of a fork the lock may be held for ever; nor is that descriptor the child's. */
+        /* In the child of a fork the lock may be held for ever, and the descriptor is not its. */
         if ((seen & CF__GROUP_SIGNAL) != 0 && group->signal.forks == cf__load_relaxed(&cf__forks))
             break;
         node->next = (cf__waiter *)(seen & CF__NODE);
@@ -3967,13 +3958,12 @@ struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
     cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__worker *asleep;
-    unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
+    unsigned    asleep_count;
     size_t      started, alive;       /* threads ever started; those that have not left */
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
     unsigned    visitors; /* callers inside that may touch it or run user code of it */
     unsigned    blocked;  /* of them, submitters that wait for space */
-    unsigned    beginning; /* workers that start, or are in their initializer: they are BUSY */
 
     /* frozen */
     _Alignas(CF__LINE) cf__worker **workers; /* the first `started` are there */
@@ -3989,9 +3979,10 @@ struct cf_executor {
     size_t      capacity; /* W: both locks. R: either. 0, or a power of two */
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
-    cf__word crowded; /* W, R: anybody. See cf__spin_yield */
     cf__word dead;    /* tombstones in the queues; see cf__dead */
-    cf__word awake;   /* W: lock. R: anybody, as a hint. Workers that do not sleep */
+    /* W: lock. R: anybody, as a hint. Workers that do not sleep; of them those that were unparked
+     * and have not arrived; those that start, or are in their initializer: they are BUSY */
+    cf__word awake, waking, beginning;
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
     cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
@@ -4064,17 +4055,12 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
     return true;
 }
 
-static void cf__deque_uncount(cf__worker *worker)
-{
-    cf__store_relaxed(&worker->submitted, cf__load_relaxed(&worker->submitted) - 1);
-}
-
 /* [stats] Counted before anybody can take it and end it. */
 static bool cf__deque_submit(cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->submitted);
     if (cf__deque_push(worker, future)) return true;
-    cf__deque_uncount(worker);
+    cf__lower(&worker->submitted);
     return false;
 }
 
@@ -4262,7 +4248,8 @@ static bool cf__may_start(cf_executor *executor)
 /* Do queue_limit tasks wait for which no worker is there and none can be started? */
 static bool cf__is_full(cf_executor *executor)
 {
-    size_t room = cf__free_workers(executor) + executor->asleep_count + executor->beginning;
+    size_t room = cf__free_workers(executor) + executor->asleep_count;
+    room += cf__load_relaxed(&executor->beginning);
     room += executor->options.queue_limit;
     if (!executor->starved) room += executor->max_workers - executor->started;
     return cf__pending(executor) >= room;
@@ -4773,7 +4760,8 @@ CF__SHARED void cf__deny(cf_future *future)
 
 /* ---- blocking: until (word & mask) is at least that ---- */
 
-/* Spins while that is likely to pay: a CPU is free, and results came soon lately. */
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. But not for who
+ * was just woken or started: that takes longer, and it may have been put on this very CPU. */
 static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     if (cf__processes_of(executor) != NULL) {
@@ -4781,7 +4769,8 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
         return;
     }
     if (executor->cpus < 2 ||
-        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL))
+        cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL) ||
+        cf__load_relaxed(&executor->waking) + cf__load_relaxed(&executor->beginning) > 0)
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
@@ -4789,7 +4778,6 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
             if ((cf__load_acquire(word) & mask) >= least) return;
             for (int j = 0; j < 8; j++) cf__pause(); /* whoever runs it needs the cache line too */
         }
-        cf__spin_yield(&executor->crowded); /* or this very CPU: a woken worker is often put here */
     } while (cf__now() < end);
 }
 
@@ -4938,8 +4926,8 @@ static bool cf__stack_is_full(const cf__runner *self)
     return self->depth >= CF__DEPTH || used > self->stack_room;
 }
 
-/* Inline executor, full queue. CF_SYSTEM: no thread was to be had for it, so it has ended with that.
- * The inline executor keeps to the thread of its caller, as deep as that can go. */
+/* Inline executor, full queue. CF_SYSTEM: no thread was to be had for it, so it has ended with
+ * that. The inline executor keeps to the thread of its caller, as deep as that can go. */
 static cf_status cf__run_at_once(cf_executor *executor, cf_future *future)
 {
     cf__runner here, *const outer = cf__self;
@@ -5500,7 +5488,8 @@ static cf__worker *cf__rise_locked(cf_executor *executor)
 static bool cf__set_hungry(cf_executor *executor)
 {
     const bool hungry =
-        executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
+        cf__load_relaxed(&executor->waking) == 0 &&
+        (executor->asleep_count > 0 || cf__may_start(executor));
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
     return hungry;
 }
@@ -5511,12 +5500,12 @@ static cf__nudge cf__balance(cf_executor *executor)
     cf__nudge nudge = {NULL, false};
     if (!cf__set_hungry(executor)) return nudge;
     const size_t pending = cf__pending(executor), idle = cf__free_workers(executor);
-    const size_t coming = executor->asleep_count + executor->beginning;
+    const size_t coming = executor->asleep_count + cf__load_relaxed(&executor->beginning);
     if (pending > idle + coming && cf__may_start(executor))
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
         nudge.wake = cf__rise_locked(executor);
-        executor->waking++;
+        cf__bump(&executor->waking);
     }
     (void)cf__set_hungry(executor);
     return nudge;
@@ -5573,9 +5562,9 @@ static cf_future *cf__take_any(cf_executor *executor, bool orphans)
     return future;
 }
 
-/* Ends all tasks that have not started, with a status; with CF_SYSTEM as long as there is no worker.
- * What ends the loop: nothing new comes in, since the executor is closing or broken, or only as
- * much as others submit. */
+/* Ends all tasks that have not started, with a status; with CF_SYSTEM as long as there is no
+ * worker. What ends the loop: nothing new comes in, since the executor is closing or broken, or
+ * only as much as others submit. */
 static void cf__withdraw(cf_executor *executor, cf_status status)
 {
     for (cf_future *future; (future = cf__take_any(executor, status == CF_SYSTEM)) != NULL;) {
@@ -5706,7 +5695,6 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
             if (!found) cf__pause();
         }
         if (found || cf__looks_busy(worker)) break;
-        cf__spin_yield(&executor->crowded); /* who was just woken may need this very CPU */
         now = cf__now();
         if (from == 0) from = now;
     }
@@ -5743,7 +5731,7 @@ static void cf__worker_sleep(cf__worker *worker)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
     CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
-    executor->waking--;
+    cf__lower(&executor->waking);
     (void)cf__balance_unlock(executor);
     /* Spinning on would have paid where work came this soon. */
     worker->spin = cf__spin_learn(worker->spin, cf__now() - from);
@@ -5779,7 +5767,8 @@ static bool cf__worker_rest(cf__worker *worker)
     cf__lock(&executor->lock);
     cf__lie_down_locked(executor, worker);
     const bool asleep = !cf__looks_busy(worker) && cf__load_relaxed(&executor->closing) == 0;
-    const bool stays = asleep || cf__load_relaxed(&executor->closing) == 0 || cf__looks_busy(worker);
+    const bool stays =
+        asleep || cf__load_relaxed(&executor->closing) == 0 || cf__looks_busy(worker);
     const bool carried = !stays && cf__is_carried(executor);
     if (!asleep) {
         (void)cf__rise_locked(executor);
@@ -5855,7 +5844,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
-        executor->waking++;
+        cf__bump(&executor->waking);
         cf__unpark_one(&cf__rise_locked(executor)->state);
     }
     (void)cf__set_hungry(executor);
@@ -5901,7 +5890,7 @@ static cf__thread_result cf__worker_main(void *arg)
     cf_executor *const executor = worker->executor;
     const bool begun = cf__worker_begin(worker);
     cf__lock(&executor->lock);
-    executor->beginning--;
+    cf__lower(&executor->beginning);
     if (begun) cf__store_release(&worker->state, CF__FREE);
     cf__unlock(&executor->lock);
     if (begun) {
@@ -5938,7 +5927,7 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     worker->index = worker->runner.index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
-    executor->beginning++;
+    cf__bump(&executor->beginning);
     cf__count_awake(executor, 1);
     cf__unlock(&executor->lock);
     return worker;
@@ -5949,7 +5938,7 @@ static void cf__worker_forget_locked(cf__worker *worker)
 {
     worker->executor->started--;
     worker->executor->alive--;
-    worker->executor->beginning--;
+    cf__lower(&worker->executor->beginning);
     cf__count_awake(worker->executor, 0 - (uintptr_t)1);
 }
 
@@ -6067,8 +6056,8 @@ static inline cf_status cf__announce(cf_executor *executor)
 }
 
 /* To the ring of an executor without a limit. Afterwards the futures may have run, and been
- * released by others. With CF_SYSTEM they have ended already, unless meanwhile another submitter got
- * a worker for them; with another refusal they are still the caller's. */
+ * released by others. With CF_SYSTEM they have ended already, unless meanwhile another submitter
+ * got a worker for them; with another refusal they are still the caller's. */
 static cf_status cf__enqueue(cf_executor *executor, cf_future **futures, size_t count)
 {
     uintptr_t tail = cf__heap_lock(&executor->heap);
@@ -6105,7 +6094,7 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
         return false;
     /* [closing] Who leaves looks at deques after that was set: one of the two sees the other. */
     if (cf__load_seq_cst(&executor->closing) != 0 && cf__deque_pop(worker) == future) {
-        cf__deque_uncount(worker);
+        cf__lower(&worker->submitted);
         return false;
     }
     CFUTURES_TEST_POINT(CF__POINT_WORK);
@@ -6479,7 +6468,7 @@ static void cf__stats_locked(cf_executor *executor, cf_stats *out)
         const uintptr_t state = cf__load_acquire(&worker->state);
         if (state == CF__FREE || state == CF__ASLEEP) out->idle++;
     }
-    out->idle += executor->beginning;
+    out->idle += cf__load_relaxed(&executor->beginning);
     for (size_t i = 0; i < executor->started; i++)
         out->submitted += cf__load_relaxed(&executor->workers[i]->submitted);
     if (executor->starting) { /* those that are wanted but must wait their turn */
@@ -7687,6 +7676,20 @@ static void cf__file_flush(FILE *file)
     funlockfile(file);
 }
 
+/* Lets another process have this CPU while spinning: it may be the one that is waited for. Where
+ * yielding means that strangers run for a whole time slice, it is left alone for a while. */
+static void cf__spin_yield(cf__word *crowded)
+{
+    const uintptr_t skip = cf__load_relaxed(crowded);
+    if (skip > 0) {
+        cf__store_relaxed(crowded, skip - 1);
+        return;
+    }
+    const int64_t from = cf__now();
+    cf__yield();
+    if (cf__now() - from > CF_MILLISECOND / 5) cf__store_relaxed(crowded, 20000);
+}
+
 /* ---- worker process ---- */
 
 typedef struct cf__loan {
@@ -8354,6 +8357,7 @@ struct cf__hub {
     uint64_t    finished, failed, died, submitted, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
     size_t      pumping;
+    cf__word    crowded;  /* W, R: anybody. See cf__spin_yield */
     unsigned    strikes;  /* bad starts, in a row */
     unsigned    refusals; /* of messages, in a row */
     int64_t     pause;    /* no start before */
@@ -9776,8 +9780,8 @@ static bool cf__hub_has_spare(const cf__hub *hub)
 }
 
 /* Lets the lock go meanwhile. A worker holds nobody up for long: what stands behind a task that
- * goes on and on is first in the queue again; and a worker that is stopped from outside, or starved,
- * is left without tasks if there is another one, or may be. */
+ * goes on and on is first in the queue again; and a worker that is stopped from outside, or
+ * starved, is left without tasks if there is another one, or may be. */
 static void cf__lane_relieve(cf__hub *hub, cf__lane *lane, int64_t now)
 {
     if (lane->stuck && cf__load_seq_cst(&lane->desk->asleep) != 0) {
@@ -10215,7 +10219,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
         if (cf__hub_pump(hub)) continue;
         cf__pause();
         if (i % 16 == 0)
-            cf__spin_yield(&executor->crowded); /* the worker may be waiting for this very CPU */
+            cf__spin_yield(&hub->crowded); /* the worker may be waiting for this very CPU */
         in_time = cf__now() < end;
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
