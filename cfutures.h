@@ -3958,7 +3958,7 @@ struct cf_executor {
     cf__word    lock;      /* workers, and submitters who must wake one. Guards: */
     cf__word    head;      /* where the next task is taken, times CF__STEP. R: anybody */
     cf__worker *asleep;
-    unsigned    asleep_count;
+    unsigned    asleep_count, waking; /* waking: unparked, not yet arrived */
     size_t      started, alive;       /* threads ever started; those that have not left */
     bool        starting, starved;    /* a thread is being started; the last could not be */
     bool        orphaned, joined;     /* closed by a worker; threads are joined */
@@ -3980,9 +3980,9 @@ struct cf_executor {
 
     cf__word spin;    /* nanoseconds worth spinning for a result, learnt */
     cf__word dead;    /* tombstones in the queues; see cf__dead */
-    /* W: lock. R: anybody, as a hint. Workers that do not sleep; of them those that were unparked
-     * and have not arrived; those that start, or are in their initializer: they are BUSY */
-    cf__word awake, waking, beginning;
+    /* W: lock. R: anybody, as a hint. Workers that do not sleep; those that start, or are in their
+     * initializer: they are BUSY */
+    cf__word awake, beginning;
     cf__word caller_started, caller_finished, caller_failed;
     cf__word left;  /* W: lock. R: anybody. Bumped when the last worker or visitor leaves */
     cf__word space; /* W: lock. R: anybody. Bumped when a bounded queue has room again */
@@ -4760,8 +4760,8 @@ CF__SHARED void cf__deny(cf_future *future)
 
 /* ---- blocking: until (word & mask) is at least that ---- */
 
-/* Spins while that is likely to pay: a CPU is free, and results came soon lately. But not for who
- * was just woken or started: that takes longer, and it may have been put on this very CPU. */
+/* Spins while that is likely to pay: a CPU is free, and results came soon lately. But not while a
+ * worker is being started: that takes longer, and it may have been put on this very CPU. */
 static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
 {
     if (cf__processes_of(executor) != NULL) {
@@ -4770,7 +4770,7 @@ static void cf__spin_for(cf_executor *executor, cf__word *word, uintptr_t mask, 
     }
     if (executor->cpus < 2 ||
         cf__load_relaxed(&executor->awake) >= executor->cpus + (cf__self != NULL) ||
-        cf__load_relaxed(&executor->waking) + cf__load_relaxed(&executor->beginning) > 0)
+        cf__load_relaxed(&executor->beginning) > 0)
         return;
     const int64_t end = cf__now() + (int64_t)cf__load_relaxed(&executor->spin);
     do {
@@ -5488,8 +5488,7 @@ static cf__worker *cf__rise_locked(cf_executor *executor)
 static bool cf__set_hungry(cf_executor *executor)
 {
     const bool hungry =
-        cf__load_relaxed(&executor->waking) == 0 &&
-        (executor->asleep_count > 0 || cf__may_start(executor));
+        executor->waking == 0 && (executor->asleep_count > 0 || cf__may_start(executor));
     if (cf__load_relaxed(&executor->hungry) != hungry) cf__store_seq_cst(&executor->hungry, hungry);
     return hungry;
 }
@@ -5505,7 +5504,7 @@ static cf__nudge cf__balance(cf_executor *executor)
         nudge.start = executor->starting = true;
     if (pending > idle && executor->asleep != NULL) {
         nudge.wake = cf__rise_locked(executor);
-        cf__bump(&executor->waking);
+        executor->waking++;
     }
     (void)cf__set_hungry(executor);
     return nudge;
@@ -5731,7 +5730,7 @@ static void cf__worker_sleep(cf__worker *worker)
         (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
     CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
-    cf__lower(&executor->waking);
+    executor->waking--;
     (void)cf__balance_unlock(executor);
     /* Spinning on would have paid where work came this soon. */
     worker->spin = cf__spin_learn(worker->spin, cf__now() - from);
@@ -5844,7 +5843,7 @@ static void cf__close_door(cf_executor *executor, uintptr_t how)
     cf__store_seq_cst(&executor->closing, cf__load_relaxed(&executor->closing) | how);
     cf__bump(&executor->space);
     while (executor->asleep != NULL) {
-        cf__bump(&executor->waking);
+        executor->waking++;
         cf__unpark_one(&cf__rise_locked(executor)->state);
     }
     (void)cf__set_hungry(executor);
