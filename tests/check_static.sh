@@ -146,7 +146,8 @@ check_cppcheck() {
             --enable=warning,performance,portability --inline-suppr -D__linux__ -D__unix__ \
             '--template={file}:{line}:{column}: warning: {message} [{id}]' --template-location= \
             -DUINTPTR_MAX=0xffffffffffffffff -DCFUTURES_IMPLEMENTATION
-        judge 'cppcheck, POSIX' doubleFree "$@" -D__GNUC__=12 -DCFUTURES_POSIX -DCLOCK_MONOTONIC=1 "$source"
+        judge 'cppcheck, POSIX' doubleFree "$@" -D__GNUC__=12 -DCFUTURES_POSIX \
+            -D__USE_MISC=1 -DCLOCK_MONOTONIC=1 -DNSIG=65 -DSIG_SETMASK=2 "$source"
         judge 'cppcheck, C11' doubleFree "$@" -DCFUTURES_NO_FUTEX "$source"
     else
         skip cppcheck 'no cppcheck here'

@@ -934,7 +934,8 @@ static void watch_and_set(void *arg) {
 TEST(a_child_uses_a_promise_that_another_thread_of_its_parent_was_about_to_leave) {
     inherited.promise = promise();
     inherited.iter = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
-    cf_as_completed_iter *other = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
+    static cf_as_completed_iter *other; /* so that the child, which has no such thread, has it too */
+    other = cf_as_completed(&inherited.promise, 1, CF_FOREVER);
     test_point_hook(hold_in_the_list);
     pthread_t thread;
     spawn(&thread, close_iterator, other);
