@@ -3,40 +3,14 @@
  * the tombstone, and nobody touches it afterwards. Calls cf__worker_run (cf__move, cf__execute,
  * cf__settle), cf_future_cancel (cf__claim_entry, cf__end_unrun, cf__await_cancelled),
  * cf_future_result (cf__park_until, cf__park_on), cf_future_release (cf__future_recycle). */
-#define CF__TEST_FUTURE(future, in_use) recycle(future)
-typedef struct cf_future cf_future;
-static void recycle(cf_future *future);
+#include "task.h"
 
-#include "pool.h"
-
-static cf_future task;
-static unsigned ran, cancelled, recycled;
-
-static void recycle(cf_future *future)
-{
-    recycled++;
-    model_bury(&future->word);
-    model_bury(&future->refs);
-}
-
-static int run(cf_task *self, void *arg)
-{
-    const uintptr_t result[] = {42, 0, 0, 0};
-    ++*(unsigned *)arg;
-    return cf_task_return(self, result, sizeof result);
-}
+static unsigned cancelled;
 
 static void setup(void)
 {
-    pool_setup(1, 1);
-    task_setup(&task, run, &ran, 1);
-    ran = cancelled = recycled = 0;
-}
-
-static void worker(void)
-{
-    cf__self = &crew[0].runner;
-    (void)cf__worker_run(&crew[0], &task);
+    one_task(1);
+    cancelled = 0;
 }
 
 static void owner(void)
