@@ -2514,6 +2514,12 @@ typedef struct cf__signal {
 #endif
 } cf__signal;
 
+/* By the child of a fork, from the process that has opened it. */
+static inline bool cf__signal_is_inherited(const cf__signal *signal)
+{
+    return signal->forks != cf__load_relaxed(&cf__forks);
+}
+
 #ifdef CFUTURES_POSIX
 
 /* Never 0 to 2, which belong to the host's stdio even if they are closed. */
@@ -2539,7 +2545,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now, or from the deadline on. False: somebody has closed the descriptor. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
-    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
+    if (cf__signal_is_inherited(signal)) return true;
     struct itimerspec timer;
     memset(&timer, 0, sizeof timer);
     if (ready || deadline == 0) {
@@ -2586,7 +2592,7 @@ static bool cf__signal_open(cf__signal *signal)
 /* Readable now. False: somebody has closed the descriptors. */
 static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool ready)
 {
-    if (signal->forks != cf__load_relaxed(&cf__forks)) return true;
+    if (cf__signal_is_inherited(signal)) return true;
     const int saved = errno;
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
@@ -2620,7 +2626,7 @@ static bool cf__signal_time(cf__signal *signal, int64_t deadline)
 
 static void cf__signal_untime(cf__signal *signal)
 {
-    if (!signal->timed || signal->forks != cf__load_relaxed(&cf__forks)) return;
+    if (!signal->timed || cf__signal_is_inherited(signal)) return;
     cf__store_release(&signal->over, 1);
     cf__unpark_all(&signal->over);
     cf__thread_join(signal->timer);
@@ -3299,8 +3305,7 @@ static void cf__group_deliver(cf__waiter *node)
     uintptr_t seen = cf__load_acquire(&group->ready); /* with the signal that it tells of */
     for (;;) {
         /* In the child of a fork the lock may be held for ever, and the descriptor is not its. */
-        if ((seen & CF__GROUP_SIGNAL) != 0 && group->signal.forks == cf__load_relaxed(&cf__forks))
-            break;
+        if ((seen & CF__GROUP_SIGNAL) != 0 && !cf__signal_is_inherited(&group->signal)) break;
         node->next = (cf__waiter *)(seen & CF__NODE);
         CFUTURES_TEST_POINT(CF__POINT_DELIVER);
         if (cf__cas(&group->ready, &seen, (uintptr_t)node | (seen & CF__GROUP_SIGNAL))) {
@@ -5230,7 +5235,7 @@ static void cf__iter_signal(cf_as_completed_iter *iter)
 {
     cf__set *const set = &iter->set;
     const cf__signal *const signal = &set->group.signal;
-    if (!cf__signal_is_open(signal) || signal->forks != cf__load_relaxed(&cf__forks)) return;
+    if (!cf__signal_is_open(signal) || cf__signal_is_inherited(signal)) return;
     cf__lock(&set->group.signal_lock);
     const bool ready = set->group.taken != NULL || set->members == NULL || cf__is_stranded(set) ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
