@@ -1737,6 +1737,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/stat.h>
 #include <sys/wait.h>
 #ifdef __linux__
+#include <stdio_ext.h> /* __fpending */
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
@@ -7314,7 +7315,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *
  * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
  * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
- * four are sequentially consistent.
+ * four are sequentially consistent. Only where the desks are empty does the host put the first off:
+ * who gives the next task does it, after which it looks at the slot as well.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
@@ -7333,6 +7335,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__HESITATE  8   /* looks whether somebody comes by himself, before a worker rings */
 #define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
@@ -7360,17 +7363,24 @@ typedef struct cf__outcome {
     cf__word code;   /* then its code, else the status */
 } cf__outcome;
 
+/* A small call and its small result need the first line only: what is rare stays behind. */
 typedef struct cf__slot {
-    cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
-    cf__word stop;     /* W: host. CF__STOP */
-    cf__word progress; /* W: worker. Items of a chunk whose records are complete */
-    cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
-    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
+    _Alignas(CF__LINE) cf__word word; /* host: READY; READY back to FREE. Worker: READY to TAKEN to
+                                         ENDED, which it stays until the slot's next task */
     cf__outcome outcome; /* worker, before ENDED */
-    int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
-    cf__job  job;      /* host, before READY */
+    cf__word  place;   /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
+    uintptr_t fn;      /* host, before READY, as all of the task. Else `job` says what is to do */
+    uintptr_t arg_size;
     _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
+    cf__word  stop;     /* W: host. CF__STOP */
+    cf__word  progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word  delay;   /* W: worker. Microseconds from `given` to its start, if it has a timeout */
+    int64_t   began, ended; /* worker, before ENDED. When it did, if anybody wants to know */
+    cf__job   job;
 } cf__slot;
+
+/* cf__slot.fn of what is no simple call; as a distance from cf_process_main it is no function. */
+#define CF__BY_JOB ((uintptr_t)0)
 
 #define CF__LOAN_FREE ((uintptr_t)0)
 #define CF__LOAN_LENT ((uintptr_t)1)
@@ -7392,7 +7402,7 @@ typedef struct cf__desk {
 
 /* What all processes of a pool share; only the host writes to it once the zygote runs. */
 typedef struct cf__share {
-    cf__word  pumping; /* threads of the host that look at the desks; 0: ring the bell */
+    cf__word  pumping; /* a thread of the host looks at the desks; 0: ring the bell */
     /* frozen */
     uintptr_t check;   /* both are the same program */
     uintptr_t initializer, finalizer, worker_arg; /* 0: none */
@@ -7675,6 +7685,9 @@ static size_t cf__memory_most(void)
  * when the pool was made, by a thread that is not here, for ever. */
 static void cf__file_flush(FILE *file)
 {
+#ifdef __linux__
+    if (__fpending(file) == 0) return;
+#endif
     if (ftrylockfile(file) != 0) return;
     (void)fflush(file);
     funlockfile(file);
@@ -7739,8 +7752,13 @@ static void cf__child_flush(void)
     cf__file_flush(stderr);
 }
 
+/* Who has just submitted is often about to look, and to wake the manager would hold both up. */
 static void cf__child_ring(void)
 {
+    for (int i = 0; cf__load_seq_cst(&cf__child.share->pumping) == 0; i++) {
+        if (i == CF__HESITATE) break;
+        cf__pause();
+    }
     if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
         cf__exchange(&cf__child.desk->bell, 1) == 0 &&
         !cf__channel_insist(cf__child.channel, "", 1, -1))
@@ -7979,10 +7997,22 @@ static bool cf__job_is_sane(const cf__job *job, size_t room)
     return job->arg_size % job->stride == 0 && job->arg_size / job->stride == job->items;
 }
 
+/* A copy, which nobody can change any more. */
+static cf__job cf__child_job(const cf__slot *slot)
+{
+    cf__job job;
+    if (slot->fn == CF__BY_JOB) return slot->job;
+    memset(&job, 0, sizeof job);
+    job.fn = slot->fn;
+    job.arg_size = slot->arg_size;
+    memcpy(&job.pointer, slot->bytes, sizeof job.pointer);
+    return job;
+}
+
 CF__SHARED void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    const cf__job job = slot->job; /* from now on nobody can change it */
+    const cf__job job = cf__child_job(slot);
     void *arg = job.arg_size > 0 ? (void *)slot->bytes : (void *)job.pointer;
     size_t room = job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
     cf__tray *const tray = cf__child_tray(&job);
@@ -8361,6 +8391,7 @@ struct cf__hub {
     uint64_t    finished, failed, died, submitted, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
     size_t      pumping;
+    bool        announced; /* that somebody pumps: share->pumping. See cf__hub_depart */
     cf__word    crowded;  /* W, R: anybody. See cf__spin_yield */
     unsigned    strikes;  /* bad starts, in a row */
     unsigned    refusals; /* of messages, in a row */
@@ -8502,11 +8533,20 @@ static void cf__hub_wake(cf__hub *hub)
     if (!cf__signal_set(&hub->wake, 0, true)) cf__hub_disown(hub);
 }
 
+/* Says to the workers whether somebody looks at the desks. */
+static void cf__hub_announce(cf__hub *hub)
+{
+    const bool attended = hub->pumping > 0;
+    if (hub->announced == attended) return;
+    hub->announced = attended;
+    cf__store_seq_cst(&hub->share->pumping, attended);
+}
+
 /* One thread more, or less, looks at the desks. */
 static void cf__hub_attend(cf__hub *hub, int change)
 {
     hub->pumping += (size_t)change;
-    cf__store_seq_cst(&hub->share->pumping, hub->pumping);
+    cf__hub_announce(hub);
 }
 
 /* 0, or errno's value. What is refused, though the peer is there and has room, will be sent again,
@@ -8692,21 +8732,24 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size)
     return size > 0 ? CF_SYSTEM : CF_NO_MEMORY;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
+/* What is zero already is not written: whose cache it is in, there it stays. */
+static void cf__word_clear(cf__word *word)
+{
+    if (cf__load_relaxed(word) != 0) cf__store_relaxed(word, 0);
+}
+
+static void cf__job_fill(cf__job *job, const cf_future *future, size_t size, const cf__lane *lane,
+                         const cf__tray *tray)
 {
     const cf__cell *const cell = &future->cell;
-    const int64_t timeout = cf__cell_options(cell).timeout;
-    cf__store_relaxed(&slot->stop, 0);
-    cf__store_relaxed(&slot->progress, 0);
-    cf__store_relaxed(&slot->delay, 0);
-    cf__store_relaxed(&slot->place, 0);
-    slot->began = slot->ended = 0;
-    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
-    cf__job *const job = &slot->job;
     memset(job, 0, sizeof *job);
     job->arg_size = size;
-    job->timeout = timeout;
-    if (timeout > 0) job->given = cf__now();
+    job->timeout = cf__cell_options(cell).timeout;
+    if (job->timeout > 0) job->given = cf__now();
+    if (tray != NULL) {
+        job->tray = 1 + (uintptr_t)(tray - lane->trays);
+        job->version = tray->version;
+    }
     if (cf__is_chunk(future)) {
         const cf__chunk *const chunk = cell->data;
         job->fn = cf__function_out((uintptr_t)chunk->fn);
@@ -8718,6 +8761,29 @@ static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
         job->fn = cf__function_out((uintptr_t)cell->call.fn);
         job->pointer = (uintptr_t)cell->data;
     }
+}
+
+/* With the argument, unless that is in a tray. The line that the worker looks at comes last, and at
+ * once: else it travels to and fro meanwhile. */
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, const cf__lane *lane,
+                          const cf__tray *tray)
+{
+    const cf__cell *const cell = &future->cell;
+    const bool simple =
+        tray == NULL && !cf__is_chunk(future) && cf__cell_options(cell).timeout == 0;
+    size_t size;
+    const void *const payload = cf__payload(future, &size);
+    cf__word_clear(&slot->stop);
+    cf__word_clear(&slot->progress);
+    cf__word_clear(&slot->delay);
+    if (slot->began != 0) slot->began = slot->ended = 0;
+    if (!simple) cf__job_fill(&slot->job, future, size, lane, tray);
+    if (payload == NULL) memcpy(slot->bytes, &cell->data, sizeof cell->data);
+    else if (tray == NULL) memcpy(slot->bytes, payload, size);
+    slot->fn = simple ? cf__function_out((uintptr_t)cell->call.fn) : CF__BY_JOB;
+    slot->arg_size = size;
+    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    cf__store_relaxed(&slot->place, 0);
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -8736,6 +8802,13 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     }
 }
 
+static bool cf__lane_has_ended(cf__lane *lane)
+{
+    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
+           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
+           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
+}
+
 /* The worker may take it from now on. */
 static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 {
@@ -8743,6 +8816,9 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
     cf__store_seq_cst(&slot->word, CF__SLOT_READY);
     CFUTURES_TEST_POINT(CF__POINT_READY);
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
+    if (hub->announced == (hub->pumping > 0)) return;
+    cf__hub_announce(hub);
+    if (cf__lane_has_ended(lane)) cf__hub_wake(hub);
 }
 
 /* The only task of the desk is given now. See cf__lane_extend. */
@@ -8759,7 +8835,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
     const size_t position = lane->tail++;
     size_t size;
-    const void *const payload = cf__payload(future, &size);
+    (void)cf__payload(future, &size);
     lane->tasks[position % CF__SLOTS] = future;
     lane->given++;
     hub->ahead++;
@@ -8776,8 +8852,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
         return;
     }
     cf__slot *const slot = cf__lane_slot(lane, position);
-    cf__slot_fill(slot, future, size);
-    if (payload != NULL) memcpy(slot->bytes, payload, size);
+    cf__slot_fill(slot, future, lane, NULL);
     cf__lane_publish(hub, lane, slot);
 }
 
@@ -9221,7 +9296,6 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     } else {
         cf__slot_outcome(hub, ended, slot, end);
         hub->failed += future->cell.status != CF_OK;
-        cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
     if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
         lane->phase == CF__LANE_UP)
@@ -9398,7 +9472,6 @@ static bool cf__chunk_give_back(cf__hub *hub, const cf__ended *ended)
     cf__chunk *const chunk = ended->arg;
     cf__hub_lock(hub);
     if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
-    cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
     ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     const bool stopped = (cf__load_relaxed(&ended->future->refs) & CF__STOP) != 0;
     const bool again = ended->lost && chunk->ended < chunk->count && !stopped &&
@@ -9500,9 +9573,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     lane->loading = placed && status != CF_OK;
     if (status == CF_OK) {
         cf__slot *const slot = cf__lane_slot(lane, position);
-        cf__slot_fill(slot, future, size);
-        slot->job.tray = 1 + (uintptr_t)(tray - lane->trays);
-        slot->job.version = tray->version;
+        cf__slot_fill(slot, future, lane, tray);
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
@@ -9540,13 +9611,6 @@ static void cf__lane_look(cf__hub *hub, cf__lane *lane)
         lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL);
     }
-}
-
-static bool cf__lane_has_ended(cf__lane *lane)
-{
-    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
-           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
-           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
 }
 
 /* What a worker may have written while it was told not to ring. */
@@ -10200,6 +10264,18 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     return claimed;
 }
 
+/* Who looked at the desks does so no more. Where no worker has anything to do it need not know:
+ * mostly the same caller is back soon, and else cf__lane_publish says it. */
+static void cf__hub_depart(cf__hub *hub)
+{
+    bool is_calm = hub->ahead == 0;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        is_calm = is_calm && lane->phase != CF__LANE_STARTING;
+    hub->pumping--;
+    if (!is_calm) cf__hub_announce(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&hub->executor->closing) != 0) cf__hub_wake(hub);
+}
+
 /* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to
  * wake the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
 static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
@@ -10228,8 +10304,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
-    cf__hub_attend(hub, -1);
-    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
+    cf__hub_depart(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
@@ -10390,6 +10465,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     cf__share *const share = hub->share;
     cf__store_relaxed(&share->pumping, 1);
     hub->pumping = 1;
+    hub->announced = true;
     share->check = cf__share_check();
     share->initializer =
         options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
