@@ -7363,20 +7363,20 @@ typedef struct cf__outcome {
     cf__word code;   /* then its code, else the status */
 } cf__outcome;
 
-/* A small call and its small result need the first line only: what is rare stays behind. */
+/* A small call and its small result need the line of `word` only. */
 typedef struct cf__slot {
+    _Alignas(CF__LINE) cf__word stop; /* W: host. CF__STOP */
+    cf__word progress; /* W: worker. Items of a chunk whose records are complete */
+    cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
+    int64_t  began, ended; /* worker, before ENDED. When it did, if anybody wants to know */
+    cf__job  job;      /* host, before READY */
     _Alignas(CF__LINE) cf__word word; /* host: READY; READY back to FREE. Worker: READY to TAKEN to
                                          ENDED, which it stays until the slot's next task */
     cf__outcome outcome; /* worker, before ENDED */
     cf__word  place;   /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
-    uintptr_t fn;      /* host, before READY, as all of the task. Else `job` says what is to do */
+    uintptr_t fn;      /* host, before READY, as the next two. CF__BY_JOB: `job` says what to do */
     uintptr_t arg_size;
-    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
-    cf__word  stop;     /* W: host. CF__STOP */
-    cf__word  progress; /* W: worker. Items of a chunk whose records are complete */
-    cf__word  delay;   /* W: worker. Microseconds from `given` to its start, if it has a timeout */
-    int64_t   began, ended; /* worker, before ENDED. When it did, if anybody wants to know */
-    cf__job   job;
+    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM]; /* the argument, or a pointer */
 } cf__slot;
 
 /* cf__slot.fn of what is no simple call; as a distance from cf_process_main it is no function. */
@@ -7755,12 +7755,11 @@ static void cf__child_flush(void)
 /* Who has just submitted is often about to look, and to wake the manager would hold both up. */
 static void cf__child_ring(void)
 {
-    for (int i = 0; cf__load_seq_cst(&cf__child.share->pumping) == 0; i++) {
-        if (i == CF__HESITATE) break;
+    for (int i = 0; i < CF__HESITATE; i++) {
+        if (cf__load_seq_cst(&cf__child.share->pumping) != 0) return;
         cf__pause();
     }
-    if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
-        cf__exchange(&cf__child.desk->bell, 1) == 0 &&
+    if (cf__exchange(&cf__child.desk->bell, 1) == 0 &&
         !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
@@ -8732,58 +8731,47 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size)
     return size > 0 ? CF_SYSTEM : CF_NO_MEMORY;
 }
 
-/* What is zero already is not written: whose cache it is in, there it stays. */
-static void cf__word_clear(cf__word *word)
-{
-    if (cf__load_relaxed(word) != 0) cf__store_relaxed(word, 0);
-}
-
-static void cf__job_fill(cf__job *job, const cf_future *future, size_t size, const cf__lane *lane,
-                         const cf__tray *tray)
+static void cf__job_fill(cf__job *job, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
     memset(job, 0, sizeof *job);
+    job->fn = cf__function_out((uintptr_t)cell->call.fn);
+    job->pointer = (uintptr_t)cell->data;
     job->arg_size = size;
     job->timeout = cf__cell_options(cell).timeout;
     if (job->timeout > 0) job->given = cf__now();
-    if (tray != NULL) {
-        job->tray = 1 + (uintptr_t)(tray - lane->trays);
-        job->version = tray->version;
-    }
-    if (cf__is_chunk(future)) {
-        const cf__chunk *const chunk = cell->data;
-        job->fn = cf__function_out((uintptr_t)chunk->fn);
-        job->pointer = (uintptr_t)chunk->items;
-        job->items = chunk->count - chunk->ended;
-        job->item_size = chunk->item_size;
-        job->stride = chunk->stride;
-    } else {
-        job->fn = cf__function_out((uintptr_t)cell->call.fn);
-        job->pointer = (uintptr_t)cell->data;
-    }
+    if (!cf__is_chunk(future)) return;
+    const cf__chunk *const chunk = cell->data;
+    job->fn = cf__function_out((uintptr_t)chunk->fn);
+    job->pointer = (uintptr_t)chunk->items;
+    job->items = chunk->count - chunk->ended;
+    job->item_size = chunk->item_size;
+    job->stride = chunk->stride;
 }
 
-/* With the argument, unless that is in a tray. The line that the worker looks at comes last, and at
+/* All but an argument that is to lie here. The line that the worker looks at comes last, and at
  * once: else it travels to and fro meanwhile. */
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, const cf__lane *lane,
-                          const cf__tray *tray)
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size, uintptr_t tray,
+                          uintptr_t version)
 {
     const cf__cell *const cell = &future->cell;
-    const bool simple =
-        tray == NULL && !cf__is_chunk(future) && cf__cell_options(cell).timeout == 0;
-    size_t size;
-    const void *const payload = cf__payload(future, &size);
-    cf__word_clear(&slot->stop);
-    cf__word_clear(&slot->progress);
-    cf__word_clear(&slot->delay);
-    if (slot->began != 0) slot->began = slot->ended = 0;
-    if (!simple) cf__job_fill(&slot->job, future, size, lane, tray);
-    if (payload == NULL) memcpy(slot->bytes, &cell->data, sizeof cell->data);
-    else if (tray == NULL) memcpy(slot->bytes, payload, size);
-    slot->fn = simple ? cf__function_out((uintptr_t)cell->call.fn) : CF__BY_JOB;
+    uintptr_t fn = CF__BY_JOB;
+    cf__store_relaxed(&slot->stop, 0);
+    cf__store_relaxed(&slot->progress, 0);
+    cf__store_relaxed(&slot->delay, 0);
+    slot->began = slot->ended = 0;
+    if (tray != 0 || cf__is_chunk(future) || cf__cell_options(cell).timeout > 0) {
+        cf__job_fill(&slot->job, future, size);
+        slot->job.tray = tray;
+        slot->job.version = version;
+    } else {
+        fn = cf__function_out((uintptr_t)cell->call.fn);
+    }
+    slot->fn = fn;
     slot->arg_size = size;
     cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
     cf__store_relaxed(&slot->place, 0);
+    if (size == 0) memcpy(slot->bytes, &cell->data, sizeof cell->data);
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -8835,7 +8823,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
 {
     const size_t position = lane->tail++;
     size_t size;
-    (void)cf__payload(future, &size);
+    const void *const payload = cf__payload(future, &size);
     lane->tasks[position % CF__SLOTS] = future;
     lane->given++;
     hub->ahead++;
@@ -8852,7 +8840,8 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
         return;
     }
     cf__slot *const slot = cf__lane_slot(lane, position);
-    cf__slot_fill(slot, future, lane, NULL);
+    cf__slot_fill(slot, future, size, 0, 0);
+    if (payload != NULL) memcpy(slot->bytes, payload, size);
     cf__lane_publish(hub, lane, slot);
 }
 
@@ -9573,7 +9562,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     lane->loading = placed && status != CF_OK;
     if (status == CF_OK) {
         cf__slot *const slot = cf__lane_slot(lane, position);
-        cf__slot_fill(slot, future, lane, tray);
+        cf__slot_fill(slot, future, size, 1 + (uintptr_t)(tray - lane->trays), tray->version);
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
