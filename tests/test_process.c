@@ -2068,7 +2068,7 @@ TEST(what_nobody_waits_for_ends_after_something_that_somebody_waited_for) {
         cf_future *future = submit_none(executor, task_nothing);
         test_point_hook(NULL);
         CHECK_STATUS(cf_future_add_done_callback(future, arrive_at_the_gate, &called), CF_OK);
-        gate_await_arrivals(&called, i + 1);
+        gate_await_arrivals(&called, (size_t)i + 1);
         cf_future_release(future);
     }
     shut(executor);
@@ -2091,7 +2091,7 @@ TEST(what_nobody_waits_for_ends_although_somebody_waited_for_something_before_it
         cf_future *second = submit_none(executor, task_soon);
         CHECK_STATUS(cf_future_add_done_callback(second, arrive_at_the_gate, &called), CF_OK);
         CHECK_STATUS(take_outcome(first), CF_OK);
-        gate_await_arrivals(&called, i + 1);
+        gate_await_arrivals(&called, (size_t)i + 1);
         cf_future_release(second);
     }
     shut(executor);
