@@ -7315,8 +7315,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *
  * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
  * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
- * four are sequentially consistent. Only where the desks are empty does the host put the first off:
- * who gives the next task does it, after which it looks at the slot as well.
+ * four are sequentially consistent. Where the desks are empty the host puts its store off: who gives
+ * the next task makes up for it, and looks at the slot after that.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
