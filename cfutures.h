@@ -8038,9 +8038,11 @@ CF__SHARED void cf__child_run(cf__slot *slot)
     cf__child_ring();
 }
 
+/* Writes what is there: so the line comes to be written to, and need not be asked for twice. */
 static bool cf__child_wanted(cf__slot *slot)
 {
-    return cf__load_seq_cst(&slot->word) == CF__SLOT_READY ||
+    uintptr_t seen = CF__SLOT_READY;
+    return cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_READY) ||
            cf__load_seq_cst(&cf__child.desk->leave) != 0;
 }
 
