@@ -448,7 +448,8 @@
  *                                                       both sides are awake
  *     an observer                    nothing without    one test of a pointer; else the clock and
  *                                                       your hook, three times a task
- *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
+ *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept,
+ *                                                       what a burst left for 100 ms more
  *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
  *
  * LIMITS
@@ -2899,6 +2900,7 @@ typedef struct cf__group {
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
 #define CF__BLOCKS_KEPT  32 /* so many, 1 MiB, may stay with an executor that has nothing to do */
+#define CF__TIDY (100 * CF_MILLISECOND) /* after so long without work the others are given back */
 
 typedef struct cf__block {
     struct cf__block *next;
@@ -5742,7 +5744,7 @@ static void cf__tidy(cf_executor *executor)
 static int64_t cf__tidy_time(cf_executor *executor)
 {
     const bool last = cf__load_relaxed(&executor->awake) == 0;
-    return last && cf__heap_is_big(&executor->heap) ? cf__deadline(100 * CF_MILLISECOND) : CF__NEVER;
+    return last && cf__heap_is_big(&executor->heap) ? cf__deadline(CF__TIDY) : CF__NEVER;
 }
 
 /* What ends it: a task was submitted that nobody else is free for, or the executor closes. */
