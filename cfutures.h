@@ -449,7 +449,7 @@
  *     an observer                    nothing without    one test of a pointer; else the clock and
  *                                                       your hook, three times a task
  *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept,
- *                                                       what a burst left for 100 ms more
+ *                                                       what a burst left for 75 ms more
  *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
  *
  * LIMITS
@@ -2900,7 +2900,7 @@ typedef struct cf__group {
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
 #define CF__BLOCKS_KEPT  32 /* so many, 1 MiB, may stay with an executor that has nothing to do */
-#define CF__TIDY (100 * CF_MILLISECOND) /* after so long without work the others are given back */
+#define CF__TIDY (75 * CF_MILLISECOND) /* after so long without work the others are given back */
 
 typedef struct cf__block {
     struct cf__block *next;
