@@ -5754,9 +5754,10 @@ static void cf__worker_sleep(cf__worker *worker)
     int64_t tidy_time = cf__tidy_time(executor);
     CFUTURES_TEST_POINT(CF__POINT_SLEEP);
     while (cf__load_acquire(&worker->state) == CF__ASLEEP) {
-        if (cf__park(&worker->state, CF__ASLEEP, tidy_time)) continue;
-        cf__tidy(executor);
-        tidy_time = CF__NEVER;
+        if (!cf__park(&worker->state, CF__ASLEEP, tidy_time)) {
+            cf__tidy(executor);
+            tidy_time = CF__NEVER;
+        }
     }
     CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
