@@ -1888,15 +1888,18 @@ enum {
 #define CF__COLD   static
 #define CF__SLOW   static
 #define CF__SHARED static inline
+#define CF__HOT    static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #define CF__SLOW static __attribute__((noinline)) /* keeps the short way of its callers short */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
+#define CF__HOT    static
 #else
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
+#define CF__HOT    static inline __attribute__((always_inline)) /* each task comes by here */
 #endif
 #endif
 
@@ -2089,7 +2092,7 @@ static int64_t cf__deadline(cf_duration timeout)
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
 }
 
-static bool cf__is_past(int64_t deadline)
+CF__HOT bool cf__is_past(int64_t deadline)
 {
     return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
 }
@@ -3102,13 +3105,11 @@ static void cf__spares_give(cf__runner *self, size_t count)
     cf__heap_give(self->heap, first, last, count);
 }
 
-CF__SHARED cf_future *cf__future_take(cf__heap *heap)
+/* By a worker of that heap. */
+CF__HOT cf_future *cf__spare_take(cf__runner *self)
 {
-    cf__runner *const self = cf__self;
-    size_t taken;
-    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
     if (self->spare == NULL) {
-        self->spare = cf__heap_take(heap, CF__SPARES / 2, &self->spares);
+        self->spare = cf__heap_take(self->heap, CF__SPARES / 2, &self->spares);
         if (self->spare == NULL) return NULL;
     }
     cf_future *const future = self->spare;
@@ -3117,7 +3118,15 @@ CF__SHARED cf_future *cf__future_take(cf__heap *heap)
     return future;
 }
 
-static void cf__future_recycle(cf_future *future)
+CF__SHARED cf_future *cf__future_take(cf__heap *heap)
+{
+    cf__runner *const self = cf__self;
+    size_t taken;
+    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
+    return cf__spare_take(self);
+}
+
+CF__HOT void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
@@ -3155,14 +3164,17 @@ static cf_submit_options cf__cell_options(const cf__cell *cell)
     return options;
 }
 
-/* The argument goes: exactly once, before the future can be seen done. */
-static void cf__cell_drop_arg(cf__cell *cell)
+CF__SLOW void cf__arg_free(const cf__cell *cell)
 {
-    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
-        const cf_submit_options options = cf__cell_options(cell);
-        if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
-        else if (options.free_arg != NULL) options.free_arg(cell->data);
-    }
+    const cf_submit_options options = cf__cell_options(cell);
+    if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
+    else if (options.free_arg != NULL) options.free_arg(cell->data);
+}
+
+/* The argument goes: exactly once, before the future can be seen done. */
+CF__HOT void cf__cell_drop_arg(cf__cell *cell)
+{
+    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) cf__arg_free(cell);
     cell->traits = 0;
     cell->data = cell->local;
     cell->size = 0;
@@ -3324,18 +3336,11 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
- * *dropped: there are none, and the last reference is the caller's to release. */
-static cf__waiter *cf__publish(cf_future *future, bool *dropped)
+/* To groups; returns the callbacks in order of addition. */
+CF__SLOW cf__waiter *cf__deliver(cf__waiter *node)
 {
-    uintptr_t seen;
-    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
-    do seen = cf__load_unlocked(future);
-    while (!cf__cas(&future->word, &seen, CF__DONE));
-    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
-    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
-    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+    for (cf__waiter *next; node != NULL; node = next) {
         next = node->next;
         if (node->callback == NULL) {
             cf__group_deliver(node); /* first, so that no wait hangs on a callback */
@@ -3344,11 +3349,24 @@ static cf__waiter *cf__publish(cf_future *future, bool *dropped)
             callbacks = node;
         }
     }
-    *dropped = (seen & CF__DROPPED) != 0;
     return callbacks;
 }
 
-static cf__waiter *cf__settle(cf_future *future)
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
+ * *dropped: there are none, and the last reference is the caller's to release. */
+CF__HOT cf__waiter *cf__publish(cf_future *future, bool *dropped)
+{
+    uintptr_t seen;
+    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
+    do seen = cf__load_unlocked(future);
+    while (!cf__cas(&future->word, &seen, CF__DONE));
+    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
+    *dropped = (seen & CF__DROPPED) != 0;
+    return (seen & CF__NODE) != 0 ? cf__deliver((cf__waiter *)(seen & CF__NODE)) : NULL;
+}
+
+CF__HOT cf__waiter *cf__settle(cf_future *future)
 {
     bool dropped;
     cf__waiter *const callbacks = cf__publish(future, &dropped);
@@ -3489,14 +3507,15 @@ CFUTURES_API void cf_future_release(cf_future *future)
         if (future->home == NULL || cf__is_done(future)) break;
         if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;
     }
-    if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
+    const bool calls = future->home != NULL ? cf__is_unread(future) : !cf__is_done(future);
+    if (calls && !cf__last_look(future)) return;
     CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
 
 /* Settles a future and calls its callbacks. Whoever sees it done may release it. */
-static void cf__complete(cf_future *future)
+CF__HOT void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) cf__run_callbacks(future, callbacks);
@@ -3865,7 +3884,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
 }
 
 /* What the function returned and staged becomes the cell's outcome; its argument is gone. */
-static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
+CF__HOT void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
     if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
     if (code != 0 || task->refused != CF_OK) {
@@ -4050,7 +4069,7 @@ static cf__word *cf__deque_slot(cf__worker *worker, uintptr_t position)
 }
 
 /* Owner. False: full. [idle] The store to bottom comes before the caller's load of hungry. */
-static bool cf__deque_push(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__deque_push(cf__worker *worker, cf_future *future)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     if (bottom - cf__load_acquire(&worker->top) >= CF__DEQUE) return false;
@@ -4061,7 +4080,7 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
 }
 
 /* [stats] Counted before anybody can take it and end it. */
-static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__deque_submit(cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->submitted);
     if (cf__deque_push(worker, future)) return true;
@@ -4070,7 +4089,7 @@ static bool cf__deque_submit(cf__worker *worker, cf_future *future)
 }
 
 /* Owner, at the bottom: the youngest. */
-static cf_future *cf__deque_pop(cf__worker *worker)
+CF__HOT cf_future *cf__deque_pop(cf__worker *worker)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom) - 1;
     cf__store_seq_cst(&worker->bottom, bottom);
@@ -4381,7 +4400,7 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 /* ---- a task ---- */
 
 /* Runs a claimed future up to its settling; then the cell holds the outcome. */
-static void cf__execute(cf__runner *self, cf_future *future)
+CF__HOT void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
     cf_executor *const executor = cf__executor_of(future);
@@ -4414,7 +4433,7 @@ CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
 }
 
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
-static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
+CF__HOT void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
@@ -4860,11 +4879,11 @@ CF__COLD void cf__bury(cf_executor *executor, cf_future *future)
 
 /* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
  * unless it is at hand: the youngest of the own deque. */
-static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
+CF__SLOW bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-    const bool at_hand = cf__deque_length(worker) > 0 &&
+    const bool at_hand =
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
     if (at_hand) {
@@ -4924,7 +4943,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     return started ? CF_OK : CF_SYSTEM;
 }
 
-static bool cf__stack_is_full(const cf__runner *self)
+CF__HOT bool cf__stack_is_full(const cf__runner *self)
 {
     const uintptr_t here = cf__stack_here();
     const uintptr_t used = here > self->stack ? here - self->stack : self->stack - here;
@@ -4953,7 +4972,7 @@ static cf_status cf__run_at_once(cf_executor *executor, cf_future *future)
 }
 
 /* CF_OK: not for us to run, or it has run. */
-static cf_status cf__help(cf__runner *self, cf_future *future)
+CF__HOT cf_status cf__help(cf__runner *self, cf_future *future)
 {
     if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
         return CF_OK;
@@ -4967,12 +4986,13 @@ static cf_status cf__help(cf__runner *self, cf_future *future)
 /* CF_OK: it is done. */
 static cf_status cf__await(cf_future *future, int64_t deadline)
 {
+    cf__runner *const self = cf__self;
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
-    if (cf__self != NULL) {
+    if (self != NULL) {
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        const cf_status status = cf__help(cf__self, future);
+        const cf_status status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) return status;
     }
     return cf__block_for(CF__A_FUTURE, future, deadline);
@@ -6088,13 +6108,11 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker, or the
- * executor closes. */
-static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
+/* By a worker: without a lock. False: its deque is full, or the executor closes. */
+static bool cf__enqueue_child(cf__worker *worker, cf_future *future)
 {
-    cf__worker *const worker = cf__self_worker(executor);
-    if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
-        !cf__deque_submit(worker, future))
+    cf_executor *const executor = worker->executor;
+    if (cf__load_acquire(&executor->closing) != 0 || !cf__deque_submit(worker, future))
         return false;
     /* [closing] Who leaves looks at deques after that was set: one of the two sees the other. */
     if (cf__load_seq_cst(&executor->closing) != 0 && cf__deque_pop(worker) == future) {
@@ -6110,12 +6128,13 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf_status status;
+    cf__worker *const worker = cf__self_worker(executor);
     for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
         cf__tell_submitted(futures[i]);
     if (cf__processes_of(executor) != NULL)
         status = executor->processes->submit(executor, futures, count);
     else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
-    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else if (count == 1 && worker != NULL && cf__enqueue_child(worker, *futures)) return CF_OK;
     else status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
         cf__turn_away(futures[i], status);
@@ -6124,7 +6143,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t
 
 /* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
  * lasts. False: no memory for the copy, it is refused. */
-static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
+CF__HOT bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, bool lend)
 {
     cf__cell *const cell = &future->cell;
@@ -6218,6 +6237,17 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     return handed ? CF_OK : cf__announce(executor);
 }
 
+/* The same by a worker. */
+static cf_status cf__submit_child(cf__worker *worker, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options,
+                                  cf_future **future)
+{
+    *future = cf__spare_take(cf__self);
+    if (*future == NULL) return CF_END;
+    (void)cf__future_call(*future, fn, arg, arg_size, options, false);
+    return cf__enqueue_child(worker, *future) ? CF_OK : cf__schedule(worker->executor, future, 1);
+}
+
 /* The same, and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
@@ -6225,8 +6255,11 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
     const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
     if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
         cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
-        cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
-        const cf_status status = cf__submit_fast(executor, fn, arg, arg_size, options, future);
+        executor->heap.observer == NULL) {
+        cf__worker *const worker = cf__self_worker(executor);
+        const cf_status status =
+            worker != NULL ? cf__submit_child(worker, fn, arg, arg_size, options, future)
+                           : cf__submit_fast(executor, fn, arg, arg_size, options, future);
         if (status != CF_END) return status;
     }
     const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
