@@ -4982,7 +4982,7 @@ CF__HOT cf_status cf__help(cf__runner *self, cf_future *future)
 }
 
 /* CF_OK: it is done. */
-static cf_status cf__await(cf_future *future, int64_t deadline)
+CF__HOT cf_status cf__await(cf_future *future, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (cf__is_done(future)) return CF_OK;
