@@ -6134,7 +6134,7 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
 }
 
 /* By a worker: without a lock. False: its deque is full, or the executor closes. */
-static bool cf__enqueue_child(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__enqueue_child(cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
     if (cf__load_acquire(&executor->closing) != 0 || !cf__deque_submit(worker, future))
@@ -6237,10 +6237,20 @@ static bool cf__hand(cf_executor *executor, uintptr_t tail, cf_future *future)
     return heap->head_seen == tail && cf__cas(&executor->spinner, &seen, (uintptr_t)future);
 }
 
-/* From outside, small, without a limit or an observer: all under one lock. CF_END: not here. */
-static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
-                                 size_t arg_size, const cf_submit_options *options,
-                                 cf_future **future)
+/* In every other case. */
+CF__SLOW cf_status cf__submit_any(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options,
+                                  cf_future **future)
+{
+    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
+    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
+}
+
+/* From outside, small, without a limit or an observer: all under one lock. */
+CF__SLOW cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                   size_t arg_size, const cf_submit_options *options,
+                                   cf_future **future)
 {
     cf__heap *const heap = &executor->heap;
     cf__prefetch(&executor->spinner);
@@ -6249,7 +6259,7 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     *future = open && cf__ring_has_room(executor, tail, 1) ? cf__heap_pop_locked(heap) : NULL;
     if (*future == NULL) {
         cf__heap_unlock(heap, tail);
-        return CF_END;
+        return cf__submit_any(executor, fn, arg, arg_size, options, future);
     }
     (void)cf__future_call(*future, fn, arg, arg_size, options, false);
     heap->submitted++;
@@ -6262,34 +6272,30 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     return handed ? CF_OK : cf__announce(executor);
 }
 
-/* The same by a worker. */
-static cf_status cf__submit_child(cf__worker *worker, cf_task_fn *fn, const void *arg,
-                                  size_t arg_size, const cf_submit_options *options,
-                                  cf_future **future)
+/* By a worker, small, without a limit or an observer. */
+CF__HOT cf_status cf__submit_child(cf__worker *worker, cf_task_fn *fn, const void *arg,
+                                   size_t arg_size, const cf_submit_options *options,
+                                   cf_future **future)
 {
+    cf_executor *const executor = worker->executor;
     *future = cf__spare_take(cf__self);
-    if (*future == NULL) return CF_END;
+    if (*future == NULL) return cf__submit_any(executor, fn, arg, arg_size, options, future);
     (void)cf__future_call(*future, fn, arg, arg_size, options, false);
-    return cf__enqueue_child(worker, *future) ? CF_OK : cf__schedule(worker->executor, future, 1);
+    return cf__enqueue_child(worker, *future) ? CF_OK : cf__schedule(executor, future, 1);
 }
 
-/* The same, and queues it. */
+/* Makes a future and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
     const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
-    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
-        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
-        executor->heap.observer == NULL) {
-        cf__worker *const worker = cf__self_worker(executor);
-        const cf_status status =
-            worker != NULL ? cf__submit_child(worker, fn, arg, arg_size, options, future)
-                           : cf__submit_fast(executor, fn, arg, arg_size, options, future);
-        if (status != CF_END) return status;
-    }
-    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
-    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
-    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
+    if (executor == NULL || fn == NULL || arg_size > room || executor->bounded ||
+        cf__processes_of(executor) != NULL || cf__is_foreign_heap(&executor->heap) ||
+        executor->heap.observer != NULL)
+        return cf__submit_any(executor, fn, arg, arg_size, options, future);
+    cf__worker *const worker = cf__self_worker(executor);
+    return worker != NULL ? cf__submit_child(worker, fn, arg, arg_size, options, future)
+                          : cf__submit_fast(executor, fn, arg, arg_size, options, future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
