@@ -1884,6 +1884,11 @@ enum {
 /* ---- atomics: one type, a handful of operations ---- */
 
 /* Where the compilers' own choice is not the best: small code at -Os, fast code elsewhere. */
+#ifdef __OPTIMIZE_SIZE__
+#define CF__SMALL true /* what is there for speed alone is left out */
+#else
+#define CF__SMALL false
+#endif
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
@@ -2947,7 +2952,7 @@ struct cf__runner {
     cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
     cf_future *spare;  /* chained by cell.data */
     size_t     spares;
-    size_t     index;  /* of the worker that it is; cf_task_worker */
+    struct cf__worker *worker; /* that it is, or stands in for; NULL: a caller */
     unsigned   depth;  /* tasks on this stack, one upon the other */
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
@@ -4057,7 +4062,7 @@ static const cf__processes *cf__processes_of(const cf_executor *executor)
 static cf__worker *cf__self_worker(const cf_executor *executor)
 {
     cf__runner *const self = cf__self;
-    return self != NULL && self->heap == &executor->heap ? executor->workers[self->index] : NULL;
+    return self != NULL && self->heap == &executor->heap ? self->worker : NULL;
 }
 
 /* ---- deque ---- */
@@ -4412,7 +4417,7 @@ CF__HOT void cf__execute(cf__runner *self, cf_future *future)
     cf__cell *const cell = &future->cell;
     cf_executor *const executor = cf__executor_of(future);
     /* A worker of another executor is a caller here, and stays that worker for its own. */
-    const size_t index = self->heap == future->home ? self->index : executor->max_workers;
+    const size_t index = self->heap == future->home ? self->worker->index : executor->max_workers;
     cf_task task;
     cf__task_begin(&task, executor, &future->refs, index, cell->size);
     if ((cell->traits & CF__OPTIONS) != 0) {
@@ -4914,7 +4919,7 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf_executor *const executor = cf__executor_of(here->future);
-    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.index);
+    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     if (here->worker != NULL) (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     else cf__run_here(&here->runner, executor, here->future);
@@ -4933,7 +4938,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     cf__thread thread;
     memset(&there, 0, sizeof there);
     there.runner.heap = self->heap;
-    there.runner.index = self->index;
+    there.runner.worker = self->worker;
     there.runner.stack_room = executor->stack_room;
     there.visits = cf__visits;
     there.worker = worker;
@@ -4981,10 +4986,9 @@ CF__HOT cf_status cf__help(cf__runner *self, cf_future *future)
 {
     if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
         return CF_OK;
-    cf__worker *const worker = cf__executor_of(future)->workers[self->index];
     CFUTURES_TEST_POINT(CF__POINT_HELP);
-    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, worker, future);
-    (void)cf__claim_and_run(self, worker, future);
+    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, self->worker, future);
+    (void)cf__claim_and_run(self, self->worker, future);
     return CF_OK;
 }
 
@@ -5973,7 +5977,8 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     worker->runner.stack_room = executor->stack_room;
     cf__store_relaxed(&worker->state, CF__BUSY);
     cf__lock(&executor->lock);
-    worker->index = worker->runner.index = executor->started++;
+    worker->runner.worker = worker;
+    worker->index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
     cf__bump(&executor->beginning);
@@ -6294,8 +6299,9 @@ static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *a
         executor->heap.observer != NULL)
         return cf__submit_any(executor, fn, arg, arg_size, options, future);
     cf__worker *const worker = cf__self_worker(executor);
-    return worker != NULL ? cf__submit_child(worker, fn, arg, arg_size, options, future)
-                          : cf__submit_fast(executor, fn, arg, arg_size, options, future);
+    if (worker == NULL) return cf__submit_fast(executor, fn, arg, arg_size, options, future);
+    return CF__SMALL ? cf__submit_any(executor, fn, arg, arg_size, options, future)
+                     : cf__submit_child(worker, fn, arg, arg_size, options, future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,

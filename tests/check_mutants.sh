@@ -39,7 +39,7 @@ a shutdown that does not wait for another | shutdown_by_two_threads | /^static v
 a cancel that forgets who waits for room | cancel_makes_room | /^static void cf__end_unrun/,/^}/ | s/cf__unlock_space(executor)/cf__unlock(\&executor->lock)/
 a claim that tells nobody of the room | claim_makes_room | /^static bool cf__claim_and_run/,/^}/ | s/if (executor->bounded) {/if (false) {/
 a late cancel that hides another task | late_cancel_hides_nothing | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);/(void)cf_future_retain(future); (void)cf__fetch_add(\&executor->dead, 1); if (cf__move(future, CF__PENDING, state)) return true; (void)cf__fetch_add(\&executor->dead, 0 - (uintptr_t)1); cf_future_release(future); return false;/
-a worker that is another one while it runs for others | workers_run_for_another_executor | /^static void cf__run_here/,/^}/ | s/(void)cf__fetch_add(&executor->caller_started, 1);/self->index = executor->max_workers; &/
+a worker that is another one while it runs for others | workers_run_for_another_executor | /^static void cf__run_here/,/^}/ | s/(void)cf__fetch_add(&executor->caller_started, 1);/self->worker = NULL; &/
 a cycle that nobody looks for | cycle_across_executors | /^static bool cf__wait_begin/,/^}/ | s/const bool stuck = .*/const bool stuck = false;/
 a cycle overlooked while a worker starts | cycle_while_a_worker_starts | /^static bool cf__reach_pool/,/^}/ | s/cf__in_transit = !stuck/cf__in_transit = false/
 a cycle seen where there is none | chain_is_no_cycle | /^static bool cf__reach_future/,/^}/ | s/return waiting != NULL .*/return waiting == NULL || cf__reach(waiting, todo);/
