@@ -2047,15 +2047,13 @@ static inline void cf__prefetch(const void *address)
 /* The sizes that matter, without a call. All is loaded before the store, so they may overlap. */
 static inline void cf__copy(void *to, const void *from, size_t size)
 {
-    switch (size) {
-    case 0: break;
 #ifndef __OPTIMIZE_SIZE__
-    case 4: memcpy(to, from, 4); break;
-    case 8: memcpy(to, from, 8); break;
-    case 16: memmove(to, from, 16); break;
+    if (size == 8) memcpy(to, from, 8);
+    else if (size == 4) memcpy(to, from, 4);
+    else if (size == 16) memmove(to, from, 16);
+    else
 #endif
-    default: memmove(to, from, size);
-    }
+    if (size > 0) memmove(to, from, size);
 }
 
 /* ---- clock ---- */
@@ -2923,7 +2921,7 @@ struct cf__heap {
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     const cf_observer *observer; /* NULL: none. Each submit and each task looks here */
     /* free-standing */
-    cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers have slept for long */
+    cf__word quiet; /* W: pool's lock, or hub's. R: anybody, as a hint: it has been idle for long */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
     _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
@@ -5778,9 +5776,10 @@ static void cf__worker_sleep(cf__worker *worker)
     int64_t tidy_time = cf__tidy_time(executor);
     CFUTURES_TEST_POINT(CF__POINT_SLEEP);
     while (cf__load_acquire(&worker->state) == CF__ASLEEP) {
-        if (cf__park(&worker->state, CF__ASLEEP, tidy_time)) continue;
-        cf__tidy(executor);
-        tidy_time = CF__NEVER;
+        if (!cf__park(&worker->state, CF__ASLEEP, tidy_time)) {
+            cf__tidy(executor);
+            tidy_time = CF__NEVER;
+        }
     }
     CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
@@ -7089,8 +7088,8 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
         from += item_size;
         task->size = 0;
         const int code = fn(task, item);
-        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
-            task->size != result_size)
+        if (((code != 0) | (task->refused != CF_OK) | (task->message != NULL) |
+             (task->size != result_size)) != 0) /* as one branch */
             cf__sweep_item_end(sweep, task, i, code);
         task->into = (char *)task->into + result_size;
     }
@@ -10011,7 +10010,9 @@ static void cf__hub_slim(cf__hub *hub)
 static int cf__manager_patience(cf__hub *hub)
 {
     const int64_t now = cf__now();
-    int64_t next = hub->fat ? now + CF__SLIM_AFTER : CF__NEVER;
+    cf__heap *const heap = &hub->executor->heap;
+    const bool keeps = cf__heap_is_big(heap) && cf__load_relaxed(&heap->quiet) == 0;
+    int64_t next = hub->fat || keeps ? now + CF__SLIM_AFTER : CF__NEVER;
     hub->watching = hub->given; /* so it is woken once for many that are given in a row */
     hub->given = false;
     for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
@@ -10038,6 +10039,7 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf__hub_lock(hub);
     hub->napping = true;
+    if (hub->calm != hub->finished) cf__store_relaxed(&hub->executor->heap.quiet, 0);
     hub->calm = hub->finished;
     cf__hub_attend(hub, -1);
     bool work = hub->stirred || hub->callbacks != NULL || cf__hub_has_news(hub) ||
@@ -10063,7 +10065,9 @@ static void cf__manager_nap(cf__hub *hub)
     CFUTURES_TEST_POINT(CF__POINT_POLL);
     const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__hub_lock(hub);
-    if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
+    const bool calm = expired && hub->finished == hub->calm;
+    if (calm && hub->fat) cf__hub_slim(hub);
+    if (calm) cf__store_relaxed(&hub->executor->heap.quiet, 1);
     cf__hub_attend(hub, 1);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
@@ -10071,6 +10075,7 @@ static void cf__manager_nap(cf__hub *hub)
         for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) cf__lane_listen(lane);
     }
     cf__hub_unlock(hub);
+    if (calm) (void)cf__heap_trim(&hub->executor->heap, 0);
 }
 
 static cf__thread_result cf__manager_main(void *arg)
