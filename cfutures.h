@@ -2096,9 +2096,11 @@ static int64_t cf__deadline(cf_duration timeout)
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
 }
 
+CF__SLOW bool cf__has_come(int64_t time) { return time == 0 || cf__now() >= time; }
+
 CF__HOT bool cf__is_past(int64_t deadline)
 {
-    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
+    return deadline != CF__NEVER && cf__has_come(deadline);
 }
 
 /* ---- parking ---- */
@@ -4440,6 +4442,12 @@ CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
         cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
 }
 
+static void cf__count_caller_end(cf_executor *executor, const cf_future *future)
+{
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
+    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+}
+
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
 CF__HOT void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
@@ -4521,14 +4529,11 @@ static void cf__run_here(cf__runner *self, cf_executor *executor, cf_future *fut
 {
     cf__worker *const worker = cf__self_worker(executor);
     cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) {
-        cf__run_nested(self, worker, future);
-        return;
-    }
-    (void)cf__fetch_add(&executor->caller_started, 1);
+    if (worker != NULL) cf__bump(&worker->started);
+    else (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
-    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
-    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+    if (worker != NULL) cf__count_end(worker, future);
+    else cf__count_caller_end(executor, future);
     cf__complete(future);
 }
 
@@ -4991,7 +4996,7 @@ CF__HOT cf_status cf__help(cf__runner *self, cf_future *future)
 }
 
 /* CF_OK: it is done. */
-CF__HOT cf_status cf__await(cf_future *future, int64_t deadline)
+CF__HOT cf_status cf__await_inlined(cf_future *future, int64_t deadline)
 {
     cf__runner *const self = cf__self;
     if (cf__is_done(future)) return CF_OK;
@@ -5005,11 +5010,17 @@ CF__HOT cf_status cf__await(cf_future *future, int64_t deadline)
     return cf__block_for(CF__A_FUTURE, future, deadline);
 }
 
+/* For all but the one place where it pays to have no call. */
+CF__SLOW cf_status cf__await(cf_future *future, int64_t deadline)
+{
+    return cf__await_inlined(future, deadline);
+}
+
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
 {
     if (future == NULL) return CF_INVALID;
     if (!cf__is_done(future)) {
-        const cf_status status = cf__await(future, cf__deadline(timeout));
+        const cf_status status = cf__await_inlined(future, cf__deadline(timeout));
         if (status != CF_OK) return status;
     }
     cf__look(future);
