@@ -4896,7 +4896,7 @@ CF__SLOW bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future 
 {
     cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-    const bool at_hand =
+    const bool at_hand = /* or a stale entry of an empty deque: then there is nothing to pop */
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
     if (at_hand) {
@@ -4922,7 +4922,8 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf_executor *const executor = cf__executor_of(here->future);
-    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.worker->index);
+    const cf__worker *const worker = cf__self_worker(executor);
+    if (worker != NULL) cf__thread_name(executor->name, worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     if (here->worker != NULL) (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     else cf__run_here(&here->runner, executor, here->future);
@@ -6184,7 +6185,7 @@ static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t
 /* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
  * lasts. False: no memory for the copy, it is refused. */
 CF__HOT bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf_submit_options *options, bool lend)
+                             const cf_submit_options *options, bool lend)
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
