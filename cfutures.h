@@ -1885,20 +1885,28 @@ enum {
 /* ---- atomics: one type, a handful of operations ---- */
 
 /* Where the compilers' own choice is not the best: small code at -Os, fast code elsewhere. */
+#ifdef __OPTIMIZE_SIZE__
+#define CF__SMALL true /* what is there for speed alone is left out */
+#else
+#define CF__SMALL false
+#endif
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
 #define CF__SLOW   static
 #define CF__SHARED static inline
+#define CF__HOT    static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #define CF__SLOW static __attribute__((noinline)) /* keeps the short way of its callers short */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
+#define CF__HOT    static
 #else
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
+#define CF__HOT    static inline __attribute__((always_inline)) /* each task comes by here */
 #endif
 #endif
 
@@ -2089,9 +2097,11 @@ static int64_t cf__deadline(cf_duration timeout)
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
 }
 
-static bool cf__is_past(int64_t deadline)
+CF__SLOW bool cf__has_come(int64_t time) { return time == 0 || cf__now() >= time; }
+
+CF__HOT bool cf__is_past(int64_t deadline)
 {
-    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
+    return deadline != CF__NEVER && cf__has_come(deadline);
 }
 
 /* ---- parking ---- */
@@ -2943,7 +2953,7 @@ struct cf__runner {
     cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
     cf_future *spare;  /* chained by cell.data */
     size_t     spares;
-    size_t     index;  /* of the worker that it is; cf_task_worker */
+    struct cf__worker *worker; /* that it is, or stands in for; NULL: a caller */
     unsigned   depth;  /* tasks on this stack, one upon the other */
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
@@ -3108,13 +3118,11 @@ static void cf__spares_give(cf__runner *self, size_t count)
     cf__heap_give(self->heap, first, last, count);
 }
 
-CF__SHARED cf_future *cf__future_take(cf__heap *heap)
+/* By a worker of that heap. */
+CF__HOT cf_future *cf__spare_take(cf__runner *self)
 {
-    cf__runner *const self = cf__self;
-    size_t taken;
-    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
     if (self->spare == NULL) {
-        self->spare = cf__heap_take(heap, CF__SPARES / 2, &self->spares);
+        self->spare = cf__heap_take(self->heap, CF__SPARES / 2, &self->spares);
         if (self->spare == NULL) return NULL;
     }
     cf_future *const future = self->spare;
@@ -3123,7 +3131,15 @@ CF__SHARED cf_future *cf__future_take(cf__heap *heap)
     return future;
 }
 
-static void cf__future_recycle(cf_future *future)
+CF__SHARED cf_future *cf__future_take(cf__heap *heap)
+{
+    cf__runner *const self = cf__self;
+    size_t taken;
+    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
+    return cf__spare_take(self);
+}
+
+CF__HOT void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
@@ -3161,14 +3177,17 @@ static cf_submit_options cf__cell_options(const cf__cell *cell)
     return options;
 }
 
-/* The argument goes: exactly once, before the future can be seen done. */
-static void cf__cell_drop_arg(cf__cell *cell)
+CF__SLOW void cf__arg_free(const cf__cell *cell)
 {
-    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
-        const cf_submit_options options = cf__cell_options(cell);
-        if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
-        else if (options.free_arg != NULL) options.free_arg(cell->data);
-    }
+    const cf_submit_options options = cf__cell_options(cell);
+    if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
+    else if (options.free_arg != NULL) options.free_arg(cell->data);
+}
+
+/* The argument goes: exactly once, before the future can be seen done. */
+CF__HOT void cf__cell_drop_arg(cf__cell *cell)
+{
+    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) cf__arg_free(cell);
     cell->traits = 0;
     cell->data = cell->local;
     cell->size = 0;
@@ -3330,18 +3349,11 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
- * *dropped: there are none, and the last reference is the caller's to release. */
-static cf__waiter *cf__publish(cf_future *future, bool *dropped)
+/* To groups; returns the callbacks in order of addition. */
+CF__SLOW cf__waiter *cf__deliver(cf__waiter *node)
 {
-    uintptr_t seen;
-    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
-    do seen = cf__load_unlocked(future);
-    while (!cf__cas(&future->word, &seen, CF__DONE));
-    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
-    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
-    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+    for (cf__waiter *next; node != NULL; node = next) {
         next = node->next;
         if (node->callback == NULL) {
             cf__group_deliver(node); /* first, so that no wait hangs on a callback */
@@ -3350,11 +3362,24 @@ static cf__waiter *cf__publish(cf_future *future, bool *dropped)
             callbacks = node;
         }
     }
-    *dropped = (seen & CF__DROPPED) != 0;
     return callbacks;
 }
 
-static cf__waiter *cf__settle(cf_future *future)
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
+ * *dropped: there are none, and the last reference is the caller's to release. */
+CF__HOT cf__waiter *cf__publish(cf_future *future, bool *dropped)
+{
+    uintptr_t seen;
+    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
+    do seen = cf__load_unlocked(future);
+    while (!cf__cas(&future->word, &seen, CF__DONE));
+    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
+    *dropped = (seen & CF__DROPPED) != 0;
+    return (seen & CF__NODE) != 0 ? cf__deliver((cf__waiter *)(seen & CF__NODE)) : NULL;
+}
+
+CF__HOT cf__waiter *cf__settle(cf_future *future)
 {
     bool dropped;
     cf__waiter *const callbacks = cf__publish(future, &dropped);
@@ -3495,14 +3520,15 @@ CFUTURES_API void cf_future_release(cf_future *future)
         if (future->home == NULL || cf__is_done(future)) break;
         if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;
     }
-    if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
+    const bool calls = future->home != NULL ? cf__is_unread(future) : !cf__is_done(future);
+    if (calls && !cf__last_look(future)) return;
     CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
 
 /* Settles a future and calls its callbacks. Whoever sees it done may release it. */
-static void cf__complete(cf_future *future)
+CF__HOT void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) cf__run_callbacks(future, callbacks);
@@ -3714,24 +3740,24 @@ CFUTURES_API const char *cf_strerror(cf_status status) { return cf__status_of(st
 
 #define CF__BIG 896 /* bytes: from there on payloads of processes have mappings of their own */
 
+/* What begins alike stands together: fewer stores. */
 struct cf_task {
     cf_executor *executor;
     cf__word    *marks;    /* of the future: CF__STOP */
-    cf__word    *stop;     /* NULL, or non-zero: the whole map is to stop */
-    int64_t      deadline; /* CF__NEVER: none */
-    const void  *arg;
-    size_t       arg_size;
     size_t       worker;
-    char        *message;
-    void        *into;     /* where results of up to `room` bytes go */
-    size_t       room;
-    bool         confined; /* a map_array: a longer one is refused */
-    /* NULL, or room for what does not fit a slot: in a worker process */
-    void      *(*big_room)(size_t size, cf_free_fn **free_room);
+    size_t       arg_size;
+    int64_t      deadline; /* CF__NEVER: none */
+    size_t       room;     /* results of up to so many bytes go */
+    void        *into;     /* there */
     void        *data;     /* the result so far */
     size_t       size;
     cf_free_fn  *free_data;
+    cf__word    *stop;     /* NULL, or non-zero: the whole map is to stop */
+    char        *message;
+    /* NULL, or room for what does not fit a slot: in a worker process */
+    void      *(*big_room)(size_t size, cf_free_fn **free_room);
     cf_status    refused;  /* CF_OK, CF_NO_MEMORY, or CF_INVALID: the result is too long */
+    bool         confined; /* a map_array: a longer one is refused */
     /* only a share of map_array: the items that it has run, how the first ended that failed */
     size_t       ran;
     cf_status    mishap;
@@ -3739,24 +3765,24 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
+CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker,
+                               size_t arg_size)
 {
     task->executor = executor;
     task->marks = marks;
-    task->stop = NULL;
-    task->deadline = CF__NEVER;
-    task->arg = NULL;
-    task->arg_size = 0;
     task->worker = worker;
-    task->message = NULL;
-    task->into = task->local;
+    task->arg_size = arg_size;
+    task->deadline = CF__NEVER;
     task->room = CF__INLINE;
-    task->confined = false;
-    task->big_room = NULL;
+    task->into = task->local;
     task->data = task->local;
     task->size = 0;
     task->free_data = NULL;
+    task->stop = NULL;
+    task->message = NULL;
+    task->big_room = NULL;
     task->refused = CF_OK;
+    task->confined = false;
 }
 
 /* Something else, or nothing, takes the place of the result so far. */
@@ -3871,7 +3897,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
 }
 
 /* What the function returned and staged becomes the cell's outcome; its argument is gone. */
-static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
+CF__HOT void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
     if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
     if (code != 0 || task->refused != CF_OK) {
@@ -4037,7 +4063,7 @@ static const cf__processes *cf__processes_of(const cf_executor *executor)
 static cf__worker *cf__self_worker(const cf_executor *executor)
 {
     cf__runner *const self = cf__self;
-    return self != NULL && self->heap == &executor->heap ? executor->workers[self->index] : NULL;
+    return self != NULL && self->heap == &executor->heap ? self->worker : NULL;
 }
 
 /* ---- deque ---- */
@@ -4056,7 +4082,7 @@ static cf__word *cf__deque_slot(cf__worker *worker, uintptr_t position)
 }
 
 /* Owner. False: full. [idle] The store to bottom comes before the caller's load of hungry. */
-static bool cf__deque_push(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__deque_push(cf__worker *worker, cf_future *future)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     if (bottom - cf__load_acquire(&worker->top) >= CF__DEQUE) return false;
@@ -4067,7 +4093,7 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
 }
 
 /* [stats] Counted before anybody can take it and end it. */
-static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__deque_submit(cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->submitted);
     if (cf__deque_push(worker, future)) return true;
@@ -4076,7 +4102,7 @@ static bool cf__deque_submit(cf__worker *worker, cf_future *future)
 }
 
 /* Owner, at the bottom: the youngest. */
-static cf_future *cf__deque_pop(cf__worker *worker)
+CF__HOT cf_future *cf__deque_pop(cf__worker *worker)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom) - 1;
     cf__store_seq_cst(&worker->bottom, bottom);
@@ -4387,16 +4413,14 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 /* ---- a task ---- */
 
 /* Runs a claimed future up to its settling; then the cell holds the outcome. */
-static void cf__execute(cf__runner *self, cf_future *future)
+CF__HOT void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
     cf_executor *const executor = cf__executor_of(future);
     /* A worker of another executor is a caller here, and stays that worker for its own. */
-    const size_t index = self->heap == future->home ? self->index : executor->max_workers;
+    const size_t index = self->heap == future->home ? self->worker->index : executor->max_workers;
     cf_task task;
-    cf__task_begin(&task, executor, &future->refs, index);
-    task.arg = cell->data;
-    task.arg_size = cell->size;
+    cf__task_begin(&task, executor, &future->refs, index, cell->size);
     if ((cell->traits & CF__OPTIONS) != 0) {
         const cf_duration timeout = cf__cell_options(cell).timeout;
         if (timeout > 0) task.deadline = cf__deadline(timeout);
@@ -4419,8 +4443,14 @@ CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
         cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
 }
 
+static void cf__count_caller_end(cf_executor *executor, const cf_future *future)
+{
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
+    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+}
+
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
-static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
+CF__HOT void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
@@ -4500,14 +4530,11 @@ static void cf__run_here(cf__runner *self, cf_executor *executor, cf_future *fut
 {
     cf__worker *const worker = cf__self_worker(executor);
     cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) {
-        cf__run_nested(self, worker, future);
-        return;
-    }
-    (void)cf__fetch_add(&executor->caller_started, 1);
+    if (worker != NULL) cf__bump(&worker->started);
+    else (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
-    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
-    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+    if (worker != NULL) cf__count_end(worker, future);
+    else cf__count_caller_end(executor, future);
     cf__complete(future);
 }
 
@@ -4866,11 +4893,11 @@ CF__COLD void cf__bury(cf_executor *executor, cf_future *future)
 
 /* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
  * unless it is at hand: the youngest of the own deque. */
-static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
+CF__SLOW bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-    const bool at_hand = cf__deque_length(worker) > 0 &&
+    const bool at_hand = /* or a stale entry of an empty deque: then there is nothing to pop */
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
     if (at_hand) {
@@ -4896,7 +4923,8 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf_executor *const executor = cf__executor_of(here->future);
-    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.index);
+    const cf__worker *const worker = cf__self_worker(executor);
+    if (worker != NULL) cf__thread_name(executor->name, worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     if (here->worker != NULL) (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     else cf__run_here(&here->runner, executor, here->future);
@@ -4915,7 +4943,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     cf__thread thread;
     memset(&there, 0, sizeof there);
     there.runner.heap = self->heap;
-    there.runner.index = self->index;
+    there.runner.worker = self->worker;
     there.runner.stack_room = executor->stack_room;
     there.visits = cf__visits;
     there.worker = worker;
@@ -4930,7 +4958,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     return started ? CF_OK : CF_SYSTEM;
 }
 
-static bool cf__stack_is_full(const cf__runner *self)
+CF__HOT bool cf__stack_is_full(const cf__runner *self)
 {
     const uintptr_t here = cf__stack_here();
     const uintptr_t used = here > self->stack ? here - self->stack : self->stack - here;
@@ -4959,36 +4987,42 @@ static cf_status cf__run_at_once(cf_executor *executor, cf_future *future)
 }
 
 /* CF_OK: not for us to run, or it has run. */
-static cf_status cf__help(cf__runner *self, cf_future *future)
+CF__HOT cf_status cf__help(cf__runner *self, cf_future *future)
 {
     if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
         return CF_OK;
-    cf__worker *const worker = cf__executor_of(future)->workers[self->index];
     CFUTURES_TEST_POINT(CF__POINT_HELP);
-    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, worker, future);
-    (void)cf__claim_and_run(self, worker, future);
+    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, self->worker, future);
+    (void)cf__claim_and_run(self, self->worker, future);
     return CF_OK;
 }
 
 /* CF_OK: it is done. */
-static cf_status cf__await(cf_future *future, int64_t deadline)
+CF__HOT cf_status cf__await_inlined(cf_future *future, int64_t deadline)
 {
+    cf__runner *const self = cf__self;
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
-    if (cf__self != NULL) {
+    if (self != NULL) {
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        const cf_status status = cf__help(cf__self, future);
+        const cf_status status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) return status;
     }
     return cf__block_for(CF__A_FUTURE, future, deadline);
+}
+
+/* For all but the one place where it pays to have no call. */
+CF__SLOW cf_status cf__await(cf_future *future, int64_t deadline)
+{
+    return cf__await_inlined(future, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
 {
     if (future == NULL) return CF_INVALID;
     if (!cf__is_done(future)) {
-        const cf_status status = cf__await(future, cf__deadline(timeout));
+        const cf_status status = cf__await_inlined(future, cf__deadline(timeout));
         if (status != CF_OK) return status;
     }
     cf__look(future);
@@ -5955,7 +5989,8 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     worker->runner.stack_room = executor->stack_room;
     cf__store_relaxed(&worker->state, CF__BUSY);
     cf__lock(&executor->lock);
-    worker->index = worker->runner.index = executor->started++;
+    worker->runner.worker = worker;
+    worker->index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
     cf__bump(&executor->beginning);
@@ -6115,13 +6150,11 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker, or the
- * executor closes. */
-static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
+/* By a worker: without a lock. False: its deque is full, or the executor closes. */
+CF__HOT bool cf__enqueue_child(cf__worker *worker, cf_future *future)
 {
-    cf__worker *const worker = cf__self_worker(executor);
-    if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
-        !cf__deque_submit(worker, future))
+    cf_executor *const executor = worker->executor;
+    if (cf__load_acquire(&executor->closing) != 0 || !cf__deque_submit(worker, future))
         return false;
     /* [closing] Who leaves looks at deques after that was set: one of the two sees the other. */
     if (cf__load_seq_cst(&executor->closing) != 0 && cf__deque_pop(worker) == future) {
@@ -6137,12 +6170,13 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf_status status;
+    cf__worker *const worker = cf__self_worker(executor);
     for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
         cf__tell_submitted(futures[i]);
     if (cf__processes_of(executor) != NULL)
         status = executor->processes->submit(executor, futures, count);
     else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
-    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else if (count == 1 && worker != NULL && cf__enqueue_child(worker, *futures)) return CF_OK;
     else status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
         cf__turn_away(futures[i], status);
@@ -6151,8 +6185,8 @@ static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t
 
 /* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
  * lasts. False: no memory for the copy, it is refused. */
-static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf_submit_options *options, bool lend)
+CF__HOT bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
+                             const cf_submit_options *options, bool lend)
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
@@ -6220,10 +6254,20 @@ static bool cf__hand(cf_executor *executor, uintptr_t tail, cf_future *future)
     return heap->head_seen == tail && cf__cas(&executor->spinner, &seen, (uintptr_t)future);
 }
 
-/* From outside, small, without a limit or an observer: all under one lock. CF_END: not here. */
-static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
-                                 size_t arg_size, const cf_submit_options *options,
-                                 cf_future **future)
+/* In every other case. */
+CF__SLOW cf_status cf__submit_any(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options,
+                                  cf_future **future)
+{
+    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
+    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
+}
+
+/* From outside, small, without a limit or an observer: all under one lock. */
+CF__SLOW cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                   size_t arg_size, const cf_submit_options *options,
+                                   cf_future **future)
 {
     cf__heap *const heap = &executor->heap;
     cf__prefetch(&executor->spinner);
@@ -6232,7 +6276,7 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     *future = open && cf__ring_has_room(executor, tail, 1) ? cf__heap_pop_locked(heap) : NULL;
     if (*future == NULL) {
         cf__heap_unlock(heap, tail);
-        return CF_END;
+        return cf__submit_any(executor, fn, arg, arg_size, options, future);
     }
     (void)cf__future_call(*future, fn, arg, arg_size, options, false);
     heap->submitted++;
@@ -6245,20 +6289,31 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     return handed ? CF_OK : cf__announce(executor);
 }
 
-/* The same, and queues it. */
+/* By a worker, small, without a limit or an observer. */
+CF__HOT cf_status cf__submit_child(cf__worker *worker, cf_task_fn *fn, const void *arg,
+                                   size_t arg_size, const cf_submit_options *options,
+                                   cf_future **future)
+{
+    cf_executor *const executor = worker->executor;
+    *future = cf__spare_take(cf__self);
+    if (*future == NULL) return cf__submit_any(executor, fn, arg, arg_size, options, future);
+    (void)cf__future_call(*future, fn, arg, arg_size, options, false);
+    return cf__enqueue_child(worker, *future) ? CF_OK : cf__schedule(executor, future, 1);
+}
+
+/* Makes a future and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
     const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
-    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
-        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
-        cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
-        const cf_status status = cf__submit_fast(executor, fn, arg, arg_size, options, future);
-        if (status != CF_END) return status;
-    }
-    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
-    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
-    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
+    if (executor == NULL || fn == NULL || arg_size > room || executor->bounded ||
+        cf__processes_of(executor) != NULL || cf__is_foreign_heap(&executor->heap) ||
+        executor->heap.observer != NULL)
+        return cf__submit_any(executor, fn, arg, arg_size, options, future);
+    cf__worker *const worker = cf__self_worker(executor);
+    if (worker == NULL) return cf__submit_fast(executor, fn, arg, arg_size, options, future);
+    return CF__SMALL ? cf__submit_any(executor, fn, arg, arg_size, options, future)
+                     : cf__submit_child(worker, fn, arg, arg_size, options, future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
@@ -6585,10 +6640,8 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
                          cf__cell *cell)
 {
     cf_task task;
-    cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
+    cf__task_begin(&task, outer->executor, outer->marks, outer->worker, item_size);
     task.stop = outer->stop;
-    task.arg = item;
-    task.arg_size = item_size;
     const int code = fn(&task, item);
     cf__task_finish(&task, code, cell);
 }
@@ -7098,7 +7151,6 @@ static int cf__sweep_main(cf_task *task, void *arg)
     void *const copy = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
     void *const item = sweep->item_size > 0 ? copy : (void *)(uintptr_t)sweep->items;
     task->stop = &sweep->stop;
-    task->arg = item;
     task->arg_size = sweep->item_size;
     task->room = sweep->result_size;
     task->ran = 0;
@@ -7116,7 +7168,6 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->arg = NULL; /* was the copy */
     task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
@@ -7160,7 +7211,7 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
 {
     cf_task task;
     cf__word marks = 0;
-    cf__task_begin(&task, sweep->executor, &marks, index);
+    cf__task_begin(&task, sweep->executor, &marks, index, 0);
     (void)cf__sweep_main(&task, sweep);
 }
 
@@ -7878,16 +7929,14 @@ static void cf__child_show(cf__slot *slot, int number)
 
 /* ---- one task ---- */
 
-static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, void *arg)
+static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job)
 {
-    cf__task_begin(task, NULL, &slot->stop, cf__child.index);
+    cf__task_begin(task, NULL, &slot->stop, cf__child.index, job->arg_size);
     if (job->timeout > 0) {
         const int64_t delay = (cf__now() - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
-    task->arg = arg;
-    task->arg_size = job->arg_size;
     task->big_room = cf__child_room;
 }
 
@@ -7920,7 +7969,7 @@ static void cf__child_single(cf__slot *slot, const cf__job *job, void *arg)
     cf_task task;
     cf__cell cell;
     const uintptr_t fn = cf__function_in(job->fn);
-    cf__child_task(&task, slot, job, arg);
+    cf__child_task(&task, slot, job);
     cf__cell_init(&cell);
     const int code = ((cf_task_fn *)fn)(&task, arg);
     cf__task_finish(&task, code, &cell);
@@ -7988,7 +8037,7 @@ static void cf__child_chunk(cf__slot *slot, const cf__job *job, char *items)
     const uintptr_t fn = cf__function_in(job->fn);
     cf_task outer;
     bool room = true;
-    cf__child_task(&outer, slot, job, NULL);
+    cf__child_task(&outer, slot, job);
     for (size_t i = 0; room && i < job->items && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
         cf__cell cell;
         cf__cell_init(&cell);

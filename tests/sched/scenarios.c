@@ -27,17 +27,14 @@ static int create_or_refuse(unsigned long *thread, const void *attributes, ctl_t
 
 static void at_point(int id);
 #define CFUTURES_TEST_POINT(id) at_point(id)
-
 #define CFUTURES_IMPLEMENTATION
 #ifdef HEADER
 #include HEADER
 #else
 #include "../../cfutures.h"
 #endif
-
 static cf__runner *selves[CTL_THREADS];
 static cf__visit *visits[CTL_THREADS];
-
 static cf__runner **ctl_self(void) {
     return &selves[ctl_now];
 }
@@ -50,8 +47,7 @@ static cf__visit **ctl_visits(void) {
  * handed. */
 static void at_point(int id) {
     if (id == CF__POINT_SPUN) {
-        const cf_executor *const executor = cf__self->heap->whole;
-        cf__worker *const worker = executor->workers[cf__self->index];
+        cf__worker *const worker = cf__self->worker;
         CHECK(ctl_peek(&worker->bottom) == ctl_peek(&worker->top));
     }
 }
