@@ -448,7 +448,8 @@
  *                                                       both sides are awake
  *     an observer                    nothing without    one test of a pointer; else the clock and
  *                                                       your hook, three times a task
- *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept
+ *     a pool without work            0 CPU              workers sleep; 1 MiB of futures is kept,
+ *                                                       what a burst left for 75 ms more
  *     the code, by -Os on x86-64     some 10 kB         `size` of your object file tells
  *
  * LIMITS
@@ -2900,6 +2901,7 @@ typedef struct cf__group {
 #define CF__BLOCK_BYTES  (size_t)32768
 #define CF__BLOCK_COUNT  ((CF__BLOCK_BYTES - 3 * CF__LINE) / sizeof(cf_future))
 #define CF__BLOCKS_KEPT  32 /* so many, 1 MiB, may stay with an executor that has nothing to do */
+#define CF__TIDY (75 * CF_MILLISECOND) /* after so long without work the others are given back */
 
 typedef struct cf__block {
     struct cf__block *next;
@@ -2914,7 +2916,7 @@ struct cf__heap {
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     const cf_observer *observer; /* NULL: none. Each submit and each task looks here */
     /* free-standing */
-    cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers sleep */
+    cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers have slept for long */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
     _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
@@ -3061,11 +3063,16 @@ CF__SHARED void cf__heap_give(cf__heap *heap, cf_future *first, cf_future *last,
     cf__heap_count_back(heap, count);
 }
 
+static bool cf__heap_is_big(cf__heap *heap)
+{
+    return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT;
+}
+
 /* Is all back but the executor and `held` futures, and worth freeing? A hint, unless under the
  * lock. */
 static bool cf__heap_is_idle(cf__heap *heap, uintptr_t held)
 {
-    return cf__load_relaxed(&heap->block_count) > CF__BLOCKS_KEPT &&
+    return cf__heap_is_big(heap) &&
            cf__load_acquire(&heap->freed) == 2 * (cf__load_relaxed(&heap->handed) - 1 - held);
 }
 
@@ -5611,7 +5618,7 @@ static void cf__count_awake(cf_executor *executor, uintptr_t change)
 {
     const uintptr_t awake = cf__load_relaxed(&executor->awake) + change;
     cf__store_relaxed(&executor->awake, awake);
-    cf__store_relaxed(&executor->heap.quiet, awake == 0);
+    if (cf__load_relaxed(&executor->heap.quiet) != 0) cf__store_relaxed(&executor->heap.quiet, 0);
 }
 
 /* Under the lock: the last that lay down. */
@@ -5742,19 +5749,27 @@ static void cf__batch_end(cf__worker *worker, uintptr_t end)
     cf__store_seq_cst(&worker->bottom, end);
 }
 
-/* Under the lock, from the ring: one task to run, a few more into the empty deque. */
+/* Under the lock, from the ring: one task to run, a few more into the empty deque. The tail is read
+ * once: each look takes its cache line away from a submitter. */
 static cf_future *cf__worker_fetch_locked(cf__worker *worker, size_t more)
 {
     cf_executor *const executor = worker->executor;
-    cf_future *const future = cf__ring_pop(executor);
+    const size_t waiting = cf__ring_length(executor);
+    if (waiting == 0) return NULL;
+    if (more >= waiting) more = waiting - 1;
+    const uintptr_t head = cf__load_relaxed(&executor->head);
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-    uintptr_t end = bottom;
-    if (future != NULL) cf__prefetch(future);
-    for (cf_future *next; more > 0 && (next = cf__ring_pop(executor)) != NULL; more--) {
+    cf_future *const future = *cf__ring_slot(executor->ring, executor->capacity, head);
+    cf__prefetch(future);
+    for (size_t i = 1; i <= more; i++) {
+        cf_future *const next =
+            *cf__ring_slot(executor->ring, executor->capacity, head + i * CF__STEP);
         cf__prefetch(next);
-        cf__store_relaxed(cf__deque_slot(worker, end++), (uintptr_t)next);
+        cf__store_relaxed(cf__deque_slot(worker, bottom + i - 1), (uintptr_t)next);
     }
-    if (end != bottom) cf__batch_end(worker, end);
+    CFUTURES_TEST_POINT(CF__POINT_RING_POP);
+    cf__store_release(&executor->head, head + (more + 1) * CF__STEP); /* [head] */
+    if (more > 0) cf__batch_end(worker, bottom + more);
     return future;
 }
 
@@ -5844,7 +5859,8 @@ static bool cf__worker_spin(cf__worker *worker, cf_future **handed)
     return *handed != NULL || cf__looks_busy(worker);
 }
 
-/* Nobody is awake: what a burst of tasks left behind goes back to the system. */
+/* Nobody is awake, and nobody has been for a while: what a burst of tasks left behind goes back to
+ * the system, now or with the last release of its futures. */
 static void cf__tidy(cf_executor *executor)
 {
     cf_future **surplus = NULL;
@@ -5854,9 +5870,17 @@ static void cf__tidy(cf_executor *executor)
         executor->ring = NULL;
         executor->capacity = 0;
     }
+    cf__store_relaxed(&executor->heap.quiet, cf__load_relaxed(&executor->awake) == 0);
     cf__unlock_both(executor, tail);
     cf__free((void *)surplus);
     (void)cf__heap_trim(&executor->heap, 0);
+}
+
+/* When to do that: the next burst may come soon, and new pages are dear. CF__NEVER: need not. */
+static int64_t cf__tidy_time(cf_executor *executor)
+{
+    const bool last = cf__load_relaxed(&executor->awake) == 0;
+    return last && cf__heap_is_big(&executor->heap) ? cf__deadline(CF__TIDY) : CF__NEVER;
 }
 
 /* What ends it: a task was submitted that nobody else is free for, or the executor closes. */
@@ -5865,10 +5889,13 @@ static void cf__worker_sleep(cf__worker *worker)
     cf_executor *const executor = worker->executor;
     const int64_t from = worker->idle_from != 0 ? worker->idle_from : cf__now();
     worker->idle_from = 0;
-    if (cf__load_relaxed(&executor->awake) == 0) cf__tidy(executor);
+    int64_t tidy_time = cf__tidy_time(executor);
     CFUTURES_TEST_POINT(CF__POINT_SLEEP);
-    while (cf__load_acquire(&worker->state) == CF__ASLEEP)
-        (void)cf__park(&worker->state, CF__ASLEEP, CF__NEVER);
+    while (cf__load_acquire(&worker->state) == CF__ASLEEP) {
+        if (cf__park(&worker->state, CF__ASLEEP, tidy_time)) continue;
+        cf__tidy(executor);
+        tidy_time = CF__NEVER;
+    }
     CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
     executor->waking--;

@@ -310,6 +310,8 @@ figure 'room inside a future' cfutures.h 'up to [0-9]+ bytes lie inside' CF__INL
 figure 'room beside options' cfutures.h 'beside options up to [0-9]+' CF__INLINE_WITH_OPTIONS
 figure 'memory of an idle pool' cfutures.h '[0-9]+ MiB of futures is kept' \
     'CF__BLOCKS_KEPT * CF__BLOCK_BYTES >> 20'
+figure 'how long it keeps more' cfutures.h 'what a burst left for [0-9]+ ms more' \
+    'CF__TIDY / CF_MILLISECOND'
 figure 'shortest longest message' cfutures.h 'but never before [0-9]+' \
     'CF__BIG >= 255 ? 255 : CF__BIG'
 figure 'most threads' cfutures.h 'At most 2\^[0-9]+ threads' \
