@@ -1810,6 +1810,7 @@ enum {
     CF__POINT_SET_TAKE = 37,  /* arrivals were seen / taken */
     CF__POINT_SET_CLOSE = 38, /* detached what could be / waits for nodes on their way */
     CF__POINT_COUNT = 39,     /* each future was looked at / duplicates that ended meanwhile */
+    CF__POINT_SIFT = 83,      /* one is not done yet / the next one is looked at */
     CF__POINT_FD = 40,        /* the descriptor is open / arrivals are to signal it */
     /* pool */
     CF__POINT_WORK = 5,       /* a task is queued / somebody hungry is looked for */
@@ -2889,11 +2890,11 @@ typedef struct cf__waiter {
 
 /* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
 typedef struct cf__group {
+    cf__waiter *taken; /* consumer only: arrivals in order */
+    char        apart[CF__LINE]; /* what the consumer writes from what all others do */
     cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
     cf__signal  signal;
-    char        apart[CF__LINE]; /* from what the consumer writes with each that it takes */
-    cf__waiter *taken; /* consumer only: arrivals in order */
 } cf__group;
 
 #define CF__GROUP_SIGNAL ((uintptr_t)(CF__HAS_PROCESSES ? 1 : 0)) /* arrivals must be signalled */
@@ -4616,7 +4617,6 @@ typedef struct cf__member {
 
 /* Several futures, delivered in the order in which they end. For one thread at a time. */
 typedef struct cf__set {
-    cf__group   group;
     cf__member *members, *last; /* not yet delivered, in order of addition */
     size_t      count;          /* of them */
     cf__member *unclaimed;      /* from here on some may still be pending, and of that pool: */
@@ -4624,6 +4624,7 @@ typedef struct cf__set {
     cf__waiter **taken_end;
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
+    cf__group   group;
 } cf__set;
 
 static bool cf__is_foreign(const cf_future *future)
@@ -5221,11 +5222,11 @@ static uintptr_t cf__count_begin(void)
     return ticket += 2;
 }
 
-/* Under the lock. False: it was met before. The future must be done: until then its runner counts. */
-static bool cf__count_meets(cf_future *done, uintptr_t ticket)
+/* Under the lock. False: it was met before. It must be done: until then its runner is needed. */
+static bool cf__count_meets(cf_future *future, uintptr_t ticket)
 {
-    if (cf__load_relaxed(&done->runner) == ticket) return false;
-    cf__store_relaxed(&done->runner, ticket);
+    if (cf__load_relaxed(&future->runner) == ticket) return false;
+    cf__store_relaxed(&future->runner, ticket);
     return true;
 }
 
@@ -5259,14 +5260,14 @@ typedef struct cf__batch {
 } cf__batch;
 
 struct cf_as_completed_iter {
-    cf__set    set;       /* of those that were not done when they came */
     cf__batch *batches;   /* the newest, where the next member goes */
     cf__member *spare;    /* delivered, to be used again first */
-    cf__seen   seen;      /* of members not yet delivered; of early ones see: */
-    bool       knows_early;
+    cf__seen   seen;      /* of members not yet delivered, and from the first addition on that is */
+    bool       knows_early; /* done at once, of the early ones too */
     size_t     indices;   /* given out */
     int64_t    deadline;
     size_t     early_left, early_at, early_end;
+    cf__set    set;       /* of those that were not done when they came */
     cf_future *early[];   /* by index: done at the beginning, to be delivered from early_at on */
 };
 
@@ -5320,11 +5321,6 @@ static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
     return true;
 }
 
-static size_t cf__iter_remaining(const cf_as_completed_iter *iter)
-{
-    return iter->early_left + iter->set.count;
-}
-
 /* There is room. Unless it is known. */
 static void cf__iter_watch(cf_as_completed_iter *iter, cf_future *future, size_t index)
 {
@@ -5341,26 +5337,27 @@ static void cf__iter_watch(cf_as_completed_iter *iter, cf_future *future, size_t
     cf__set_add(&iter->set, member, future, index);
 }
 
-/* The table gets to know the early ones, too. False: out of memory. */
+/* The table gets to know the early ones. False: out of memory. */
 static bool cf__iter_know_early(cf_as_completed_iter *iter)
 {
     for (size_t i = iter->early_at; i < iter->early_end; i++) {
         if (iter->early[i] == NULL) continue;
-        if (!cf__seen_reserve(&iter->seen, 2 * cf__iter_remaining(iter))) return false;
+        if (!cf__seen_reserve(&iter->seen, 2 * (iter->set.count + iter->early_left))) return false;
         (void)cf__seen_add(&iter->seen, &iter->early[i]);
     }
     iter->knows_early = true;
     return true;
 }
 
-/* Only one that is done can be among the early ones. */
+/* For one more. It can be among the early ones only if it is done. */
 static bool cf__iter_make_room(cf_as_completed_iter *iter, cf_future *future)
 {
     if (iter->early_left > 0 && !iter->knows_early && cf__is_done(future) &&
         !cf__iter_know_early(iter))
         return false;
-    return cf__iter_reserve(iter, iter->indices < 16 ? 16 : iter->indices) &&
-           cf__seen_reserve(&iter->seen, 2 * cf__iter_remaining(iter));
+    const size_t members = iter->set.count, early = iter->knows_early ? iter->early_left : 0;
+    return cf__iter_reserve(iter, members < 16 ? 16 : members) &&
+           cf__seen_reserve(&iter->seen, 2 * (members + early));
 }
 
 CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future)
@@ -5395,6 +5392,7 @@ static size_t cf__early_sift(cf_as_completed_iter *iter, size_t *first)
         if (future == NULL) continue;
         if (!cf__is_done(future)) {
             if (pending++ == 0) *first = i;
+            CFUTURES_TEST_POINT(CF__POINT_SIFT);
         } else if (!cf__count_meets(future, ticket)) {
             cf__early_drop(iter, i);
         }
@@ -5472,18 +5470,17 @@ static cf_future *cf__member_take(cf_as_completed_iter *iter, int64_t deadline, 
 static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
                                 cf_status *status)
 {
-    cf_status why = CF_INVALID;
-    cf_future *future = NULL;
-    size_t unwanted;
-    if (index == NULL) index = &unwanted;
-    if (iter != NULL) {
-        why = CF_OK;
-        future = iter->early_left > 0
-                     ? cf__early_take(iter, index)
-                     : cf__member_take(iter, polls ? 0 : iter->deadline, index, &why);
-        cf__iter_signal(iter);
-    }
-    if (status != NULL) *status = why;
+    cf_status unwanted;
+    size_t nowhere;
+    if (status == NULL) status = &unwanted;
+    if (index == NULL) index = &nowhere;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    *status = CF_OK;
+    cf_future *const future =
+        iter->early_left > 0 ? cf__early_take(iter, index)
+                             : cf__member_take(iter, polls ? 0 : iter->deadline, index, status);
+    cf__iter_signal(iter);
     return future;
 }
 
@@ -5501,7 +5498,7 @@ CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, siz
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
 {
-    return iter != NULL ? cf__iter_remaining(iter) : 0;
+    return iter != NULL ? iter->early_left + iter->set.count : 0;
 }
 
 CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
