@@ -2917,7 +2917,7 @@ struct cf__heap {
     bool (*has_started)(cf_future *pending); /* NULL: its state says it */
     const cf_observer *observer; /* NULL: none. Each submit and each task looks here */
     /* free-standing */
-    cf__word quiet; /* W: pool's lock. R: anybody, as a hint: all workers have slept for long */
+    cf__word quiet; /* W: pool's lock, or hub's. R: anybody, as a hint: it has been idle for long */
     cf__word block_count; /* W: lock. R: anybody, as a hint */
 
     _Alignas(CF__LINE) cf__word tail; /* where the next task goes in the executor's ring, times
@@ -10107,7 +10107,9 @@ static void cf__hub_slim(cf__hub *hub)
 static int cf__manager_patience(cf__hub *hub)
 {
     const int64_t now = cf__now();
-    int64_t next = hub->fat ? now + CF__SLIM_AFTER : CF__NEVER;
+    cf__heap *const heap = &hub->executor->heap;
+    const bool keeps = cf__heap_is_big(heap) && cf__load_relaxed(&heap->quiet) == 0;
+    int64_t next = hub->fat || keeps ? now + CF__SLIM_AFTER : CF__NEVER;
     hub->watching = hub->given; /* so it is woken once for many that are given in a row */
     hub->given = false;
     for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
@@ -10134,6 +10136,7 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
 {
     cf__hub_lock(hub);
     hub->napping = true;
+    if (hub->calm != hub->finished) cf__store_relaxed(&hub->executor->heap.quiet, 0);
     hub->calm = hub->finished;
     cf__hub_attend(hub, -1);
     bool work = hub->stirred || hub->callbacks != NULL || cf__hub_has_news(hub) ||
@@ -10159,7 +10162,9 @@ static void cf__manager_nap(cf__hub *hub)
     CFUTURES_TEST_POINT(CF__POINT_POLL);
     const bool expired = patience != -2 && poll(hub->polled, count, patience) == 0;
     cf__hub_lock(hub);
-    if (expired && hub->fat && hub->finished == hub->calm) cf__hub_slim(hub);
+    const bool calm = expired && hub->finished == hub->calm;
+    if (calm && hub->fat) cf__hub_slim(hub);
+    if (calm) cf__store_relaxed(&hub->executor->heap.quiet, 1);
     cf__hub_attend(hub, 1);
     hub->napping = hub->stirred = false;
     if (patience != -2) {
@@ -10167,6 +10172,7 @@ static void cf__manager_nap(cf__hub *hub)
         for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) cf__lane_listen(lane);
     }
     cf__hub_unlock(hub);
+    if (calm) (void)cf__heap_trim(&hub->executor->heap, 0);
 }
 
 static cf__thread_result cf__manager_main(void *arg)

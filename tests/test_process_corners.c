@@ -596,6 +596,26 @@ TEST(after_a_quiet_second_the_pages_of_big_payloads_are_given_back) {
 #endif
 }
 
+TEST(after_a_quiet_second_the_memory_of_a_burst_is_given_back) {
+    enum { BURST = 40000 };
+    static cf_future *futures[BURST];
+    if (!test_alloc_hooked()) {
+        SKIP("no view of the library's memory in this lane");
+    }
+    cf_executor *ex = processes(1);
+    for (int round = 0; round < 2; round++) {
+        CHECK_STATUS(cf_executor_submit_many(ex, task_nothing, NULL, BURST, 0, futures), CF_OK);
+        (void)cf_wait(futures, BURST, CF_ALL_COMPLETED, CF_FOREVER, NULL);
+        const size_t most = test_alloc_live();
+        if (round == 1) {
+            sleep_for(1500 * CF_MILLISECOND); /* so that the last release gives it back */
+        }
+        release_all(futures, BURST);
+        UNTIL(test_alloc_live() < most - 80); /* 118 blocks, of which 32 may stay */
+    }
+    shut(ex);
+}
+
 /* ---------------------------------------------------------------- a moment of the host */
 
 static struct {
@@ -1350,6 +1370,7 @@ int main(int argc, char **argv) {
         RUN(a_limit_of_file_sizes_that_is_wide_enough_does_no_harm)
         RUN(of_two_places_for_arguments_the_bigger_one_is_taken)
         RUN(after_a_quiet_second_the_pages_of_big_payloads_are_given_back)
+        RUN(after_a_quiet_second_the_memory_of_a_burst_is_given_back)
         RUN(the_queue_may_grow_while_it_grows)
         RUN(a_pool_that_is_shut_down_while_its_queue_grows_refuses)
         RUN(a_task_may_be_cancelled_while_its_argument_is_rescued)
