@@ -4818,21 +4818,16 @@ static void cf__gather(const cf__set *set, int64_t from)
 /* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
 static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
 {
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
+    cf__set *const set = kind == CF__A_SET ? awaited : NULL;
+    cf_future *const future = set != NULL ? set->members->waiter.future : awaited;
+    cf__word *const word = set != NULL ? &set->group.ready : &future->word;
+    const uintptr_t mask = set != NULL ? CF__NODE : CF__STATE;
+    const uintptr_t least = set != NULL ? 1 : CF__DONE;
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
     if ((cf__load_acquire(word) & mask) >= least) {
-        if (kind == CF__A_SET && executor != NULL) cf__gather(awaited, from);
+        if (set != NULL && executor != NULL) cf__gather(set, from);
         return CF_OK;
     }
     cf_status status;
