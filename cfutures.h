@@ -2040,15 +2040,13 @@ static inline void cf__prefetch(const void *address)
 /* The sizes that matter, without a call. All is loaded before the store, so they may overlap. */
 static inline void cf__copy(void *to, const void *from, size_t size)
 {
-    switch (size) {
-    case 0: break;
 #ifndef __OPTIMIZE_SIZE__
-    case 4: memcpy(to, from, 4); break;
-    case 8: memcpy(to, from, 8); break;
-    case 16: memmove(to, from, 16); break;
+    if (size == 8) memcpy(to, from, 8);
+    else if (size == 4) memcpy(to, from, 4);
+    else if (size == 16) memmove(to, from, 16);
+    else
 #endif
-    default: memmove(to, from, size);
-    }
+    if (size > 0) memmove(to, from, size);
 }
 
 /* ---- clock ---- */
@@ -5884,9 +5882,10 @@ static void cf__worker_sleep(cf__worker *worker)
     int64_t tidy_time = cf__tidy_time(executor);
     CFUTURES_TEST_POINT(CF__POINT_SLEEP);
     while (cf__load_acquire(&worker->state) == CF__ASLEEP) {
-        if (cf__park(&worker->state, CF__ASLEEP, tidy_time)) continue;
-        cf__tidy(executor);
-        tidy_time = CF__NEVER;
+        if (!cf__park(&worker->state, CF__ASLEEP, tidy_time)) {
+            cf__tidy(executor);
+            tidy_time = CF__NEVER;
+        }
     }
     CFUTURES_TEST_POINT(CF__POINT_WOKEN);
     cf__lock(&executor->lock);
@@ -7176,8 +7175,8 @@ static void cf__sweep_unit(cf__sweep *sweep, cf_task *task, uintptr_t unit, void
         from += item_size;
         task->size = 0;
         const int code = fn(task, item);
-        if (code != 0 || task->refused != CF_OK || task->message != NULL ||
-            task->size != result_size)
+        if (((code != 0) | (task->refused != CF_OK) | (task->message != NULL) |
+             (task->size != result_size)) != 0) /* as one branch */
             cf__sweep_item_end(sweep, task, i, code);
         task->into = (char *)task->into + result_size;
     }

@@ -82,8 +82,9 @@ static bool show_results(cf_map_iter *results) {
 int main(int argc, char **argv) {
     static const int numbers[TASKS] = {0, 1, 2, 3, 4};
     if (argc > 1) {
-        const long milliseconds = strtol(argv[1], NULL, 10);
-        if (argc > 2 || milliseconds < 1 || milliseconds > 60000) {
+        char *end;
+        const long milliseconds = strtol(argv[1], &end, 10);
+        if (argc > 2 || *end != '\0' || milliseconds < 1 || milliseconds > 60000) {
             fprintf(stderr, "usage: loiter [milliseconds that one second lasts, 1 to 60000]\n");
             return 2;
         }

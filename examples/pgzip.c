@@ -219,12 +219,12 @@ int main(int argc, char **argv) {
     workers = cf_cpu_count();
     for (int option; (option = getopt_long(argc, argv, "123456789dckfj:h", names, NULL)) != -1;) {
         level = option >= '1' && option <= '9' ? option - '0' : level;
-        workers = option == 'j' ? strtoul(optarg, NULL, 10) : workers;
+        const int got = option == 'j' ? sscanf(optarg, "%4zu%c", &workers, &(char){0}) : 1;
         decompress |= option == 'd';
         to_stdout |= option == 'c';
         keep |= option == 'k';
         force |= option == 'f';
-        if (option == 'h' || option == '?' || workers - 1 >= 1000) {
+        if (option == 'h' || option == '?' || got != 1 || workers - 1 >= 1000) {
             fputs(option == 'h' ? usage : "pgzip: see --help\n", option == 'h' ? stdout : stderr);
             return option == 'h' && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
         }

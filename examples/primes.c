@@ -104,8 +104,9 @@ static bool print_table(size_t most) {
 int main(int argc, char **argv) {
     size_t most = cf_cpu_count() < MOST ? cf_cpu_count() : MOST;
     if (argc > 1) {
-        const long number = strtol(argv[1], NULL, 10);
-        if (argc > 2 || number < 1 || number > MOST) {
+        char *end;
+        const long number = strtol(argv[1], &end, 10);
+        if (argc > 2 || *end != '\0' || number < 1 || number > MOST) {
             fprintf(stderr, "usage: primes [workers at most, 1 to %d]\n", (int)MOST);
             return 2;
         }

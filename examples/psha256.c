@@ -218,12 +218,12 @@ int main(int argc, char **argv) {
         {"status", no_argument, &status_only, 1}, {"workers", required_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     cf_pool_options options = {0};
-    for (int option; (option = getopt_long(argc, argv, "cj:h", names, NULL)) != -1;) {
-        check |= option == 'c';
-        options.max_workers = option == 'j' ? strtoul(optarg, NULL, 10) : options.max_workers;
-        if (option == 'h' || option == '?' || (option == 'j' && options.max_workers - 1 >= 1000)) {
-            fputs(option == 'h' ? usage : "psha256: see --help\n", option == 'h' ? stdout : stderr);
-            return option == 'h' && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    for (int c; (c = getopt_long(argc, argv, "cj:h", names, NULL)) != -1;) {
+        check |= c == 'c';
+        const int got = c == 'j' ? sscanf(optarg, "%4zu%c", &options.max_workers, &(char){0}) : 1;
+        if (c == 'h' || c == '?' || got != 1 || (c == 'j' && options.max_workers - 1 >= 1000)) {
+            fputs(c == 'h' ? usage : "psha256: see --help\n", c == 'h' ? stdout : stderr);
+            return c == 'h' && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
         }
     }
     (void)setvbuf(stdout, NULL, _IOLBF, BUFSIZ);

@@ -217,14 +217,14 @@ int main(int argc, char **argv) {
         {"help", no_argument, NULL, 'h'},              {NULL, 0, NULL, 0}};
     cf_pool_options options = {.max_workers = cf_cpu_count()};
     const char *list = NULL, *letter, *const letters = "lwmc";
-    for (int option; (option = getopt_long(argc, argv, "lwmcj:h", long_options, NULL)) != -1;) {
-        if ((letter = strchr(letters, option)) != NULL) {
+    for (int c; (c = getopt_long(argc, argv, "lwmcj:h", long_options, NULL)) != -1;) {
+        const int got = c == 'j' ? sscanf(optarg, "%4zu%c", &options.max_workers, &(char){0}) : 1;
+        list = c == 'f' ? optarg : list;
+        if ((letter = strchr(letters, c)) != NULL) {
             wanted[letter - letters] = true;
-        } else if (option == 'f') {
-            list = optarg;
-        } else if (option != 'j' || (options.max_workers = strtoul(optarg, NULL, 10)) - 1 >= 1000) {
-            fputs(option == 'h' ? usage : "pwc: see --help\n", option == 'h' ? stdout : stderr);
-            return option == 'h' && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        } else if (c != 'f' && (c != 'j' || got != 1 || options.max_workers - 1 >= 1000)) {
+            fputs(c == 'h' ? usage : "pwc: see --help\n", c == 'h' ? stdout : stderr);
+            return c == 'h' && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
         }
     }
     size_t count = list != NULL ? 0 : optind < argc ? (size_t)(argc - optind) : 1;

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
 # Sourced by check_examples.sh: those of psha256, pwc, pgzip and mandelbrot that it built into $out do
-# what the tools do that they mirror, where these are GNU's.
+# what the tools do that they mirror, where these are GNU's; and what all programs refuse.
 
 data=$out/data
 input=/dev/null
@@ -96,7 +96,6 @@ check_psha256() {
     input=/dev/null
     must 'psha256 on a full disk' full ../psha256 text short
     must 'psha256 --help' ends 0 '--check' ../psha256 --help
-    must 'psha256 refuses -j 0' ends 1 '--help' ../psha256 -j 0
 }
 
 # ---------------------------------------------------------------- pwc
@@ -123,7 +122,6 @@ check_pwc() {
     input=/dev/null piped=
     must 'pwc on a full disk' full ../pwc text short
     must 'pwc --help' ends 0 '--files0-from' ../pwc --help
-    must 'pwc refuses -j 0' ends 1 '--help' ../pwc -j 0
 }
 
 # ---------------------------------------------------------------- pgzip
@@ -233,6 +231,23 @@ check_refused() {
     done
 }
 
+# check_numbers STATUS PROGRAM...: workers are counted in whole numbers, from 1 to what is sane.
+check_numbers() {
+    status=$1
+    shift
+    for program in "$@"; do
+        ! wanted "$program" || for count in 0 -1 5x '' 10000 18446744073709551617; do
+            must "$program refuses -j '$count'" ends "$status" '--help' "../$program" -j "$count"
+        done
+    done
+}
+
+check_arguments() {
+    for program in loiter primes; do
+        ! wanted $program || must "$program refuses 5x" ends 2 '^usage: ' ../$program 5x
+    done
+}
+
 # ---------------------------------------------------------------- all, or the one asked for
 
 # wanted PROGRAM: it was built, and no other was asked for.
@@ -243,6 +258,9 @@ wanted() {
 asked=$1
 make_data
 [ ! -c /dev/full ] || check_refused
+check_numbers 1 psha256 pwc pgzip # as their models
+check_numbers 2 eventloop_glib eventloop_libuv eventloop_poll fetch flags mandelbrot ptest timeline
+check_arguments
 if wanted mandelbrot; then check_mandelbrot; fi
 if wanted psha256 && gnu sha256sum coreutils; then
     check_psha256

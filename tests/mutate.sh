@@ -9,7 +9,9 @@
 #
 # The POSIX backend is tested, with the programs of the mutant's half of the header first, up to the
 # first failure. What is printed: killed, and by whom; equivalent, where the code is the same or
-# tests/mutants.txt says why; survived. The exit status is 1 if one survived.
+# tests/mutants.txt says why; survived. The exit status is 1 if one survived. A program has LIMIT=60
+# seconds, and whatever it leaves is killed, in whichever process group it is: tests and rounds of
+# tests have groups of their own.
 . tests/lib.sh
 
 out=build/mutants
@@ -23,8 +25,54 @@ thread_half='future submit wait as_completed map corners nested pool statuses ob
 process_half='process process_corners process_crash process_order process_host process_observer
     process_spawn process_hostile process_size process_limits process_faults process_fuzz'
 
+# left: the processes that execute the program. Spawned ones have another name, and a link on Linux.
+left() {
+    {
+        ps -A -o pid= -o args=
+        # shellcheck disable=SC2012 # numbers
+        ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's|.*/proc/\([0-9]*\)/exe -> |\1 |p'
+    } | $AWK -v program="$program" '
+        { pid = $1; sub(/^ *[0-9]+ +/, "") }
+        index($0 " ", program " ") == 1 { print pid }'
+}
+
+# sweep: kills them. $swept is how often there were any: others may start while some are killed.
+sweep() {
+    swept=0
+    while [ $swept -lt 100 ]; do
+        pids=$(left)
+        [ -n "$pids" ] || return
+        swept=$((swept + 1))
+        # shellcheck disable=SC2086 # numbers
+        kill -KILL $pids 2>/dev/null
+    done
+}
+
+# run SECONDS ARGUMENTS...: the program; its exit status.
+run() {
+    seconds=$1
+    shift
+    CF_TEST_LANE=mutation timeout -k 5 "$seconds" "$program" "$@" >"$out/log" 2>&1 </dev/null
+    status=$?
+    sweep
+    return $status
+}
+
+# A planted hang with a child that outlives it: a failure, after which nothing is left.
+check_sweep() {
+    # shellcheck disable=SC2086 # flags are words
+    $CC $how tests/planted.c "$out/original.o" -o "$program" -pthread || exit
+    if run 1 stray || [ $swept -eq 0 ] || [ -n "$(left)" ]; then
+        echo 'A planted hang was not noticed, or has left a process.'
+        exit 1
+    fi
+}
+
+program=$PWD/$out/program
 rm -rf "$out"
 mkdir -p "$out/units"
+trap sweep EXIT
+trap 'exit 1' HUP INT TERM
 cp cfutures.h "$out/header.h" # whatever happens to it meanwhile
 for name in $thread_half $process_half; do
     [ -f "tests/test_$name.c" ] || continue
@@ -33,6 +81,7 @@ for name in $thread_half $process_half; do
 done
 # shellcheck disable=SC2086 # flags are words
 $CC $how $hooks -c tests/impl.c -o "$out/original.o" || exit
+check_sweep
 $AWK -f tests/mutate.awk "$out/header.h" | $AWK -F '\t' -v only="$ONLY" \
     'only == "" ? $2 != "order" : $2 == only' >"$out/all"
 $AWK -v n="$count" -v seed="$seed" 'BEGIN { srand(seed) } { print rand() "\t" $0 }' "$out/all" |
@@ -62,9 +111,8 @@ verdict() {
         [ -f "$out/units/$name.o" ] || continue
         # shellcheck disable=SC2046 # options are words
         $CC "$out/units/$name.o" "$out/impl.o" \
-            $(sed -n 's/^ \* link: //p' "tests/test_$name.c") -o "$out/program" -pthread || exit
-        if ! CF_TEST_LANE=mutation timeout -k 5 "${LIMIT:-60}" "$out/program" >"$out/log" 2>&1 \
-            </dev/null; then
+            $(sed -n 's/^ \* link: //p' "tests/test_$name.c") -o "$program" -pthread || exit
+        if ! run "${LIMIT:-60}"; then
             echo "killed by test_$name $(grep -m 1 -oE '^(FAILED|HANG|CRASH) [a-z_]+' "$out/log" |
                 sed 's/.* //')"
             return

@@ -134,6 +134,18 @@ TEST(hang) {
     run_twice(never_return);
 }
 
+/* The child is in a group of its own, and no signal but SIGKILL ends it before its time. */
+TEST(stray) {
+    if (fork() == 0) {
+        setpgid(0, 0);
+        signal(SIGTERM, SIG_IGN);
+        alarm(60);
+        while (pause() == -1) {
+        }
+    }
+    run_twice(never_return);
+}
+
 TEST_MAIN(
     RUN(race)
     RUN(leak)
@@ -143,4 +155,5 @@ TEST_MAIN(
     RUN_WORKER
     RUN(crash)
     RUN_WITHIN(2, hang)
+    RUN_WITHIN(60, stray)
 )

@@ -4,6 +4,10 @@
 
 #include "test.h"
 
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
 /* ---------------------------------------------------------------- tasks */
 
 static inline int task_nothing(cf_task *task, void *arg) {
@@ -130,6 +134,22 @@ static inline cf_status outcome(cf_future *future) {
     const cf_status status = cf_future_wait(future, limit(TEST_GATE_LIMIT_S));
     CHECK(status != CF_TIMEOUT);
     return status;
+}
+
+/* On the first of those that this thread, and what it starts from now on, may use. False: they
+ * cannot be chosen here. */
+static inline bool stay_on_one_cpu(void) {
+#ifdef SYS_sched_setaffinity
+    unsigned long mask[128] = {0};
+    const long got = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
+    for (size_t i = 0, seen = 0; got > 0 && i < sizeof mask / sizeof mask[0]; i++) {
+        mask[i] = seen != 0 ? 0 : mask[i] & (~mask[i] + 1);
+        seen |= mask[i] != 0;
+    }
+    return got > 0 && syscall(SYS_sched_setaffinity, 0L, sizeof mask, mask) == 0;
+#else
+    return false;
+#endif
 }
 
 #endif

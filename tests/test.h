@@ -16,6 +16,9 @@
  *         RUN_SEEDS(50, 30, a_test_that_is_run_once_for_each_of_50_seeds)
  *     )
  *
+ * With a #define TEST_AT_ONCE 4 above the #include, so many tests run at a time: for those that
+ * mostly wait, and measure no time themselves.
+ *
  * A test that is not listed is an unused function, so the compiler names it. Each test runs in a
  * process of its own, in random order. A failed check ends it, from whichever thread; so do a
  * crash, a hang (10 s), a thread, descriptor, child process or block of memory left behind.
@@ -83,6 +86,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -104,6 +108,10 @@
 #endif
 #ifdef TEST_LSAN
 #include <sanitizer/lsan_interface.h>
+#endif
+
+#ifndef TEST_AT_ONCE
+#define TEST_AT_ONCE 1
 #endif
 
 /* ---------------------------------------------------------------- time */
@@ -310,10 +318,16 @@ static inline bool test_reap(pid_t child, int pipe_end, int64_t deadline, int *s
     return true;
 }
 
-/* The group of the test that runs, for a runner that is told to end; 0: none. */
-static volatile sig_atomic_t test_group;
+/* The group of the test that runs, for a runner that is told to end; 0: none. Its helpers end
+ * theirs themselves. */
+static volatile sig_atomic_t test_group, test_helpers[TEST_AT_ONCE];
 
 static inline void test_end_all(int signal_number) {
+    for (int i = 0; i < TEST_AT_ONCE; i++) {
+        if (test_helpers[i] != 0) {
+            kill((pid_t)test_helpers[i], SIGTERM);
+        }
+    }
     if (test_group != 0) {
         kill(-(pid_t)test_group, SIGKILL);
     }
@@ -577,41 +591,100 @@ static inline void test_shuffle(test_case *tests, size_t count, unsigned long se
     }
 }
 
+/* What the runner and its helpers share: each takes the next test when it has ended one. */
+typedef struct test_tally {
+    atomic_size_t next, passed, failed, skipped;
+} test_tally;
+
+static inline void test_run_next(const char *program, const test_case *test, unsigned long seed,
+                                 test_tally *tally) {
+    const int64_t start = now();
+    const int code = test_is_left_out(test->name) ? TEST_EXIT_SKIPPED
+                     : test->seeds > 0            ? test_run_seeds(program, test, seed)
+                                                  : test_run(test);
+    const char *word = code == 0 ? "ok" : code == TEST_EXIT_SKIPPED ? "SKIP" : "FAILED";
+    if (getenv("CF_TEST_VERBOSE") != NULL || (code != 0 && code != TEST_EXIT_SKIPPED)) {
+        printf("%s %s (%d ms, exit status %d)\n", word, test->name,
+               (int)((now() - start) / 1000000), code);
+    }
+    atomic_fetch_add(code == 0                   ? &tally->passed
+                     : code == TEST_EXIT_SKIPPED ? &tally->skipped
+                                                 : &tally->failed,
+                     1);
+}
+
+/* Until none is left, or the runner has ended. */
+static inline void test_run_share(int argc, char **argv, const test_case *tests, size_t count,
+                                  unsigned long seed, test_tally *tally, pid_t runner) {
+    while (getpid() == runner || getppid() == runner) {
+        const size_t i = atomic_fetch_add(&tally->next, 1);
+        if (i >= count) {
+            return;
+        }
+        if (test_is_selected(tests[i].name, argc, argv)) {
+            test_run_next(argv[0], &tests[i], seed, tally);
+        }
+    }
+}
+
+/* 0 in the helper. */
+static inline pid_t test_fork_helper(void) {
+    fflush(stdout);
+    fflush(stderr);
+    const pid_t helper = fork();
+    for (int i = 0; helper == 0 && i < TEST_AT_ONCE; i++) {
+        test_helpers[i] = 0; /* the runner's */
+    }
+    return helper;
+}
+
+/* A helper that dies has failed. */
+static inline void test_join_helpers(test_tally *tally) {
+    for (int i = 0; i < TEST_AT_ONCE; i++) {
+        int status = 0;
+        if (test_helpers[i] != 0) {
+            waitpid((pid_t)test_helpers[i], &status, 0);
+            test_helpers[i] = 0;
+            atomic_fetch_add(&tally->failed, status != 0);
+        }
+    }
+}
+
+static inline test_tally *test_new_tally(void) {
+    void *memory = mmap(NULL, sizeof(test_tally), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
 static inline int test_run_all(int argc, char **argv, test_case *tests, size_t count) {
     if (!test_names_exist(argc, argv, tests, count)) {
         return EXIT_FAILURE;
     }
     const unsigned long seed = test_seed(argc, argv);
-    const bool verbose = getenv("CF_TEST_VERBOSE") != NULL;
-    size_t passed = 0, failed = 0, skipped = 0;
+    const pid_t runner = getpid();
+    const int helpers = getenv("CF_TEST_NOFORK") == NULL ? TEST_AT_ONCE - 1 : 0;
+    test_tally *tally = test_new_tally();
     signal(SIGINT, test_end_all);
     signal(SIGTERM, test_end_all);
     printf("%s (%s), seed %lu\n", argv[0], test_backend(), seed);
     test_shuffle(tests, count, seed);
-    for (size_t i = 0; i < count; i++) {
-        if (!test_is_selected(tests[i].name, argc, argv)) {
-            continue;
+    for (int i = 0; i < helpers; i++) {
+        const pid_t helper = test_fork_helper();
+        if (helper == 0) {
+            test_run_share(argc, argv, tests, count, seed, tally, runner);
+            fflush(stdout);
+            _exit(0);
         }
-        if (test_is_left_out(tests[i].name)) {
-            skipped++;
-            continue;
-        }
-        const int64_t start = now();
-        const int code = tests[i].seeds > 0 ? test_run_seeds(argv[0], &tests[i], seed)
-                                            : test_run(&tests[i]);
-        const char *word = code == 0 ? "ok" : code == TEST_EXIT_SKIPPED ? "SKIP" : "FAILED";
-        if (verbose || code != 0) {
-            printf("%s %s (%d ms, exit status %d)\n", word, tests[i].name,
-                   (int)((now() - start) / 1000000), code);
-        }
-        passed += code == 0;
-        skipped += code == TEST_EXIT_SKIPPED;
-        failed += code != 0 && code != TEST_EXIT_SKIPPED;
+        test_helpers[i] = helper > 0 ? helper : 0;
     }
+    test_run_share(argc, argv, tests, count, seed, tally, runner);
+    test_join_helpers(tally);
+    const size_t skipped = atomic_load(&tally->skipped), failed = atomic_load(&tally->failed);
     if (skipped != 0) {
         printf("%zu skipped\n", skipped);
     }
-    printf("%zu passed, %zu failed\n", passed, failed);
+    printf("%zu passed, %zu failed\n", atomic_load(&tally->passed), failed);
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

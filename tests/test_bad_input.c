@@ -5,21 +5,6 @@
 
 /* ---------------------------------------------------------------- NULL */
 
-TEST(a_null_future_answers) {
-    cf_status status = CF_OK;
-    CHECK_STATUS(cf_future_wait(NULL, CF_FOREVER), CF_INVALID);
-    CHECK_STATUS(cf_future_wait(NULL, 0), CF_INVALID);
-    CHECK(cf_future_result(NULL, CF_FOREVER, &status) == NULL);
-    CHECK_STATUS(status, CF_INVALID);
-    CHECK(cf_future_result(NULL, CF_FOREVER, NULL) == NULL);
-    CHECK_EQ(cf_future_state(NULL), CF_STATE_FINISHED);
-    CHECK(cf_future_done(NULL));
-    CHECK(!cf_future_cancelled(NULL));
-    CHECK(!cf_future_running(NULL));
-    CHECK(!cf_future_cancel(NULL));
-    cf_future_release(NULL);
-}
-
 static void freed_once(void *ptr) {
     atomic_fetch_add((atomic_int *)ptr, 1);
 }
@@ -701,7 +686,6 @@ TEST(an_inline_task_may_close_its_executor) {
 }
 
 TEST_MAIN(
-    RUN(a_null_future_answers)
     RUN(a_null_executor_answers_where_results_are_read)
     RUN(stats_of_a_null_executor_are_zero)
     RUN(a_null_function_is_refused)

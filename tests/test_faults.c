@@ -287,17 +287,21 @@ static int task_nested(cf_task *task, void *arg) {
     return status == CF_OK ? return_int(task, result) : cf_task_fail(task, status, "no child");
 }
 
-static void nest(void) {
+/* int n: as deep. A task tells what its child had met. */
+static void nest_in(cf_task_fn *fn, int n) {
     cf_executor *executor = open_pool(&(cf_pool_options){.max_workers = 1});
-    const int n = 3;
-    cf_future *future = cf_executor_submit(executor, task_nested, &n, sizeof n);
+    cf_future *future = cf_executor_submit(executor, fn, &n, sizeof n);
     cf_status status = executor != NULL ? cf_future_wait(future, CF_FOREVER) : CF_NO_MEMORY;
-    if (status == CF_TASK_FAILED) { /* it told what its child had met */
+    if (status == CF_TASK_FAILED) {
         status = (cf_status)cf_future_error_code(future);
     }
     ends(status);
     cf_future_release(future);
     close_pool(executor);
+}
+
+static void nest(void) {
+    nest_in(task_nested, 3);
 }
 
 static int task_deep(cf_task *task, void *arg) {
@@ -315,16 +319,7 @@ static int task_deep(cf_task *task, void *arg) {
 
 /* So deep that other threads go on. */
 static void nest_deeply(void) {
-    cf_executor *executor = open_pool(&(cf_pool_options){.max_workers = 1});
-    const int n = 1100;
-    cf_future *future = cf_executor_submit(executor, task_deep, &n, sizeof n);
-    cf_status status = executor != NULL ? cf_future_wait(future, CF_FOREVER) : CF_NO_MEMORY;
-    if (status == CF_TASK_FAILED) {
-        status = (cf_status)cf_future_error_code(future);
-    }
-    ends(status);
-    cf_future_release(future);
-    close_pool(executor);
+    nest_in(task_deep, 1100);
 }
 
 static void count_call(cf_future *future, void *user) {

@@ -323,6 +323,7 @@ TEST(null_is_a_future_that_is_over) {
     CHECK(cf_future_result(NULL, CF_FOREVER, &status) == NULL);
     CHECK_STATUS(status, CF_INVALID);
     CHECK(cf_future_result(NULL, 0, NULL) == NULL);
+    CHECK(cf_future_result(NULL, CF_FOREVER, NULL) == NULL);
     CHECK_EQ(cf_future_state(NULL), CF_STATE_FINISHED);
     CHECK(cf_future_done(NULL));
     CHECK(!cf_future_running(NULL));

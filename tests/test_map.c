@@ -138,22 +138,36 @@ TEST(results_come_in_the_order_of_the_items) {
     }
 }
 
-TEST(a_generator_gives_the_same_as_an_array) {
-    enum { COUNT = 20 };
+/* Maps numbers up to `end` (-1: they have none), at most `count` of them (0: all), which must be
+ * `expected` ones, without a call of the generator too much. */
+static void generates(int end, size_t count, int expected) {
     cf_executor *executor = pool(2);
     for (size_t s = 0; s < SHAPES; s++) {
-        source numbers = source_to(COUNT);
+        source numbers = source_to(end);
         cf_map_options options = shapes[s];
         options.next_item = next_number;
         options.user = &numbers;
-        cf_map_iter *iter = map(executor, task_square, NULL, 0, sizeof(int), &options);
-        for (int i = 0; i < COUNT; i++) {
+        cf_map_iter *iter = map(executor, task_square, NULL, count, sizeof(int), &options);
+        for (int i = 0; i < expected; i++) {
             next_is(iter, (size_t)i, i * i);
         }
-        CHECK(numbers.ended);
         ends(iter);
+        CHECK_EQ(numbers.next, expected);
+        CHECK_EQ(numbers.ended, end == expected);
     }
     cf_executor_close(executor);
+}
+
+TEST(a_generator_gives_the_same_as_an_array) {
+    generates(20, 0, 20);
+}
+
+TEST(the_count_limits_a_generator) {
+    generates(-1, 13, 13);
+}
+
+TEST(a_generator_may_end_before_its_limit) {
+    generates(5, 13, 5);
 }
 
 TEST(unordered_delivers_each_item_once) {
@@ -1091,39 +1105,6 @@ TEST(a_chunk_is_cut_to_the_buffer) {
         next_is(iter, (size_t)i, i * i);
     }
     ends(iter);
-    cf_executor_close(executor);
-}
-
-TEST(the_count_limits_a_generator) {
-    cf_executor *executor = pool(2);
-    for (size_t s = 0; s < SHAPES; s++) {
-        source numbers = source_to(-1);
-        cf_map_options options = shapes[s];
-        options.next_item = next_number;
-        options.user = &numbers;
-        cf_map_iter *iter = map(executor, task_square, NULL, 13, sizeof(int), &options);
-        for (int i = 0; i < 13; i++) {
-            next_is(iter, (size_t)i, i * i);
-        }
-        ends(iter);
-        CHECK_EQ(numbers.next, 13);
-    }
-    cf_executor_close(executor);
-}
-
-TEST(a_generator_may_end_before_its_limit) {
-    cf_executor *executor = pool(2);
-    for (size_t s = 0; s < SHAPES; s++) {
-        source numbers = source_to(5);
-        cf_map_options options = shapes[s];
-        options.next_item = next_number;
-        options.user = &numbers;
-        cf_map_iter *iter = map(executor, task_square, NULL, 13, sizeof(int), &options);
-        for (int i = 0; i < 5; i++) {
-            next_is(iter, (size_t)i, i * i);
-        }
-        ends(iter);
-    }
     cf_executor_close(executor);
 }
 

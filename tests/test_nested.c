@@ -892,25 +892,26 @@ typedef struct full {
     atomic_int deadlocks;
 } full;
 
+/* The future is looked up once the gate is open. */
+static void await_one(full *f, cf_future *const *future) {
+    gate_arrive(&f->start);
+    gate_await(&f->start);
+    const cf_status status = cf_future_wait(*future, CF_FOREVER);
+    atomic_fetch_add(&f->deadlocks, status == CF_DEADLOCK);
+    CHECK(status == CF_OK || status == CF_DEADLOCK);
+}
+
 static int task_await_pending(cf_task *task, void *arg) {
     full *f = arg;
     (void)task;
-    gate_arrive(&f->start);
-    gate_await(&f->start);
-    const cf_status status = cf_future_wait(f->pending, CF_FOREVER);
-    atomic_fetch_add(&f->deadlocks, status == CF_DEADLOCK);
-    CHECK(status == CF_OK || status == CF_DEADLOCK);
+    await_one(f, &f->pending);
     return 0;
 }
 
 static int task_await_first(cf_task *task, void *arg) {
     full *f = arg;
     (void)task;
-    gate_arrive(&f->start);
-    gate_await(&f->start);
-    const cf_status status = cf_future_wait(f->first_task, CF_FOREVER);
-    atomic_fetch_add(&f->deadlocks, status == CF_DEADLOCK);
-    CHECK(status == CF_OK || status == CF_DEADLOCK);
+    await_one(f, &f->first_task);
     return 0;
 }
 

@@ -868,18 +868,6 @@ TEST(options_out_of_range_are_refused) {
     }
 }
 
-TEST(a_thread_pool_refuses_what_is_for_processes) {
-    static const cf_pool_options bad[] = {{.start_method = CF_START_SPAWN},
-                                          {.max_tasks_per_child = 1},
-                                          {.break_on_crash = true},
-                                          {.kill_grace = 1}};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        cf_status status = CF_OK;
-        CHECK(cf_thread_pool_new(&bad[i], &status) == NULL);
-        CHECK_STATUS(status, CF_INVALID);
-    }
-}
-
 TEST(spawn_without_its_first_statement_in_main_is_refused) {
     cf_status status = CF_OK;
     CHECK(cf_process_pool_new(&(cf_pool_options){.start_method = CF_START_SPAWN}, &status) == NULL);
@@ -2209,7 +2197,6 @@ TEST_MAIN(
     RUN(a_callback_may_close_its_pool)
     RUN(an_error_that_nobody_reads_is_reported)
     RUN(options_out_of_range_are_refused)
-    RUN(a_thread_pool_refuses_what_is_for_processes)
     RUN(spawn_without_its_first_statement_in_main_is_refused)
     RUN(options_are_copied_and_null_is_all_defaults)
     RUN(the_default_is_a_worker_a_cpu)

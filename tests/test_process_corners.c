@@ -993,14 +993,7 @@ TEST(an_iterator_without_a_descriptor_says_so) {
 }
 
 TEST(a_pool_of_processes_on_one_cpu_spins_for_nobody) {
-#if defined(__linux__) && defined(SYS_sched_setaffinity)
-    unsigned long mask[128] = {0};
-    const long got = syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask);
-    for (size_t i = 0, seen = 0; got > 0 && i < sizeof mask / sizeof mask[0]; i++) {
-        mask[i] = seen != 0 ? 0 : mask[i] & (~mask[i] + 1);
-        seen |= mask[i] != 0;
-    }
-    if (got <= 0 || syscall(SYS_sched_setaffinity, 0L, sizeof mask, mask) != 0) {
+    if (!stay_on_one_cpu()) {
         SKIP("no affinity here");
     }
     cf_executor *ex = processes(2);
@@ -1008,9 +1001,6 @@ TEST(a_pool_of_processes_on_one_cpu_spins_for_nobody) {
         still_works(ex);
     }
     shut(ex);
-#else
-    SKIP("Linux only");
-#endif
 }
 
 /* Longer than a task, so that the next one has ended already: the manager never comes to rest. */

@@ -18,6 +18,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1 /* syscall */
 #endif
+#define TEST_AT_ONCE 4
 #include "test.h"
 
 #include "process.h"
@@ -512,25 +513,46 @@ static void round_of(scenario *s) {
 enum { AT_ONCE = 12 };
 
 typedef struct attempt {
+    scenario s;
     pid_t child;
-    int pipe_end, first, status;
+    int pipe_end, status;
 } attempt;
 
-static void begin_round(scenario *s, attempt *a) {
-    a->first = s->first;
+static void begin_round(const scenario *s, attempt *a) {
+    a->s = *s;
     a->child = test_fork(&a->pipe_end, limit(3 * WAIT_S));
     if (a->child == 0) {
-        round_of(s);
+        round_of(&a->s);
     }
     CHECK(a->child > 0);
 }
 
+static bool is_untouched(const attempt *a) {
+    return WIFEXITED(a->status) && WEXITSTATUS(a->status) == UNTOUCHED;
+}
+
 /* Nothing survives it, whatever it was doing. */
 static bool end_round(attempt *a, int64_t deadline) {
+    const scenario *s = &a->s;
     const bool ended = test_reap(a->child, a->pipe_end, deadline, &a->status);
     kill(-a->child, SIGKILL);
     close(a->pipe_end);
-    return ended && (a->status == 0 || WEXITSTATUS(a->status) == UNTOUCHED);
+    if (ended && (a->status == 0 || is_untouched(a))) {
+        return true;
+    }
+    fprintf(stderr, "%s: errno %d at call %d, %s; also call %d, number %d: wait status %d\n",
+            s->name, s->error, s->first, how_names[s->way], (int)s->also, s->also_first,
+            a->status);
+    return false;
+}
+
+static void end_rounds(attempt *attempts, int count) {
+    const int64_t deadline = now() + limit(3 * WAIT_S);
+    bool good = true;
+    for (int i = 0; i < count; i++) {
+        good = end_round(&attempts[i], deadline) && good;
+    }
+    CHECK(good);
 }
 
 static bool is_long(void) {
@@ -542,64 +564,73 @@ static int next_number(int number) {
     return number + 1 + (is_long() ? 0 : number / 3);
 }
 
-/* Several rounds at once: some do little but wait. The calls that were made where one of them was
- * untouched, else 0. */
-static int refuse_some(scenario *s, int *rounds) {
-    attempt attempts[AT_ONCE];
-    int calls = 0;
-    for (int i = 0; i < AT_ONCE; i++) {
-        begin_round(s, &attempts[i]);
-        s->first = next_number(s->first);
-    }
-    const int64_t deadline = now() + limit(3 * WAIT_S);
-    bool good = true;
-    for (int i = 0; i < AT_ONCE; i++) {
-        attempt *a = &attempts[i];
-        if (!end_round(a, deadline)) {
-            good = false;
-            fprintf(stderr, "%s: errno %d at call %d, %s: wait status %d\n", s->name, s->error,
-                    a->first, how_names[s->way], a->status);
+/* The rounds in which a call is refused in one way. */
+typedef struct series {
+    scenario next;
+    int rounds; /* that met the fault */
+    int calls;  /* as many were fewer; 0: not known yet */
+} series;
+
+static void note_round(series *all, int ways, const attempt *a) {
+    for (int i = 0; i < ways; i++) {
+        series *one = &all[i];
+        if (one->next.way == a->s.way) {
+            one->calls = is_untouched(a) && one->calls == 0 ? a->s.first : one->calls;
+            one->rounds += !is_untouched(a);
         }
-        calls = a->status != 0 && calls == 0 ? a->first : calls;
-        *rounds += a->status == 0;
     }
-    CHECK(good);
-    return calls;
 }
 
-static void refuse_each(scenario s, how way) {
-    int rounds = 0, calls = 0;
-    s.way = way;
-    s.first = 1;
-    while (calls == 0) {
-        calls = refuse_some(&s, &rounds);
+/* Several rounds at once, of all ways: some do little but wait. False when there are no more. */
+static bool refuse_some(series *all, int ways) {
+    attempt attempts[AT_ONCE];
+    int begun = 0;
+    for (int i = 0; i < AT_ONCE; i++) {
+        series *one = &all[i % ways];
+        if (one->calls == 0) {
+            begin_round(&one->next, &attempts[begun++]);
+            one->next.first = next_number(one->next.first);
+        }
     }
-    fprintf(stderr, "%s: errno %d, %s: %d rounds, fewer than %d calls\n", s.name, s.error,
-            how_names[way], rounds, calls);
-    CHECK(rounds > 0);
+    end_rounds(attempts, begun);
+    for (int i = 0; i < begun; i++) {
+        note_round(all, ways, &attempts[i]);
+    }
+    return begun > 0;
+}
+
+static void refuse_each(scenario s, const how *ways, int count) {
+    series all[HOWS];
+    CHECK(count <= HOWS);
+    share();
+    fill(big, BIG, 1);
+    s.first = 1;
+    for (int i = 0; i < count; i++) {
+        s.way = ways[i];
+        all[i] = (series){s, 0, 0};
+    }
+    while (refuse_some(all, count)) {
+    }
+    for (int i = 0; i < count; i++) {
+        fprintf(stderr, "%s: errno %d, %s: %d rounds, fewer than %d calls\n", s.name, s.error,
+                how_names[ways[i]], all[i].rounds, all[i].calls);
+        CHECK(all[i].rounds > 0);
+    }
 }
 
 static scenario refusal(const char *name, call kind, int error) {
     return (scenario){.name = name, .kind = kind, .error = error};
 }
 
+/* ONWARD: to the end, but for the end itself. */
 static void refuse_in_every_way(scenario s) {
-    share();
-    fill(big, BIG, 1);
-    refuse_each(s, ONCE);
-    if (is_long()) {
-        refuse_each(s, ONWARD); /* to the end, but for the end itself */
-    }
-    refuse_each(s, TO_THE_END);
+    refuse_each(s, (const how[]){ONCE, TO_THE_END, ONWARD}, is_long() ? 3 : 2);
 }
 
 static void interrupt_in_every_way(const char *name, call kind) {
     scenario s = refusal(name, kind, EINTR);
-    share();
-    fill(big, BIG, 1);
     s.harmless = true;
-    refuse_each(s, ONCE);
-    refuse_each(s, EVERY_OTHER);
+    refuse_each(s, (const how[]){ONCE, EVERY_OTHER}, 2);
 }
 
 /* ---------------------------------------------------------------- what is refused */
@@ -666,11 +697,6 @@ TEST(messages_with_a_descriptor_are_refused) {
 
 TEST(receiving_is_refused) {
     refuse_in_every_way(refusal("recvmsg", RECEIVE, ENOMEM));
-}
-
-TEST(polls_are_refused_once) {
-    share();
-    refuse_each(refusal("poll", POLL, ENOMEM), ONCE);
 }
 
 TEST(polls_are_refused) {
@@ -779,26 +805,14 @@ static scenario draw_pair(uint64_t *random) {
 
 TEST(two_calls_are_refused) {
     attempt attempts[AT_ONCE];
-    scenario drawn[AT_ONCE];
     uint64_t random = (strtoul(getenv("CF_TEST_SEED"), NULL, 10) + 1) * 0x9e3779b97f4a7c15U | 1;
-    bool good = true;
     share();
     fill(big, BIG, 1);
     for (int i = 0; i < AT_ONCE; i++) {
-        drawn[i] = draw_pair(&random);
-        begin_round(&drawn[i], &attempts[i]);
+        const scenario s = draw_pair(&random);
+        begin_round(&s, &attempts[i]);
     }
-    const int64_t deadline = now() + limit(3 * WAIT_S);
-    for (int i = 0; i < AT_ONCE; i++) {
-        const scenario *s = &drawn[i];
-        if (!end_round(&attempts[i], deadline)) {
-            good = false;
-            fprintf(stderr, "%s: errno %d at call %d, %s; call %d, number %d: wait status %d\n",
-                    s->name, s->error, s->first, how_names[s->way], (int)s->also, s->also_first,
-                    attempts[i].status);
-        }
-    }
-    CHECK(good);
+    end_rounds(attempts, AT_ONCE);
 }
 
 /* ---------------------------------------------------------------- what is interrupted */
@@ -931,7 +945,6 @@ int main(int argc, char **argv) {
         RUN_WITHIN(LONG_S, messages_are_refused)
         RUN_WITHIN(LONG_S, messages_with_a_descriptor_are_refused)
         RUN_WITHIN(LONG_S, receiving_is_refused)
-        RUN_WITHIN(LONG_S, polls_are_refused_once)
         RUN_WITHIN(LONG_S, polls_are_refused)
         RUN_WITHIN(LONG_S, reads_are_refused)
         RUN_WITHIN(LONG_S, timers_are_refused)

@@ -478,27 +478,26 @@ static void *set_after_a_while(void *arg) {
     return NULL;
 }
 
+static void waits_until_it_is_set(cf_duration timeout) {
+    cf_future *future = promise();
+    pthread_t setter;
+    spawn(&setter, set_after_a_while, future);
+    CHECK_EQ(cf_wait(&future, 1, CF_ALL_COMPLETED, timeout, NULL), 1);
+    join(setter);
+    cf_future_release(future);
+}
+
 TEST(any_negative_timeout_waits_for_ever) {
     const cf_duration endless[] = {-1, -2, -CF_SECOND, INT64_MIN};
     for (size_t i = 0; i < sizeof endless / sizeof endless[0]; i++) {
-        cf_future *future = promise();
-        pthread_t setter;
-        spawn(&setter, set_after_a_while, future);
-        CHECK_EQ(cf_wait(&future, 1, CF_ALL_COMPLETED, endless[i], NULL), 1);
-        join(setter);
-        cf_future_release(future);
+        waits_until_it_is_set(endless[i]);
     }
 }
 
 TEST(the_longest_timeout_does_not_overflow) {
     const cf_duration long_ones[] = {INT64_MAX, INT64_MAX - 1, INT64_MAX / 2};
     for (size_t i = 0; i < sizeof long_ones / sizeof long_ones[0]; i++) {
-        cf_future *future = promise();
-        pthread_t setter;
-        spawn(&setter, set_after_a_while, future);
-        CHECK_EQ(cf_wait(&future, 1, CF_ALL_COMPLETED, long_ones[i], NULL), 1);
-        join(setter);
-        cf_future_release(future);
+        waits_until_it_is_set(long_ones[i]);
     }
 }
 

@@ -1,6 +1,7 @@
 # growth.awk, after stats.awk -- the results of growth.sh, where the column (a number of tasks or of
 # workers) stands in the place of the peer. Each cell: median (lowest-highest). At the end of a row:
-# the dearest column over the cheapest, of the medians and (of the lowest).
+# the dearest column over the cheapest, of the medians and (of the lowest). A row in which a column
+# is missing is within no limit.
 
 function short(x) {
     return sprintf(x < 100 ? "%.1f" : "%.0f", x)
@@ -47,6 +48,6 @@ END {
         }
         ratio = most_over_least(middle)
         printf "%s%7.2f (%.2f)  %s %s\n", line, ratio, most_over_least(lowest), \
-            (ratio <= limit ? "within" : "beyond"), limit
+            (ratio <= limit && cells == columns ? "within" : "beyond"), limit
     }
 }
