@@ -5371,13 +5371,27 @@ static void cf__early_drop(cf_as_completed_iter *iter, size_t index)
     iter->early_left--;
 }
 
+#define CF__EARLY_FEW 16 /* so many are compared with each other, without any lock */
+
+/* Does a place before, or a member, hold the same future? */
+static bool cf__early_repeats(const cf_as_completed_iter *iter, size_t index)
+{
+    const cf_future *const future = iter->early[index];
+    for (size_t i = 0; i < index; i++)
+        if (iter->early[i] == future) return true;
+    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+        if (member->waiter.future == future) return true;
+    return false;
+}
+
 /* From *first on, drops duplicates among those that are done, and of members that are. Returns how
  * many are not done; *first becomes the first of them. */
 static size_t cf__early_sift(cf_as_completed_iter *iter, size_t *first)
 {
     size_t pending = 0;
-    const uintptr_t ticket = cf__count_begin();
-    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+    const bool few = iter->early_end <= CF__EARLY_FEW;
+    const uintptr_t ticket = few ? 0 : cf__count_begin();
+    for (cf__member *member = iter->set.members; member != NULL && !few; member = member->next)
         if (cf__is_done(member->waiter.future))
             (void)cf__count_meets(member->waiter.future, ticket);
     for (size_t i = *first; i < iter->early_end; i++) {
@@ -5386,11 +5400,11 @@ static size_t cf__early_sift(cf_as_completed_iter *iter, size_t *first)
         if (!cf__is_done(future)) {
             if (pending++ == 0) *first = i;
             CFUTURES_TEST_POINT(CF__POINT_SIFT);
-        } else if (!cf__count_meets(future, ticket)) {
+        } else if (few ? cf__early_repeats(iter, i) : !cf__count_meets(future, ticket)) {
             cf__early_drop(iter, i);
         }
     }
-    cf__unlock(&cf__count_lock);
+    if (!few) cf__unlock(&cf__count_lock);
     return pending;
 }
 

@@ -214,6 +214,7 @@ TEST(duplicates_come_once_with_the_first_index) {
 
 /* When the call that runs passes this point for that time, these end. */
 enum { SIFT = 83, SET_ADD = 36 }; /* CF__POINT_SIFT, CF__POINT_SET_ADD */
+enum { GAP = 20 }; /* of NULL; so many are told apart in another way */
 typedef struct moment {
     int point, countdown;
     unsigned ends; /* a bit for each of the futures */
@@ -263,17 +264,17 @@ static void come_once(cf_future **places, size_t count, cf_future **futures) {
 
 /* All arrays of five out of NULL and two futures; both, one or none done before; and at each moment
  * of the call one of them, or both. */
-TEST(each_comes_once_whenever_it_ends) {
+static void end_at_all_moments(size_t gap) {
     enum { PLACES = 5, ARRAYS = 243 };
     test_point_hook(end_at_the_moment);
     for (unsigned array = 0; array < ARRAYS; array++) {
         for (unsigned when = 0; when < 4u * 3 * 2 * PLACES; when++) {
             cf_future *futures[2] = {promise(), promise()};
             cf_future *const choice[3] = {NULL, futures[0], futures[1]};
-            cf_future *places[PLACES];
+            cf_future *places[PLACES + GAP] = {NULL};
             unsigned rest = array;
             for (size_t i = 0; i < PLACES; i++, rest /= 3) {
-                places[i] = choice[rest % 3];
+                places[i + (i > 1 ? gap : 0)] = choice[rest % 3];
             }
             const unsigned before = when % 4, ends = when / 4 % 3 + 1;
             the_moment.countdown = 0;
@@ -284,12 +285,20 @@ TEST(each_comes_once_whenever_it_ends) {
             }
             the_moment = (moment){when / 12 % 2 == 0 ? SIFT : SET_ADD, (int)(when / 24) + 1,
                                   ends & ~before, futures};
-            come_once(places, PLACES, futures);
+            come_once(places, PLACES + gap, futures);
             the_moment.countdown = 0;
             release_all(futures, 2);
         }
     }
     test_point_hook(NULL);
+}
+
+TEST(each_of_few_comes_once_whenever_it_ends) {
+    end_at_all_moments(0);
+}
+
+TEST(each_of_many_comes_once_whenever_it_ends) {
+    end_at_all_moments(GAP);
 }
 
 TEST(index_and_status_may_be_null) {
@@ -659,9 +668,10 @@ static void take_one(inventory *h, cf_as_completed_iter *iter, uint64_t *random)
 
 /* Arrays of any futures, done or not, then additions, ends and deliveries in any order. */
 static void live_through(uint64_t *random) {
-    enum { PLACES = 20, STEPS = 60 };
+    enum { MOST = 32, STEPS = 60 };
+    const int count = (int)(test_random(random) % (MOST + 1));
     inventory h = {.count = 0};
-    cf_future *places[PLACES];
+    cf_future *places[MOST];
     for (size_t i = 0; i < KINDS; i++) {
         h.futures[i] = promise();
         h.index[i] = NONE;
@@ -669,15 +679,15 @@ static void live_through(uint64_t *random) {
             set_int(h.futures[i], 1);
         }
     }
-    for (int i = 0; i < PLACES; i++) {
+    for (int i = 0; i < count; i++) {
         const size_t kind = test_random(random) % (KINDS + 1);
         places[i] = kind < KINDS ? h.futures[kind] : NULL;
         if (kind < KINDS) {
             hold(&h, kind, i);
         }
     }
-    cf_as_completed_iter *iter = iterate(places, PLACES, CF_FOREVER);
-    for (int i = 0, index = PLACES; i < STEPS; i++) {
+    cf_as_completed_iter *iter = iterate(places, (size_t)count, CF_FOREVER);
+    for (int i = 0, index = count; i < STEPS; i++) {
         const size_t kind = test_random(random) % KINDS;
         const uint64_t step = test_random(random) % 8;
         if (step < 2) {
@@ -1133,7 +1143,8 @@ TEST_MAIN(
     RUN(null_entries_are_skipped_and_keep_the_indexes)
     RUN(null_entries_alone_end_at_once)
     RUN(duplicates_come_once_with_the_first_index)
-    RUN(each_comes_once_whenever_it_ends)
+    RUN(each_of_few_comes_once_whenever_it_ends)
+    RUN(each_of_many_comes_once_whenever_it_ends)
     RUN(index_and_status_may_be_null)
     RUN(a_null_iterator_says_invalid)
     RUN(zero_polls)

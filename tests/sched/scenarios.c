@@ -675,12 +675,16 @@ static void as_completed_delivers_each(void) {
     }
 }
 
-/* Two look at the same futures, each of which stands there twice, while these end. */
+/* Two look at the same futures, each of which stands there twice, while these end. Few futures and
+ * many are told apart in different ways. */
+enum { FEW_PLACES = 6, MANY_PLACES = 20 };
+
 static void *count_distinct(void *arg) {
     cf_future *const *const futures = arg;
     unsigned seen = 0;
     size_t index;
-    cf_as_completed_iter *const iter = cf_as_completed(futures, 6, CF_FOREVER);
+    const size_t count = ctl_random(3) == 0 ? FEW_PLACES : MANY_PLACES;
+    cf_as_completed_iter *const iter = cf_as_completed(futures, count, CF_FOREVER);
     for (cf_future *f; (f = cf_as_completed_next(iter, &index, NULL)) != NULL;) {
         CHECK(index < 3 && f == futures[index] && (seen >> index & 1) == 0);
         seen |= 1u << index;
@@ -691,7 +695,7 @@ static void *count_distinct(void *arg) {
 }
 
 static void as_completed_meets_duplicates(void) {
-    cf_future *futures[6];
+    cf_future *futures[MANY_PLACES] = {NULL};
     int setters[2];
     make_promises(3);
     for (int i = 0; i < 3; i++) {
