@@ -1738,6 +1738,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/stat.h>
 #include <sys/wait.h>
 #ifdef __linux__
+#include <stdio_ext.h> /* __fpending */
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
@@ -7482,7 +7483,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *
  * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
  * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
- * four are sequentially consistent.
+ * four are sequentially consistent. Where the desks are empty the host puts its store off: who gives
+ * the next task makes up for it, and looks at the slot after that.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
@@ -7501,6 +7503,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__HESITATE  8   /* looks whether somebody comes by himself, before a worker rings */
 #define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
@@ -7528,17 +7531,24 @@ typedef struct cf__outcome {
     cf__word code;   /* then its code, else the status */
 } cf__outcome;
 
+/* A small call and its small result need the line of `word` only. */
 typedef struct cf__slot {
-    cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
-    cf__word stop;     /* W: host. CF__STOP */
+    _Alignas(CF__LINE) cf__word stop; /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
     cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
-    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
-    cf__outcome outcome; /* worker, before ENDED */
-    int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
+    int64_t  began, ended; /* worker, before ENDED. When it did, if anybody wants to know */
     cf__job  job;      /* host, before READY */
-    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
+    _Alignas(CF__LINE) cf__word word; /* host: READY; READY back to FREE. Worker: READY to TAKEN to
+                                         ENDED, which it stays until the slot's next task */
+    cf__outcome outcome; /* worker, before ENDED */
+    cf__word  place;   /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
+    uintptr_t fn;      /* host, before READY, as the next two. CF__BY_JOB: `job` says what to do */
+    uintptr_t arg_size;
+    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM]; /* the argument, or a pointer */
 } cf__slot;
+
+/* cf__slot.fn of what is no simple call; as a distance from cf_process_main it is no function. */
+#define CF__BY_JOB ((uintptr_t)0)
 
 #define CF__LOAN_FREE ((uintptr_t)0)
 #define CF__LOAN_LENT ((uintptr_t)1)
@@ -7560,7 +7570,7 @@ typedef struct cf__desk {
 
 /* What all processes of a pool share; only the host writes to it once the zygote runs. */
 typedef struct cf__share {
-    cf__word  pumping; /* threads of the host that look at the desks; 0: ring the bell */
+    cf__word  pumping; /* a thread of the host looks at the desks; 0: ring the bell */
     /* frozen */
     uintptr_t check;   /* both are the same program */
     uintptr_t initializer, finalizer, worker_arg; /* 0: none */
@@ -7843,6 +7853,9 @@ static size_t cf__memory_most(void)
  * when the pool was made, by a thread that is not here, for ever. */
 static void cf__file_flush(FILE *file)
 {
+#ifdef __linux__
+    if (__fpending(file) == 0) return;
+#endif
     if (ftrylockfile(file) != 0) return;
     (void)fflush(file);
     funlockfile(file);
@@ -7907,10 +7920,14 @@ static void cf__child_flush(void)
     cf__file_flush(stderr);
 }
 
+/* Who has just submitted is often about to look, and to wake the manager would hold both up. */
 static void cf__child_ring(void)
 {
-    if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
-        cf__exchange(&cf__child.desk->bell, 1) == 0 &&
+    for (int i = 0; i < CF__HESITATE; i++) {
+        if (cf__load_seq_cst(&cf__child.share->pumping) != 0) return;
+        cf__pause();
+    }
+    if (cf__exchange(&cf__child.desk->bell, 1) == 0 &&
         !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
@@ -8147,10 +8164,22 @@ static bool cf__job_is_sane(const cf__job *job, size_t room)
     return job->arg_size % job->stride == 0 && job->arg_size / job->stride == job->items;
 }
 
+/* A copy, which nobody can change any more. */
+static cf__job cf__child_job(const cf__slot *slot)
+{
+    cf__job job;
+    if (slot->fn == CF__BY_JOB) return slot->job;
+    memset(&job, 0, sizeof job);
+    job.fn = slot->fn;
+    job.arg_size = slot->arg_size;
+    memcpy(&job.pointer, slot->bytes, sizeof job.pointer);
+    return job;
+}
+
 CF__SHARED void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    const cf__job job = slot->job; /* from now on nobody can change it */
+    const cf__job job = cf__child_job(slot);
     void *arg = job.arg_size > 0 ? (void *)slot->bytes : (void *)job.pointer;
     size_t room = job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
     cf__tray *const tray = cf__child_tray(&job);
@@ -8177,9 +8206,11 @@ CF__SHARED void cf__child_run(cf__slot *slot)
     cf__child_ring();
 }
 
+/* Writes what is there: so the line comes to be written to, and need not be asked for twice. */
 static bool cf__child_wanted(cf__slot *slot)
 {
-    return cf__load_seq_cst(&slot->word) == CF__SLOT_READY ||
+    uintptr_t seen = CF__SLOT_READY;
+    return cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_READY) ||
            cf__load_seq_cst(&cf__child.desk->leave) != 0;
 }
 
@@ -8529,6 +8560,7 @@ struct cf__hub {
     uint64_t    finished, failed, died, submitted, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
     size_t      pumping;
+    bool        announced; /* that somebody pumps: share->pumping. See cf__hub_depart */
     cf__word    crowded;  /* W, R: anybody. See cf__spin_yield */
     unsigned    strikes;  /* bad starts, in a row */
     unsigned    refusals; /* of messages, in a row */
@@ -8670,11 +8702,20 @@ static void cf__hub_wake(cf__hub *hub)
     if (!cf__signal_set(&hub->wake, 0, true)) cf__hub_disown(hub);
 }
 
+/* Says to the workers whether somebody looks at the desks. */
+static void cf__hub_announce(cf__hub *hub)
+{
+    const bool attended = hub->pumping > 0;
+    if (hub->announced == attended) return;
+    hub->announced = attended;
+    cf__store_seq_cst(&hub->share->pumping, attended);
+}
+
 /* One thread more, or less, looks at the desks. */
 static void cf__hub_attend(cf__hub *hub, int change)
 {
     hub->pumping += (size_t)change;
-    cf__store_seq_cst(&hub->share->pumping, hub->pumping);
+    cf__hub_announce(hub);
 }
 
 /* 0, or errno's value. What is refused, though the peer is there and has room, will be sent again,
@@ -8860,32 +8901,47 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size)
     return size > 0 ? CF_SYSTEM : CF_NO_MEMORY;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
+static void cf__job_fill(cf__job *job, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
-    const int64_t timeout = cf__cell_options(cell).timeout;
+    memset(job, 0, sizeof *job);
+    job->fn = cf__function_out((uintptr_t)cell->call.fn);
+    job->pointer = (uintptr_t)cell->data;
+    job->arg_size = size;
+    job->timeout = cf__cell_options(cell).timeout;
+    if (job->timeout > 0) job->given = cf__now();
+    if (!cf__is_chunk(future)) return;
+    const cf__chunk *const chunk = cell->data;
+    job->fn = cf__function_out((uintptr_t)chunk->fn);
+    job->pointer = (uintptr_t)chunk->items;
+    job->items = chunk->count - chunk->ended;
+    job->item_size = chunk->item_size;
+    job->stride = chunk->stride;
+}
+
+/* All but an argument that is to lie here. The line that the worker looks at comes last, and at
+ * once: else it travels to and fro meanwhile. */
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size, uintptr_t tray,
+                          uintptr_t version)
+{
+    const cf__cell *const cell = &future->cell;
+    uintptr_t fn = CF__BY_JOB;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
     cf__store_relaxed(&slot->delay, 0);
-    cf__store_relaxed(&slot->place, 0);
     slot->began = slot->ended = 0;
-    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
-    cf__job *const job = &slot->job;
-    memset(job, 0, sizeof *job);
-    job->arg_size = size;
-    job->timeout = timeout;
-    if (timeout > 0) job->given = cf__now();
-    if (cf__is_chunk(future)) {
-        const cf__chunk *const chunk = cell->data;
-        job->fn = cf__function_out((uintptr_t)chunk->fn);
-        job->pointer = (uintptr_t)chunk->items;
-        job->items = chunk->count - chunk->ended;
-        job->item_size = chunk->item_size;
-        job->stride = chunk->stride;
+    if (tray != 0 || cf__is_chunk(future) || cf__cell_options(cell).timeout > 0) {
+        cf__job_fill(&slot->job, future, size);
+        slot->job.tray = tray;
+        slot->job.version = version;
     } else {
-        job->fn = cf__function_out((uintptr_t)cell->call.fn);
-        job->pointer = (uintptr_t)cell->data;
+        fn = cf__function_out((uintptr_t)cell->call.fn);
     }
+    slot->fn = fn;
+    slot->arg_size = size;
+    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    cf__store_relaxed(&slot->place, 0);
+    if (size == 0) memcpy(slot->bytes, &cell->data, sizeof cell->data);
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -8904,6 +8960,13 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     }
 }
 
+static bool cf__lane_has_ended(cf__lane *lane)
+{
+    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
+           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
+           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
+}
+
 /* The worker may take it from now on. */
 static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 {
@@ -8911,6 +8974,9 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
     cf__store_seq_cst(&slot->word, CF__SLOT_READY);
     CFUTURES_TEST_POINT(CF__POINT_READY);
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
+    if (hub->announced == (hub->pumping > 0)) return;
+    cf__hub_announce(hub);
+    if (cf__lane_has_ended(lane)) cf__hub_wake(hub);
 }
 
 /* The only task of the desk is given now. See cf__lane_extend. */
@@ -8944,7 +9010,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
         return;
     }
     cf__slot *const slot = cf__lane_slot(lane, position);
-    cf__slot_fill(slot, future, size);
+    cf__slot_fill(slot, future, size, 0, 0);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
     cf__lane_publish(hub, lane, slot);
 }
@@ -9389,7 +9455,6 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     } else {
         cf__slot_outcome(hub, ended, slot, end);
         hub->failed += future->cell.status != CF_OK;
-        cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
     if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
         lane->phase == CF__LANE_UP)
@@ -9566,7 +9631,6 @@ static bool cf__chunk_give_back(cf__hub *hub, const cf__ended *ended)
     cf__chunk *const chunk = ended->arg;
     cf__hub_lock(hub);
     if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
-    cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
     ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     const bool stopped = (cf__load_relaxed(&ended->future->refs) & CF__STOP) != 0;
     const bool again = ended->lost && chunk->ended < chunk->count && !stopped &&
@@ -9668,9 +9732,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     lane->loading = placed && status != CF_OK;
     if (status == CF_OK) {
         cf__slot *const slot = cf__lane_slot(lane, position);
-        cf__slot_fill(slot, future, size);
-        slot->job.tray = 1 + (uintptr_t)(tray - lane->trays);
-        slot->job.version = tray->version;
+        cf__slot_fill(slot, future, size, 1 + (uintptr_t)(tray - lane->trays), tray->version);
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
@@ -9708,13 +9770,6 @@ static void cf__lane_look(cf__hub *hub, cf__lane *lane)
         lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL);
     }
-}
-
-static bool cf__lane_has_ended(cf__lane *lane)
-{
-    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
-           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
-           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
 }
 
 /* What a worker may have written while it was told not to ring. */
@@ -10374,6 +10429,18 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     return claimed;
 }
 
+/* Who looked at the desks does so no more. Where no worker has anything to do it need not know:
+ * mostly the same caller is back soon, and else cf__lane_publish says it. */
+static void cf__hub_depart(cf__hub *hub)
+{
+    bool is_calm = hub->ahead == 0;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        is_calm = is_calm && lane->phase != CF__LANE_STARTING;
+    hub->pumping--;
+    if (!is_calm) cf__hub_announce(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&hub->executor->closing) != 0) cf__hub_wake(hub);
+}
+
 /* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to
  * wake the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
 static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
@@ -10402,8 +10469,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
-    cf__hub_attend(hub, -1);
-    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
+    cf__hub_depart(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
@@ -10564,6 +10630,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     cf__share *const share = hub->share;
     cf__store_relaxed(&share->pumping, 1);
     hub->pumping = 1;
+    hub->announced = true;
     share->check = cf__share_check();
     share->initializer =
         options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;
