@@ -1811,6 +1811,7 @@ enum {
     CF__POINT_SET_TAKE = 37,  /* arrivals were seen / taken */
     CF__POINT_SET_CLOSE = 38, /* detached what could be / waits for nodes on their way */
     CF__POINT_COUNT = 39,     /* each future was looked at / duplicates that ended meanwhile */
+    CF__POINT_SIFT = 83,      /* one is not done yet / the next one is looked at */
     CF__POINT_FD = 40,        /* the descriptor is open / arrivals are to signal it */
     /* pool */
     CF__POINT_WORK = 5,       /* a task is queued / somebody hungry is looked for */
@@ -2898,8 +2899,9 @@ typedef struct cf__waiter {
 
 /* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
 typedef struct cf__group {
-    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__waiter *taken; /* consumer only: arrivals in order */
+    char        apart[CF__LINE]; /* what the consumer writes from what all others do */
+    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
     cf__signal  signal;
 } cf__group;
@@ -4628,6 +4630,8 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
 #define CF__STACK_ROOM ((size_t)65536)  /* for them, where nobody knows how big the stack is */
 #define CF__SPIN_MOST ((uintptr_t)20000) /* nanoseconds: about what parking and waking cost */
 #define CF__SPIN_LEAST ((uintptr_t)1000)
+#define CF__GATHER      1500 /* nanoseconds */
+#define CF__GATHER_FROM 64   /* outstanding futures */
 
 /* A future watched through a group. */
 typedef struct cf__member {
@@ -4639,13 +4643,14 @@ typedef struct cf__member {
 
 /* Several futures, delivered in the order in which they end. For one thread at a time. */
 typedef struct cf__set {
-    cf__group   group;
     cf__member *members, *last; /* not yet delivered, in order of addition */
+    size_t      count;          /* of them */
     cf__member *unclaimed;      /* from here on some may still be pending, and of that pool: */
     const cf__heap *helped;
     cf__waiter **taken_end;
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
+    cf__group   group;
 } cf__set;
 
 static bool cf__is_foreign(const cf_future *future)
@@ -4826,23 +4831,31 @@ CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
 }
 
+/* An arrival was waited for since then. Where many come in quick succession, lets some more come:
+ * who takes each at once takes the cache lines, too, away from those who are about to deliver. */
+static void cf__gather(const cf__set *set, int64_t from)
+{
+    int64_t now;
+    if (set->count < CF__GATHER_FROM || (now = cf__now()) - from > CF__GATHER) return;
+    for (const int64_t end = now + CF__GATHER; now < end; now = cf__now())
+        for (int i = 0; i < 8; i++) cf__pause();
+}
+
 /* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
 static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
 {
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
+    cf__set *const set = kind == CF__A_SET ? awaited : NULL;
+    cf_future *const future = set != NULL ? set->members->waiter.future : awaited;
+    cf__word *const word = set != NULL ? &set->group.ready : &future->word;
+    const uintptr_t mask = set != NULL ? CF__NODE : CF__STATE;
+    const uintptr_t least = set != NULL ? 1 : CF__DONE;
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
-    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    if ((cf__load_acquire(word) & mask) >= least) {
+        if (set != NULL && executor != NULL) cf__gather(set, from);
+        return CF_OK;
+    }
     cf_status status;
     int64_t until;
     do {
@@ -5048,12 +5061,11 @@ static void cf__set_init(cf__set *set)
     set->forks = cf__load_relaxed(&cf__forks);
 }
 
-static void cf__taken_append(cf__set *set, cf__waiter *node)
+/* The chain oldest..newest. */
+static void cf__taken_append(cf__set *set, cf__waiter *oldest, cf__waiter *newest)
 {
-    node->next = NULL;
-    *set->taken_end = node;
-    set->taken_end = &node->next;
-    ((cf__member *)node)->arrived = true;
+    *set->taken_end = oldest;
+    set->taken_end = &newest->next;
 }
 
 /* Takes what has arrived, oldest first. */
@@ -5063,16 +5075,14 @@ static void cf__set_collect(cf__set *set)
     if ((seen & CF__NODE) == 0) return;
     CFUTURES_TEST_POINT(CF__POINT_SET_TAKE);
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
-    cf__waiter *oldest = NULL; /* arrivals are the newest first */
-    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+    cf__waiter *const newest = (cf__waiter *)(seen & CF__NODE), *oldest = NULL;
+    for (cf__waiter *node = newest, *next; node != NULL; node = next) { /* the newest first */
         next = node->next;
         node->next = oldest;
         oldest = node;
+        ((cf__member *)node)->arrived = true;
     }
-    for (cf__waiter *node = oldest, *next; node != NULL; node = next) {
-        next = node->next;
-        cf__taken_append(set, node);
-    }
+    cf__taken_append(set, oldest, newest);
 }
 
 CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
@@ -5081,6 +5091,7 @@ CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
     member->previous = set->last;
     *(set->last != NULL ? &set->last->next : &set->members) = member;
     set->last = member;
+    set->count++;
 }
 
 /* The member's memory is the caller's and stays until it is delivered or the set is closed. */
@@ -5096,7 +5107,9 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     CFUTURES_TEST_POINT(CF__POINT_SET_ADD);
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
-        cf__taken_append(set, &member->waiter);
+        member->waiter.next = NULL;
+        member->arrived = true;
+        cf__taken_append(set, &member->waiter, &member->waiter);
     } else if (cf__is_foreign(future)) {
         set->foreign = true;
     }
@@ -5107,6 +5120,7 @@ CF__SHARED void cf__set_unlink(cf__set *set, cf__member *member)
     if (set->unclaimed == member) set->unclaimed = member->next;
     *(member->previous != NULL ? &member->previous->next : &set->members) = member->next;
     *(member->next != NULL ? &member->next->previous : &set->last) = member->previous;
+    set->count--;
 }
 
 static cf__member *cf__set_take(cf__set *set)
@@ -5225,20 +5239,33 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
     return true;
 }
 
-/* How many distinct ones are done: each that is met gets this count's ticket, where its runner
- * stood. */
-static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
+/* ---- which of several are done, without duplicates: each that is met gets the count's ticket,
+ * where its runner stood ---- */
+
+/* Takes cf__count_lock. */
+static uintptr_t cf__count_begin(void)
 {
     static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
-    size_t result = 0;
     cf__lock(&cf__count_lock);
-    ticket += 2;
+    return ticket += 2;
+}
+
+/* Under the lock. False: it was met before. It must be done: until then its runner is needed. */
+static bool cf__count_meets(cf_future *future, uintptr_t ticket)
+{
+    if (cf__load_relaxed(&future->runner) == ticket) return false;
+    cf__store_relaxed(&future->runner, ticket);
+    return true;
+}
+
+static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
+{
+    size_t result = 0;
+    const uintptr_t ticket = cf__count_begin();
     for (size_t i = 0; i < count; i++) {
         const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
         if (done != NULL) done[i] = is_done;
-        if (!is_done || cf__load_relaxed(&futures[i]->runner) == ticket) continue;
-        cf__store_relaxed(&futures[i]->runner, ticket);
-        result++;
+        result += is_done && cf__count_meets(futures[i], ticket);
     }
     CFUTURES_TEST_POINT(CF__POINT_COUNT);
     for (size_t i = 0; done != NULL && i < count; i++) /* a duplicate that ended in between */
@@ -5261,13 +5288,15 @@ typedef struct cf__batch {
 } cf__batch;
 
 struct cf_as_completed_iter {
-    cf__set    set;
     cf__batch *batches;   /* the newest, where the next member goes */
     cf__member *spare;    /* delivered, to be used again first */
-    cf__seen   seen;      /* of members not yet delivered */
+    cf__seen   seen;      /* of members not yet delivered, and from the first addition on that is */
+    bool       knows_early; /* done at once, of the early ones too */
     size_t     indices;   /* given out */
-    size_t     remaining;
     int64_t    deadline;
+    size_t     early_left, early_at, early_end;
+    cf__set    set;       /* of those that were not done when they came */
+    cf_future *early[];   /* by index: done at the beginning, to be delivered from early_at on */
 };
 
 /* Is the descriptor readable exactly while next would not block? Consumer. */
@@ -5277,7 +5306,8 @@ static void cf__iter_signal(cf_as_completed_iter *iter)
     const cf__signal *const signal = &set->group.signal;
     if (!cf__signal_is_open(signal) || cf__signal_is_inherited(signal)) return;
     cf__lock(&set->group.signal_lock);
-    const bool ready = set->group.taken != NULL || set->members == NULL || cf__is_stranded(set) ||
+    const bool ready = iter->early_left > 0 || set->group.taken != NULL || set->members == NULL ||
+                       cf__is_stranded(set) ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
     (void)cf__signal_set(signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
@@ -5319,43 +5349,131 @@ static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
     return true;
 }
 
+/* There is room. Unless it is known. */
+static void cf__iter_watch(cf_as_completed_iter *iter, cf_future *future, size_t index)
+{
+    cf__member *const spare = iter->spare;
+    cf__member *const member =
+        spare != NULL ? spare : &iter->batches->members[iter->batches->used];
+    member->waiter.future = future;
+    if (!cf__seen_add(&iter->seen, &member->waiter.future)) {
+        member->waiter.future = NULL; /* the table may still know this place */
+        return;
+    }
+    if (spare != NULL) iter->spare = spare->next;
+    else iter->batches->used++;
+    cf__set_add(&iter->set, member, future, index);
+}
+
+/* The table gets to know the early ones. False: out of memory. */
+static bool cf__iter_know_early(cf_as_completed_iter *iter)
+{
+    for (size_t i = iter->early_at; i < iter->early_end; i++) {
+        if (iter->early[i] == NULL) continue;
+        if (!cf__seen_reserve(&iter->seen, 2 * (iter->set.count + iter->early_left))) return false;
+        (void)cf__seen_add(&iter->seen, &iter->early[i]);
+    }
+    iter->knows_early = true;
+    return true;
+}
+
+/* For one more. It can be among the early ones only if it is done. */
+static bool cf__iter_make_room(cf_as_completed_iter *iter, cf_future *future)
+{
+    if (iter->early_left > 0 && !iter->knows_early && cf__is_done(future) &&
+        !cf__iter_know_early(iter))
+        return false;
+    const size_t members = iter->set.count, early = iter->knows_early ? iter->early_left : 0;
+    return cf__iter_reserve(iter, members < 16 ? 16 : members) &&
+           cf__seen_reserve(&iter->seen, 2 * (members + early));
+}
+
 CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future)
 {
     if (iter == NULL) return CF_INVALID;
     if (future != NULL) {
-        const size_t more = iter->indices < 16 ? 16 : iter->indices;
-        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen, 2 * iter->remaining))
-            return CF_NO_MEMORY;
-        cf__member *const spare = iter->spare;
-        cf__member *const member =
-            spare != NULL ? spare : &iter->batches->members[iter->batches->used];
-        member->waiter.future = future;
-        if (cf__seen_add(&iter->seen, &member->waiter.future)) {
-            if (spare != NULL) iter->spare = spare->next;
-            else iter->batches->used++;
-            iter->remaining++;
-            cf__set_add(&iter->set, member, future, iter->indices);
-        } else {
-            member->waiter.future = NULL; /* the table may still know this place */
-        }
+        if (!cf__iter_make_room(iter, future)) return CF_NO_MEMORY;
+        cf__iter_watch(iter, future, iter->indices);
     }
     iter->indices++;
     cf__iter_signal(iter);
     return CF_OK;
 }
 
+static void cf__early_drop(cf_as_completed_iter *iter, size_t index)
+{
+    iter->early[index] = NULL;
+    iter->early_left--;
+}
+
+#define CF__EARLY_FEW 16 /* so many are compared with each other, without any lock */
+
+/* Does a place before, or a member, hold the same future? */
+static bool cf__early_repeats(const cf_as_completed_iter *iter, size_t index)
+{
+    const cf_future *const future = iter->early[index];
+    for (size_t i = 0; i < index; i++)
+        if (iter->early[i] == future) return true;
+    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+        if (member->waiter.future == future) return true;
+    return false;
+}
+
+/* From *first on, drops duplicates among those that are done, and of members that are. Returns how
+ * many are not done; *first becomes the first of them. */
+static size_t cf__early_sift(cf_as_completed_iter *iter, size_t *first)
+{
+    size_t pending = 0;
+    const bool few = iter->early_end <= CF__EARLY_FEW;
+    const uintptr_t ticket = few ? 0 : cf__count_begin();
+    for (cf__member *member = iter->set.members; member != NULL && !few; member = member->next)
+        if (cf__is_done(member->waiter.future))
+            (void)cf__count_meets(member->waiter.future, ticket);
+    for (size_t i = *first; i < iter->early_end; i++) {
+        cf_future *const future = iter->early[i];
+        if (future == NULL) continue;
+        if (!cf__is_done(future)) {
+            if (pending++ == 0) *first = i;
+            CFUTURES_TEST_POINT(CF__POINT_SIFT);
+        } else if (few ? cf__early_repeats(iter, i) : !cf__count_meets(future, ticket)) {
+            cf__early_drop(iter, i);
+        }
+    }
+    if (!few) cf__unlock(&cf__count_lock);
+    return pending;
+}
+
+/* Those that are not done become members, `pending` at most, and early ones that ended in between
+ * leave their duplicates. False: out of memory. */
+static bool cf__early_watch(cf_as_completed_iter *iter, size_t first, size_t pending)
+{
+    if (!cf__iter_reserve(iter, pending) || !cf__seen_reserve(&iter->seen, pending)) return false;
+    for (size_t i = first; i < iter->early_end; i++) {
+        cf_future *const future = iter->early[i];
+        if (future == NULL || cf__is_done(future)) continue;
+        cf__early_drop(iter, i);
+        cf__iter_watch(iter, future, i);
+    }
+    if (iter->early_left > 0) (void)cf__early_sift(iter, &first);
+    return true;
+}
+
 static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t count, int64_t deadline)
 {
-    cf_as_completed_iter *const iter = cf__alloc(sizeof *iter);
+    cf_as_completed_iter *const iter =
+        cf__alloc(cf__size(sizeof *iter, count, sizeof *iter->early));
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
     iter->deadline = deadline;
-    bool done =
-        cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
-    for (size_t i = 0; i < count && done; i++)
-        done = cf_as_completed_add(iter, futures[i]) == CF_OK;
-    if (done) return iter;
+    iter->indices = iter->early_end = count;
+    for (size_t i = 0; i < count; i++) {
+        iter->early[i] = futures[i];
+        iter->early_left += futures[i] != NULL;
+    }
+    size_t first = 0;
+    const size_t pending = cf__early_sift(iter, &first);
+    if (pending == 0 || cf__early_watch(iter, first, pending)) return iter;
     cf_as_completed_close(iter);
     return NULL;
 }
@@ -5367,22 +5485,44 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
-                                cf_status *status)
+/* There is one. */
+static cf_future *cf__early_take(cf_as_completed_iter *iter, size_t *index)
 {
-    cf_status unwanted;
-    if (status == NULL) status = &unwanted;
-    *status = CF_INVALID;
-    if (iter == NULL) return NULL;
-    cf__member *const member = cf__set_next(&iter->set, polls ? 0 : iter->deadline, status);
-    cf__iter_signal(iter);
+    while (iter->early[iter->early_at] == NULL) iter->early_at++;
+    *index = iter->early_at;
+    cf_future *const future = iter->early[iter->early_at];
+    cf__early_drop(iter, iter->early_at++);
+    return future;
+}
+
+/* NULL: there is none, in time. */
+static cf_future *cf__member_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+                                  cf_status *status)
+{
+    cf__member *const member = cf__set_next(&iter->set, deadline, status);
     if (member == NULL) return NULL;
-    if (index != NULL) *index = member->index;
+    *index = member->index;
     cf_future *const future = member->waiter.future;
     member->waiter.future = NULL; /* it may be released now, and another may get its address */
     member->next = iter->spare;
     iter->spare = member;
-    iter->remaining--;
+    return future;
+}
+
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
+                                cf_status *status)
+{
+    cf_status unwanted;
+    size_t nowhere;
+    if (status == NULL) status = &unwanted;
+    if (index == NULL) index = &nowhere;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    *status = CF_OK;
+    cf_future *const future =
+        iter->early_left > 0 ? cf__early_take(iter, index)
+                             : cf__member_take(iter, polls ? 0 : iter->deadline, index, status);
+    cf__iter_signal(iter);
     return future;
 }
 
@@ -5400,7 +5540,7 @@ CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, siz
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
 {
-    return iter != NULL ? iter->remaining : 0;
+    return iter != NULL ? iter->early_left + iter->set.count : 0;
 }
 
 CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
@@ -5438,6 +5578,8 @@ CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_retur
 static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
                          int64_t deadline)
 {
+    for (size_t i = 0; i < count; i++)
+        if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
     cf_as_completed_iter *const iter = cf__iter_new(futures, count, deadline);
     if (iter == NULL) {
         cf__wait_polling(futures, count, when, deadline);

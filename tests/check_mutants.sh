@@ -29,6 +29,10 @@ a worker that trusts its wake-up | submit_to_a_parking_worker | /^static void cf
 a waiter that trusts its wake-up | wait_for_several | /^static cf_status cf__park_until/,/^}/ | s/if (!cf__park_on(\(.*\))) status = CF_TIMEOUT;/return cf__park_on(\1) ? CF_OK : CF_TIMEOUT;/
 an unlock that looks first | two_submitters | /^CF__SHARED void cf__unlock_value/,/^}/ | s/if ((cf__exchange_seq_cst(lock, value)/const uintptr_t was = cf__load_relaxed(lock); cf__store_release(lock, value); if ((was/
 a missing reference of a claimed task | nested_wait_claims | /^static bool cf__claim_entry/,/^}/ | s/(void)cf_future_retain(future);//
+an iterator that does not look at duplicates again | as_completed_meets_duplicates | /^static bool cf__early_watch/,/^}/ | s/if (iter->early_left > 0) (void)cf__early_sift.*//
+an iterator whose members have no duplicates | as_completed_meets_duplicates | /^static size_t cf__early_sift/,/^}/ | s/if (cf__is_done(member->waiter.future))/if (false)/
+an iterator that shares its count | as_completed_meets_duplicates | /^static uintptr_t cf__count_begin/,/^}/ | s/return ticket += 2/return ticket/
+a count that nobody guards | as_completed_meets_duplicates | /^static uintptr_t cf__count_begin/,/^}/ | s/cf__lock(&cf__count_lock);//
 a group that is read after its node has gone | as_completed_closes_early | /^static void cf__group_deliver/,/^}/ | s/if (cf__cas(&group->ready, .*/&(void)cf__load_relaxed(\&group->signal_lock);/
 an iterator that leaves nodes behind | as_completed_closes_early | /^static void cf__set_close/,/^}/ | s/while (!member->arrived && .*/while (false) {/
 callbacks after the last release | callbacks_while_it_settles | /^CF__HOT void cf__complete/,/^}/ | s/if (callbacks != NULL).*//
