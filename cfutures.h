@@ -5771,11 +5771,11 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     worker->paced = 0;
     if (!brief || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
-    /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
-     * hands, and there is more to take at once. */
+    /* A submitter in full swing is best left alone for a microsecond: fewer cache lines change hands,
+     * and there is more to take at once. */
     const size_t waiting = cf__ring_length(executor);
-    if (executor->cpus > 1 && waiting > 1 && waiting < CF__BATCH)
-        for (int i = 0; i < 20; i++) cf__pause();
+    if (executor->cpus > 1 && waiting > 1 && waiting < 3 * CF__BATCH)
+        for (int i = 0; i < 40; i++) cf__pause();
     const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
     const size_t share = cf__ring_length(executor) / sharers;
     return share < CF__BATCH ? share : CF__BATCH;
