@@ -3494,10 +3494,10 @@ static bool cf__last_look(cf_future *future)
 static bool cf__cell_has_failed(const cf__cell *cell) { return cell->status < CF_CANCELLED; }
 static bool cf__has_failed(const cf_future *future) { return cf__cell_has_failed(&future->cell); }
 
+/* Not of a promise. */
 static bool cf__is_unread(cf_future *future)
 {
-    return cf__has_failed(future) && future->home != NULL &&
-           future->home->options->on_unread_error != NULL &&
+    return cf__has_failed(future) && future->home->options->on_unread_error != NULL &&
            (cf__load_relaxed(&future->refs) & CF__READ) == 0;
 }
 
