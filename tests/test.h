@@ -663,7 +663,8 @@ static inline int test_run_all(int argc, char **argv, test_case *tests, size_t c
     }
     const unsigned long seed = test_seed(argc, argv);
     const pid_t runner = getpid();
-    const int helpers = getenv("CF_TEST_NOFORK") == NULL ? TEST_AT_ONCE - 1 : 0;
+    const bool forks = getenv("CF_TEST_NOFORK") == NULL;
+    const int helpers = forks ? TEST_AT_ONCE - 1 : 0;
     test_tally *tally = test_new_tally();
     signal(SIGINT, test_end_all);
     signal(SIGTERM, test_end_all);
