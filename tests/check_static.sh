@@ -64,9 +64,11 @@ cert-err34-c|fscanf(file, "%lld %lld"|the kernel writes these numbers
 cert-err34-c|sscanf(argv[2], "%d:%d"|the library wrote these numbers
 clang-analyzer-core.NullDereference|executor->heap.observer|the caller has refused NULL
 clang-analyzer-core.NullDereference|executor->processes|the caller has refused NULL
-clang-analyzer-core.NullDereference|executor->workers[self->index]|the caller has refused NULL
+clang-analyzer-core.NullDereference|hub->submitted|an executor without a hub has refused the task
+clang-analyzer-core.NullDereference|self->worker->index|who has the heap of a pool is one of its workers
 clang-analyzer-core.NullDereference|worker == last|`started` workers are there, so none is NULL
 clang-analyzer-core.NullDereference|future->home->whole|a stand-in is given the future it runs
+clang-analyzer-core.NonNullParamChecker|memcpy(tray->base|a tray with room for an argument has memory
 clang-analyzer-core.UndefinedBinaryOperatorResult|chunk->count - chunk->ended|data of cf__chunk_main
 concurrency-mt-unsafe|sigprocmask|in the zygote and its workers, which have one thread
 uninitvar|visit->executor|the loop ends when the visit has begun
