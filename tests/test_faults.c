@@ -908,6 +908,131 @@ TEST(two_calls_are_refused) {
     }
 }
 
+/* ---------------------------------------------------------------- moments without a thread */
+
+/* Whoever submits runs the task, upon its own stack as long as there is room. */
+TEST(a_task_too_deep_to_run_at_once_ends_when_no_thread_is_to_be_had) {
+    const int deep = 1100;
+    gate g = GATE_INIT;
+    cf_executor *executor = pool_with(
+        &(cf_pool_options){.max_workers = 1, .queue_limit = 1, .on_full = CF_FULL_CALLER_RUNS});
+    fire(executor, task_block, &g);
+    gate_await_arrivals(&g, 1);
+    fire(executor, task_nothing, NULL); /* the queue is full */
+    refuse(&faults[0], THREAD, 1, true);
+    cf_future *future = cf_executor_submit(executor, task_deep, &deep, sizeof deep);
+    CHECK_STATUS(cf_future_wait(future, 0), CF_TASK_FAILED);
+    CHECK_EQ(cf_future_error_code(future), CF_SYSTEM); /* of the deepest one */
+    cf_future_release(future);
+    recover();
+    future = cf_executor_submit(executor, task_deep, &deep, sizeof deep);
+    CHECK_STATUS(cf_future_wait(future, 0), CF_OK);
+    cf_future_release(future);
+    gate_open(&g);
+    cf_executor_close(executor);
+}
+
+enum { WORK = 5, WITHDRAW = 52 }; /* CF__POINT_WORK, CF__POINT_WITHDRAW */
+
+static struct rescue {
+    cf_executor *executor; /* NULL: it has been done */
+    cf_future *future;
+    bool waits;
+    gate queued;  /* of the thread with `early` */
+    gate starts;  /* of a task */
+} rescue = {.queued = GATE_INIT, .starts = GATE_INIT};
+
+static _Thread_local bool early; /* this thread has queued a task, and stops there */
+
+/* Just as the first task has been taken out for want of a worker, another submitter gets one. */
+static void rescue_the_others(int id) {
+    if (id == WORK && early) {
+        early = false;
+        gate_arrive(&rescue.queued);
+        gate_await(&rescue.queued);
+    }
+    if (id != WITHDRAW || rescue.executor == NULL) {
+        return;
+    }
+    cf_executor *executor = rescue.executor;
+    rescue.executor = NULL;
+    recover();
+    rescue.future = cf_executor_submit(executor, task_square, CF_VALUE(int, 5));
+    if (rescue.waits) {
+        CHECK_EQ(int_of(rescue.future), 25);
+    }
+}
+
+static cf_executor *open_without_workers(void) {
+    cf_executor *executor = pool(1);
+    rescue.executor = executor;
+    test_point_hook(rescue_the_others);
+    return executor;
+}
+
+static void close_rescued(cf_executor *executor) {
+    test_point_hook(NULL);
+    CHECK_EQ(int_of(rescue.future), 25);
+    cf_future_release(rescue.future);
+    cf_executor_close(executor);
+}
+
+TEST(what_is_queued_when_a_worker_comes_after_all_runs) {
+    cf_future *futures[2];
+    cf_executor *executor = open_without_workers();
+    refuse(&faults[0], THREAD, 1, true);
+    CHECK_STATUS(cf_executor_submit_many(executor, task_square, (int[]){2, 3}, 2, sizeof(int),
+                                         futures),
+                 CF_SYSTEM);
+    CHECK_STATUS(outcome(futures[0]), CF_SYSTEM);
+    CHECK_EQ(int_of(futures[1]), 9);
+    release_all(futures, 2);
+    close_rescued(executor);
+}
+
+static void *submit_early(void *arg) {
+    early = true;
+    cf_future *future = cf_executor_submit(arg, task_nothing, CF_NO_ARG);
+    CHECK_STATUS(outcome(future), CF_SYSTEM);
+    cf_future_release(future);
+    return NULL;
+}
+
+static int task_starts_late(cf_task *task, void *arg) {
+    gate_await(&rescue.starts);
+    return task_square(task, arg);
+}
+
+/* A map's only item; before it another thread's task is in the queue, which is what ends. */
+static void map_one_item(bool has_ended) {
+    pthread_t thread;
+    cf_executor *executor = open_without_workers();
+    rescue.waits = has_ended; /* for a task that is behind the item */
+    spawn(&thread, submit_early, executor);
+    gate_await_arrivals(&rescue.queued, 1);
+    if (has_ended) {
+        gate_open(&rescue.starts);
+    }
+    refuse(&faults[0], THREAD, 1, true);
+    cf_map_iter *iter = cf_executor_map(executor, task_starts_late, (int[]){7}, 1, sizeof(int),
+                                        &(cf_map_options){0});
+    gate_open(&rescue.starts);
+    gate_open(&rescue.queued);
+    join(thread);
+    const int *result = cf_map_next(iter, NULL);
+    CHECK(result != NULL && *result == 49);
+    cf_map_close(iter);
+    close_rescued(executor);
+}
+
+TEST(an_item_is_not_refused_when_a_worker_comes_after_all) {
+    map_one_item(false);
+}
+
+TEST(an_item_that_has_ended_was_not_refused_when_a_worker_came_after_all) {
+    map_one_item(true);
+}
+
 enum { LIMIT_S = 60 };
 
 int main(int argc, char **argv) {
@@ -924,6 +1049,10 @@ int main(int argc, char **argv) {
         RUN_WITHIN(LIMIT_S, waits_are_interrupted)
         RUN_WITHIN(LIMIT_S, waits_end_at_once)
         RUN_SEEDS(2, LIMIT_S, two_calls_are_refused)
+        RUN(a_task_too_deep_to_run_at_once_ends_when_no_thread_is_to_be_had)
+        RUN(what_is_queued_when_a_worker_comes_after_all_runs)
+        RUN(an_item_is_not_refused_when_a_worker_comes_after_all)
+        RUN(an_item_that_has_ended_was_not_refused_when_a_worker_came_after_all)
     };
     return test_run_all(argc, argv, tests, sizeof tests / sizeof tests[0]);
 }

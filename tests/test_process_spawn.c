@@ -229,6 +229,43 @@ static int task_descriptors(cf_task *task, void *arg) {
     return return_int(task, count);
 }
 
+static void *hold_stdout(void *arg) {
+    gate *g = arg;
+    flockfile(stdout);
+    printf("host;");
+    gate_arrive(g);
+    gate_await(g);
+    funlockfile(stdout);
+    return NULL;
+}
+
+/* The pool does not wait for that thread in order to write what is in the buffer. */
+TEST(a_thread_that_prints_holds_no_pool_up) {
+    int ends[2];
+    char text[32] = "";
+    gate g = GATE_INIT;
+    pthread_t thread;
+    fflush(stdout);
+    CHECK_EQ(pipe(ends), 0);
+    const int kept = dup(STDOUT_FILENO);
+    CHECK(kept >= 0 && dup2(ends[1], STDOUT_FILENO) == STDOUT_FILENO);
+    close(ends[1]);
+    spawn(&thread, hold_stdout, &g);
+    gate_await_arrivals(&g, 1);
+    cf_executor *executor = spawning(1);
+    CHECK_EQ(take_int(submit_int(executor, task_square, 5)), 25);
+    shut(executor);
+    gate_open(&g);
+    join(thread);
+    fflush(stdout);
+    CHECK(dup2(kept, STDOUT_FILENO) == STDOUT_FILENO); /* the last writer: the end of file */
+    close(kept);
+    CHECK_EQ(read(ends[0], text, sizeof text - 1), 5);
+    CHECK_STR(text, "host;");
+    CHECK_EQ(read(ends[0], text, sizeof text - 1), 0);
+    close(ends[0]);
+}
+
 TEST(what_is_closed_on_exec_is_closed_and_the_channel_is_not_passed_on) {
     cf_executor *fork_pool = processes(1);
     still_works(fork_pool);
@@ -306,6 +343,7 @@ int main(int argc, char **argv) {
         RUN(map_with_chunks)
         RUN(a_worker_leaves_after_max_tasks_per_child)
         RUN(a_host_with_threads_may_spawn)
+        RUN(a_thread_that_prints_holds_no_pool_up)
         RUN(what_is_closed_on_exec_is_closed_and_the_channel_is_not_passed_on)
         RUN(a_killed_host_leaves_no_process)
     };
