@@ -207,7 +207,11 @@ group_other() {
     names="$names options_are_copied_and_null_is_all_defaults a_task_sees_the_name_of_its_thread"
     names="$names readable_at_the_deadline_and_not_before a_delivery_does_not_hide_the_deadline"
     names="$names a_host_that_closes_the_descriptors_of_a_pool_gets_statuses"
-    tests 'POSIX without Linux' suite "$suite test_process_crash test_process_host test_fd" \
+    processes=''
+    for unit in crash host corners faults observer order size limits storm; do
+        processes="$processes test_process_$unit"
+    done
+    tests 'POSIX without Linux' suite "$suite$processes test_fd" \
         "$every" '-O2 -U__linux__' CF_TEST_LEAVE_OUT="$names" WERROR=
     forks='a_fork_in_the_midst_of_other_threads_calls_does_not_hang_the_child'
     forks="$forks a_forked_child_may_make_pools_of_its_own"
