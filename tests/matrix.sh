@@ -172,13 +172,23 @@ foreign() {
     fi
 }
 
+# linked TARGET WHAT WHY FAILED: a row of what was built alone; FAILED had failed before.
+linked() {
+    if [ "$failed" -eq "$4" ]; then
+        row "$1" "$cc" "$2" "linked, not run$3"
+    else
+        row "$1" "$cc" "$2" 'FAILED to build'
+    fi
+}
+
 foreign_compile() {
+    before=$failed
     for backend in '' -DCFUTURES_POSIX -DCFUTURES_NO_FUTEX; do
         # shellcheck disable=SC2086 # flags are words
         must "$1 $backend" $cc -std=c11 -O2 $strict $backend -I. -static tests/impl.c \
             "$out/main.c" -o "$out/program" -pthread
     done
-    row "$1" "$cc" "$2" "linked, not run: $3"
+    linked "$1" "$2" ": $3" "$before"
 }
 
 # Kernels that lack calls: as a whole here, one by one in tests/test_process_old.c.
@@ -222,13 +232,14 @@ group_other() {
 }
 
 windows() {
-    if have "$1"; then
+    cc=$1 before=$failed
+    if have "$cc"; then
         # shellcheck disable=SC2086 # flags are words
-        must Windows $1 -std=c11 -O2 $strict -I. "$out/main.c" "$out/implement.c" \
+        must Windows $cc -std=c11 -O2 $strict -I. "$out/main.c" "$out/implement.c" \
             -o "$out/program" -static -pthread
-        row Windows "$1" 'the thread half' 'linked, not run'
+        linked Windows 'the thread half' '' "$before"
     else
-        miss Windows "$1" 'the thread half' "no $1 here"
+        miss Windows "$cc" 'the thread half' "no $1 here"
     fi
 }
 
