@@ -570,6 +570,21 @@ TEST(of_two_places_for_arguments_the_bigger_one_is_taken) {
     close_bag();
 }
 
+static void do_nothing(void) {
+}
+
+TEST(an_argument_as_big_as_the_place_of_the_last_one_goes_there) {
+    static char bytes[1 << 16]; /* as places are: a power of two */
+    cf_executor *ex = processes(1);
+    still_works(ex);
+    for (int i = 0; i < 3; i++) {
+        hooks.in_truncate = do_nothing;
+        CHECK_STATUS(take_outcome(cf_executor_submit(ex, task_echo, bytes, sizeof bytes)), CF_OK);
+        CHECK_EQ(atomic_exchange(&hooks.in_truncate, (hook *)0) == NULL, i == 0);
+    }
+    shut(ex);
+}
+
 TEST(after_a_quiet_second_the_pages_of_big_payloads_are_given_back) {
 #ifdef MADV_REMOVE
     enum { BIG = 4 << 20 };
@@ -1375,6 +1390,7 @@ int main(int argc, char **argv) {
         RUN(items_that_find_no_room_for_their_outcome_fail)
         RUN(a_limit_of_file_sizes_that_is_wide_enough_does_no_harm)
         RUN(of_two_places_for_arguments_the_bigger_one_is_taken)
+        RUN(an_argument_as_big_as_the_place_of_the_last_one_goes_there)
         RUN(after_a_quiet_second_the_pages_of_big_payloads_are_given_back)
         RUN(after_a_quiet_second_the_memory_of_a_burst_is_given_back)
         RUN(the_queue_may_grow_while_it_grows)
