@@ -337,7 +337,7 @@ TEST(results_of_a_chunk_may_outgrow_200_MiB) {
     shut(executor);
 }
 
-/* int: 200000 bytes for a 1. In a chunk there is then room for as many bytes for each later item. */
+/* int: 200000 bytes for a 1. A chunk then has room for as many bytes for each later item. */
 static int task_boasts(cf_task *task, void *arg) {
     static const char bytes[200000];
     return cf_task_return(task, bytes, *(const int *)arg == 1 ? sizeof bytes : 1);
