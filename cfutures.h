@@ -1738,6 +1738,7 @@ extern CF__POSIX_ONLY int cf_as_completed_fd(cf_as_completed_iter *iter);
 #include <sys/stat.h>
 #include <sys/wait.h>
 #ifdef __linux__
+#include <stdio_ext.h> /* __fpending */
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #endif
@@ -1810,6 +1811,7 @@ enum {
     CF__POINT_SET_TAKE = 37,  /* arrivals were seen / taken */
     CF__POINT_SET_CLOSE = 38, /* detached what could be / waits for nodes on their way */
     CF__POINT_COUNT = 39,     /* each future was looked at / duplicates that ended meanwhile */
+    CF__POINT_SIFT = 83,      /* one is not done yet / the next one is looked at */
     CF__POINT_FD = 40,        /* the descriptor is open / arrivals are to signal it */
     /* pool */
     CF__POINT_WORK = 5,       /* a task is queued / somebody hungry is looked for */
@@ -1884,20 +1886,28 @@ enum {
 /* ---- atomics: one type, a handful of operations ---- */
 
 /* Where the compilers' own choice is not the best: small code at -Os, fast code elsewhere. */
+#ifdef __OPTIMIZE_SIZE__
+#define CF__SMALL true /* what is there for speed alone is left out */
+#else
+#define CF__SMALL false
+#endif
 #if !defined(__GNUC__)
 #define CF__TINY   static inline
 #define CF__COLD   static
 #define CF__SLOW   static
 #define CF__SHARED static inline
+#define CF__HOT    static inline
 #else
 #define CF__TINY static inline __attribute__((always_inline)) /* a call would be longer */
 #define CF__SLOW static __attribute__((noinline)) /* keeps the short way of its callers short */
 #ifdef __OPTIMIZE_SIZE__
 #define CF__COLD   static
 #define CF__SHARED static __attribute__((noinline)) /* once for all callers */
+#define CF__HOT    static
 #else
 #define CF__COLD   static __attribute__((noinline, cold)) /* rare: kept out of its callers */
 #define CF__SHARED static inline
+#define CF__HOT    static inline __attribute__((always_inline)) /* each task comes by here */
 #endif
 #endif
 
@@ -2088,9 +2098,11 @@ static int64_t cf__deadline(cf_duration timeout)
     return timeout < CF__NEVER - now ? now + timeout : CF__NEVER;
 }
 
-static bool cf__is_past(int64_t deadline)
+CF__SLOW bool cf__has_come(int64_t time) { return time == 0 || cf__now() >= time; }
+
+CF__HOT bool cf__is_past(int64_t deadline)
 {
-    return deadline != CF__NEVER && (deadline == 0 || cf__now() >= deadline);
+    return deadline != CF__NEVER && cf__has_come(deadline);
 }
 
 /* ---- parking ---- */
@@ -2887,8 +2899,9 @@ typedef struct cf__waiter {
 
 /* Where the nodes of one waiting thread arrive: a stack that many push and one takes. */
 typedef struct cf__group {
-    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__waiter *taken; /* consumer only: arrivals in order */
+    char        apart[CF__LINE]; /* what the consumer writes from what all others do */
+    cf__word    ready; /* the newest arrival, or'ed with CF__PARKED, CF__GROUP_SIGNAL */
     cf__word    signal_lock; /* guards: signal, against its closing while a node arrives */
     cf__signal  signal;
 } cf__group;
@@ -2942,7 +2955,7 @@ struct cf__runner {
     cf__heap  *heap;   /* whose futures it recycles; NULL: a caller */
     cf_future *spare;  /* chained by cell.data */
     size_t     spares;
-    size_t     index;  /* of the worker that it is; cf_task_worker */
+    struct cf__worker *worker; /* that it is, or stands in for; NULL: a caller */
     unsigned   depth;  /* tasks on this stack, one upon the other */
     uintptr_t  stack;  /* where it began */
     size_t     stack_room;
@@ -3107,13 +3120,11 @@ static void cf__spares_give(cf__runner *self, size_t count)
     cf__heap_give(self->heap, first, last, count);
 }
 
-CF__SHARED cf_future *cf__future_take(cf__heap *heap)
+/* By a worker of that heap. */
+CF__HOT cf_future *cf__spare_take(cf__runner *self)
 {
-    cf__runner *const self = cf__self;
-    size_t taken;
-    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
     if (self->spare == NULL) {
-        self->spare = cf__heap_take(heap, CF__SPARES / 2, &self->spares);
+        self->spare = cf__heap_take(self->heap, CF__SPARES / 2, &self->spares);
         if (self->spare == NULL) return NULL;
     }
     cf_future *const future = self->spare;
@@ -3122,7 +3133,15 @@ CF__SHARED cf_future *cf__future_take(cf__heap *heap)
     return future;
 }
 
-static void cf__future_recycle(cf_future *future)
+CF__SHARED cf_future *cf__future_take(cf__heap *heap)
+{
+    cf__runner *const self = cf__self;
+    size_t taken;
+    if (self == NULL || self->heap != heap) return cf__heap_take(heap, 1, &taken);
+    return cf__spare_take(self);
+}
+
+CF__HOT void cf__future_recycle(cf_future *future)
 {
     cf__heap *const heap = future->home;
     cf__runner *const self = cf__self;
@@ -3160,14 +3179,17 @@ static cf_submit_options cf__cell_options(const cf__cell *cell)
     return options;
 }
 
-/* The argument goes: exactly once, before the future can be seen done. */
-static void cf__cell_drop_arg(cf__cell *cell)
+CF__SLOW void cf__arg_free(const cf__cell *cell)
 {
-    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) {
-        const cf_submit_options options = cf__cell_options(cell);
-        if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
-        else if (options.free_arg != NULL) options.free_arg(cell->data);
-    }
+    const cf_submit_options options = cf__cell_options(cell);
+    if ((cell->traits & CF__ARG_COPY) != 0) cf__free(cell->data);
+    else if (options.free_arg != NULL) options.free_arg(cell->data);
+}
+
+/* The argument goes: exactly once, before the future can be seen done. */
+CF__HOT void cf__cell_drop_arg(cf__cell *cell)
+{
+    if ((cell->traits & (CF__OPTIONS | CF__ARG_COPY)) != 0) cf__arg_free(cell);
     cell->traits = 0;
     cell->data = cell->local;
     cell->size = 0;
@@ -3329,18 +3351,11 @@ static void cf__group_deliver(cf__waiter *node)
     cf__unlock(&group->signal_lock);
 }
 
-/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
- * *dropped: there are none, and the last reference is the caller's to release. */
-static cf__waiter *cf__publish(cf_future *future, bool *dropped)
+/* To groups; returns the callbacks in order of addition. */
+CF__SLOW cf__waiter *cf__deliver(cf__waiter *node)
 {
-    uintptr_t seen;
-    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
-    do seen = cf__load_unlocked(future);
-    while (!cf__cas(&future->word, &seen, CF__DONE));
-    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
-    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
     cf__waiter *callbacks = NULL;
-    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+    for (cf__waiter *next; node != NULL; node = next) {
         next = node->next;
         if (node->callback == NULL) {
             cf__group_deliver(node); /* first, so that no wait hangs on a callback */
@@ -3349,11 +3364,24 @@ static cf__waiter *cf__publish(cf_future *future, bool *dropped)
             callbacks = node;
         }
     }
-    *dropped = (seen & CF__DROPPED) != 0;
     return callbacks;
 }
 
-static cf__waiter *cf__settle(cf_future *future)
+/* Publishes the end [settle], delivers to groups, returns the callbacks in order of addition.
+ * *dropped: there are none, and the last reference is the caller's to release. */
+CF__HOT cf__waiter *cf__publish(cf_future *future, bool *dropped)
+{
+    uintptr_t seen;
+    CFUTURES_TEST_POINT(CF__POINT_SETTLE);
+    do seen = cf__load_unlocked(future);
+    while (!cf__cas(&future->word, &seen, CF__DONE));
+    CFUTURES_TEST_POINT(CF__POINT_SETTLED);
+    if ((seen & CF__PARKED) != 0) cf__unpark_all(&future->word);
+    *dropped = (seen & CF__DROPPED) != 0;
+    return (seen & CF__NODE) != 0 ? cf__deliver((cf__waiter *)(seen & CF__NODE)) : NULL;
+}
+
+CF__HOT cf__waiter *cf__settle(cf_future *future)
 {
     bool dropped;
     cf__waiter *const callbacks = cf__publish(future, &dropped);
@@ -3494,14 +3522,15 @@ CFUTURES_API void cf_future_release(cf_future *future)
         if (future->home == NULL || cf__is_done(future)) break;
         if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;
     }
-    if ((!cf__is_done(future) || cf__is_unread(future)) && !cf__last_look(future)) return;
+    const bool calls = future->home != NULL ? cf__is_unread(future) : !cf__is_done(future);
+    if (calls && !cf__last_look(future)) return;
     CFUTURES_TEST_POINT(CF__POINT_LAST);
     cf__cell_clear(&future->cell);
     cf__future_recycle(future);
 }
 
 /* Settles a future and calls its callbacks. Whoever sees it done may release it. */
-static void cf__complete(cf_future *future)
+CF__HOT void cf__complete(cf_future *future)
 {
     cf__waiter *const callbacks = cf__settle(future);
     if (callbacks != NULL) cf__run_callbacks(future, callbacks);
@@ -3713,24 +3742,24 @@ CFUTURES_API const char *cf_strerror(cf_status status) { return cf__status_of(st
 
 #define CF__BIG 896 /* bytes: from there on payloads of processes have mappings of their own */
 
+/* What begins alike stands together: fewer stores. */
 struct cf_task {
     cf_executor *executor;
     cf__word    *marks;    /* of the future: CF__STOP */
-    cf__word    *stop;     /* NULL, or non-zero: the whole map is to stop */
-    int64_t      deadline; /* CF__NEVER: none */
-    const void  *arg;
-    size_t       arg_size;
     size_t       worker;
-    char        *message;
-    void        *into;     /* where results of up to `room` bytes go */
-    size_t       room;
-    bool         confined; /* a map_array: a longer one is refused */
-    /* NULL, or room for what does not fit a slot: in a worker process */
-    void      *(*big_room)(size_t size, cf_free_fn **free_room);
+    size_t       arg_size;
+    int64_t      deadline; /* CF__NEVER: none */
+    size_t       room;     /* results of up to so many bytes go */
+    void        *into;     /* there */
     void        *data;     /* the result so far */
     size_t       size;
     cf_free_fn  *free_data;
+    cf__word    *stop;     /* NULL, or non-zero: the whole map is to stop */
+    char        *message;
+    /* NULL, or room for what does not fit a slot: in a worker process */
+    void      *(*big_room)(size_t size, cf_free_fn **free_room);
     cf_status    refused;  /* CF_OK, CF_NO_MEMORY, or CF_INVALID: the result is too long */
+    bool         confined; /* a map_array: a longer one is refused */
     /* only a share of map_array: the items that it has run, how the first ended that failed */
     size_t       ran;
     cf_status    mishap;
@@ -3738,24 +3767,24 @@ struct cf_task {
     _Alignas(max_align_t) unsigned char local[CF__INLINE];
 };
 
-CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker)
+CF__SHARED void cf__task_begin(cf_task *task, cf_executor *executor, cf__word *marks, size_t worker,
+                               size_t arg_size)
 {
     task->executor = executor;
     task->marks = marks;
-    task->stop = NULL;
-    task->deadline = CF__NEVER;
-    task->arg = NULL;
-    task->arg_size = 0;
     task->worker = worker;
-    task->message = NULL;
-    task->into = task->local;
+    task->arg_size = arg_size;
+    task->deadline = CF__NEVER;
     task->room = CF__INLINE;
-    task->confined = false;
-    task->big_room = NULL;
+    task->into = task->local;
     task->data = task->local;
     task->size = 0;
     task->free_data = NULL;
+    task->stop = NULL;
+    task->message = NULL;
+    task->big_room = NULL;
     task->refused = CF_OK;
+    task->confined = false;
 }
 
 /* Something else, or nothing, takes the place of the result so far. */
@@ -3870,7 +3899,7 @@ CF__COLD void cf__task_failed(cf_task *task, int code, cf__cell *cell)
 }
 
 /* What the function returned and staged becomes the cell's outcome; its argument is gone. */
-static void cf__task_finish(cf_task *task, int code, cf__cell *cell)
+CF__HOT void cf__task_finish(cf_task *task, int code, cf__cell *cell)
 {
     if (cf__is_past(task->deadline)) task->refused = CF_TASK_TIMEOUT;
     if (code != 0 || task->refused != CF_OK) {
@@ -4036,7 +4065,7 @@ static const cf__processes *cf__processes_of(const cf_executor *executor)
 static cf__worker *cf__self_worker(const cf_executor *executor)
 {
     cf__runner *const self = cf__self;
-    return self != NULL && self->heap == &executor->heap ? executor->workers[self->index] : NULL;
+    return self != NULL && self->heap == &executor->heap ? self->worker : NULL;
 }
 
 /* ---- deque ---- */
@@ -4055,7 +4084,7 @@ static cf__word *cf__deque_slot(cf__worker *worker, uintptr_t position)
 }
 
 /* Owner. False: full. [idle] The store to bottom comes before the caller's load of hungry. */
-static bool cf__deque_push(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__deque_push(cf__worker *worker, cf_future *future)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
     if (bottom - cf__load_acquire(&worker->top) >= CF__DEQUE) return false;
@@ -4066,7 +4095,7 @@ static bool cf__deque_push(cf__worker *worker, cf_future *future)
 }
 
 /* [stats] Counted before anybody can take it and end it. */
-static bool cf__deque_submit(cf__worker *worker, cf_future *future)
+CF__HOT bool cf__deque_submit(cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->submitted);
     if (cf__deque_push(worker, future)) return true;
@@ -4075,7 +4104,7 @@ static bool cf__deque_submit(cf__worker *worker, cf_future *future)
 }
 
 /* Owner, at the bottom: the youngest. */
-static cf_future *cf__deque_pop(cf__worker *worker)
+CF__HOT cf_future *cf__deque_pop(cf__worker *worker)
 {
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom) - 1;
     cf__store_seq_cst(&worker->bottom, bottom);
@@ -4386,16 +4415,14 @@ CF__COLD void cf__execute_observed(cf__runner *self, cf_task *task, cf_future *f
 /* ---- a task ---- */
 
 /* Runs a claimed future up to its settling; then the cell holds the outcome. */
-static void cf__execute(cf__runner *self, cf_future *future)
+CF__HOT void cf__execute(cf__runner *self, cf_future *future)
 {
     cf__cell *const cell = &future->cell;
     cf_executor *const executor = cf__executor_of(future);
     /* A worker of another executor is a caller here, and stays that worker for its own. */
-    const size_t index = self->heap == future->home ? self->index : executor->max_workers;
+    const size_t index = self->heap == future->home ? self->worker->index : executor->max_workers;
     cf_task task;
-    cf__task_begin(&task, executor, &future->refs, index);
-    task.arg = cell->data;
-    task.arg_size = cell->size;
+    cf__task_begin(&task, executor, &future->refs, index, cell->size);
     if ((cell->traits & CF__OPTIONS) != 0) {
         const cf_duration timeout = cf__cell_options(cell).timeout;
         if (timeout > 0) task.deadline = cf__deadline(timeout);
@@ -4418,8 +4445,14 @@ CF__TINY void cf__count_end(cf__worker *worker, const cf_future *future)
         cf__store_release(&worker->failed, cf__load_relaxed(&worker->failed) + 1);
 }
 
+static void cf__count_caller_end(cf_executor *executor, const cf_future *future)
+{
+    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
+    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+}
+
 /* A worker, or a thread that stands in for it, runs a task on top of the one that it runs. */
-static void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
+CF__HOT void cf__run_nested(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf__bump(&worker->started);
     cf__execute(self, future);
@@ -4499,14 +4532,11 @@ static void cf__run_here(cf__runner *self, cf_executor *executor, cf_future *fut
 {
     cf__worker *const worker = cf__self_worker(executor);
     cf__store_relaxed(&future->word, CF__RUNNING);
-    if (worker != NULL) {
-        cf__run_nested(self, worker, future);
-        return;
-    }
-    (void)cf__fetch_add(&executor->caller_started, 1);
+    if (worker != NULL) cf__bump(&worker->started);
+    else (void)cf__fetch_add(&executor->caller_started, 1);
     cf__execute(self, future);
-    (void)cf__fetch_add(&executor->caller_finished, 1); /* [stats] */
-    if (future->cell.status != CF_OK) (void)cf__fetch_add(&executor->caller_failed, 1);
+    if (worker != NULL) cf__count_end(worker, future);
+    else cf__count_caller_end(executor, future);
     cf__complete(future);
 }
 
@@ -4600,6 +4630,8 @@ CFUTURES_API bool cf_future_cancel(cf_future *future)
 #define CF__STACK_ROOM ((size_t)65536)  /* for them, where nobody knows how big the stack is */
 #define CF__SPIN_MOST ((uintptr_t)20000) /* nanoseconds: about what parking and waking cost */
 #define CF__SPIN_LEAST ((uintptr_t)1000)
+#define CF__GATHER      1500 /* nanoseconds */
+#define CF__GATHER_FROM 64   /* outstanding futures */
 
 /* A future watched through a group. */
 typedef struct cf__member {
@@ -4611,13 +4643,14 @@ typedef struct cf__member {
 
 /* Several futures, delivered in the order in which they end. For one thread at a time. */
 typedef struct cf__set {
-    cf__group   group;
     cf__member *members, *last; /* not yet delivered, in order of addition */
+    size_t      count;          /* of them */
     cf__member *unclaimed;      /* from here on some may still be pending, and of that pool: */
     const cf__heap *helped;
     cf__waiter **taken_end;
     uintptr_t   forks;
     bool        foreign; /* some future cannot end in this process */
+    cf__group   group;
 } cf__set;
 
 static bool cf__is_foreign(const cf_future *future)
@@ -4798,23 +4831,31 @@ CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
     return spin > CF__SPIN_MOST ? CF__SPIN_MOST : spin < CF__SPIN_LEAST ? CF__SPIN_LEAST : spin;
 }
 
+/* An arrival was waited for since then. Where many come in quick succession, lets some more come:
+ * who takes each at once takes the cache lines, too, away from those who are about to deliver. */
+static void cf__gather(const cf__set *set, int64_t from)
+{
+    int64_t now;
+    if (set->count < CF__GATHER_FROM || (now = cf__now()) - from > CF__GATHER) return;
+    for (const int64_t end = now + CF__GATHER; now < end; now = cf__now())
+        for (int i = 0; i < 8; i++) cf__pause();
+}
+
 /* For a future, or for an arrival in a set, which the end of its first future is likely to be. */
 static cf_status cf__block_for(cf__awaited kind, void *awaited, int64_t deadline)
 {
-    cf_future *future = awaited;
-    cf__word *word = &future->word;
-    uintptr_t mask = CF__STATE, least = CF__DONE;
-    if (kind == CF__A_SET) {
-        cf__set *const set = awaited;
-        future = set->members->waiter.future;
-        word = &set->group.ready;
-        mask = CF__NODE;
-        least = 1;
-    }
+    cf__set *const set = kind == CF__A_SET ? awaited : NULL;
+    cf_future *const future = set != NULL ? set->members->waiter.future : awaited;
+    cf__word *const word = set != NULL ? &set->group.ready : &future->word;
+    const uintptr_t mask = set != NULL ? CF__NODE : CF__STATE;
+    const uintptr_t least = set != NULL ? 1 : CF__DONE;
     cf_executor *const executor = future->home != NULL ? cf__executor_of(future) : NULL;
     const int64_t from = executor != NULL ? cf__now() : 0;
     if (executor != NULL) cf__spin_for(executor, word, mask, least);
-    if ((cf__load_acquire(word) & mask) >= least) return CF_OK;
+    if ((cf__load_acquire(word) & mask) >= least) {
+        if (set != NULL && executor != NULL) cf__gather(set, from);
+        return CF_OK;
+    }
     cf_status status;
     int64_t until;
     do {
@@ -4865,11 +4906,11 @@ CF__COLD void cf__bury(cf_executor *executor, cf_future *future)
 
 /* Runs the future unless it is out of reach by now. The entry in the queue becomes a tombstone,
  * unless it is at hand: the youngest of the own deque. */
-static bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
+CF__SLOW bool cf__claim_and_run(cf__runner *self, cf__worker *worker, cf_future *future)
 {
     cf_executor *const executor = worker->executor;
     const uintptr_t bottom = cf__load_relaxed(&worker->bottom);
-    const bool at_hand = cf__deque_length(worker) > 0 &&
+    const bool at_hand = /* or a stale entry of an empty deque: then there is nothing to pop */
         cf__load_relaxed(cf__deque_slot(worker, bottom - 1)) == (uintptr_t)future &&
         cf__deque_pop(worker) == future;
     if (at_hand) {
@@ -4895,7 +4936,8 @@ static cf__thread_result cf__stand_in_main(void *arg)
     cf__visits = here->visits;
     here->runner.stack = cf__stack_here();
     cf_executor *const executor = cf__executor_of(here->future);
-    if (cf__self_worker(executor) != NULL) cf__thread_name(executor->name, here->runner.index);
+    const cf__worker *const worker = cf__self_worker(executor);
+    if (worker != NULL) cf__thread_name(executor->name, worker->index);
     CFUTURES_TEST_POINT(CF__POINT_STAND_IN);
     if (here->worker != NULL) (void)cf__claim_and_run(&here->runner, here->worker, here->future);
     else cf__run_here(&here->runner, executor, here->future);
@@ -4914,7 +4956,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     cf__thread thread;
     memset(&there, 0, sizeof there);
     there.runner.heap = self->heap;
-    there.runner.index = self->index;
+    there.runner.worker = self->worker;
     there.runner.stack_room = executor->stack_room;
     there.visits = cf__visits;
     there.worker = worker;
@@ -4929,7 +4971,7 @@ static cf_status cf__run_in_stand_in(cf__runner *self, cf__worker *worker, cf_fu
     return started ? CF_OK : CF_SYSTEM;
 }
 
-static bool cf__stack_is_full(const cf__runner *self)
+CF__HOT bool cf__stack_is_full(const cf__runner *self)
 {
     const uintptr_t here = cf__stack_here();
     const uintptr_t used = here > self->stack ? here - self->stack : self->stack - here;
@@ -4958,36 +5000,42 @@ static cf_status cf__run_at_once(cf_executor *executor, cf_future *future)
 }
 
 /* CF_OK: not for us to run, or it has run. */
-static cf_status cf__help(cf__runner *self, cf_future *future)
+CF__HOT cf_status cf__help(cf__runner *self, cf_future *future)
 {
     if (future->home == NULL || self->heap != future->home || cf__state(future) != CF__PENDING)
         return CF_OK;
-    cf__worker *const worker = cf__executor_of(future)->workers[self->index];
     CFUTURES_TEST_POINT(CF__POINT_HELP);
-    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, worker, future);
-    (void)cf__claim_and_run(self, worker, future);
+    if (cf__stack_is_full(self)) return cf__run_in_stand_in(self, self->worker, future);
+    (void)cf__claim_and_run(self, self->worker, future);
     return CF_OK;
 }
 
 /* CF_OK: it is done. */
-static cf_status cf__await(cf_future *future, int64_t deadline)
+CF__HOT cf_status cf__await_inlined(cf_future *future, int64_t deadline)
 {
+    cf__runner *const self = cf__self;
     if (cf__is_done(future)) return CF_OK;
     if (cf__is_foreign(future)) return CF_FORKED;
     if (deadline == 0) return CF_TIMEOUT;
-    if (cf__self != NULL) {
+    if (self != NULL) {
         if (cf__is_past(deadline)) return CF_TIMEOUT; /* no further task is begun here */
-        const cf_status status = cf__help(cf__self, future);
+        const cf_status status = cf__help(self, future);
         if (status != CF_OK || cf__is_done(future)) return status;
     }
     return cf__block_for(CF__A_FUTURE, future, deadline);
+}
+
+/* For all but the one place where it pays to have no call. */
+CF__SLOW cf_status cf__await(cf_future *future, int64_t deadline)
+{
+    return cf__await_inlined(future, deadline);
 }
 
 CFUTURES_API cf_status cf_future_wait(cf_future *future, cf_duration timeout)
 {
     if (future == NULL) return CF_INVALID;
     if (!cf__is_done(future)) {
-        const cf_status status = cf__await(future, cf__deadline(timeout));
+        const cf_status status = cf__await_inlined(future, cf__deadline(timeout));
         if (status != CF_OK) return status;
     }
     cf__look(future);
@@ -5013,12 +5061,11 @@ static void cf__set_init(cf__set *set)
     set->forks = cf__load_relaxed(&cf__forks);
 }
 
-static void cf__taken_append(cf__set *set, cf__waiter *node)
+/* The chain oldest..newest. */
+static void cf__taken_append(cf__set *set, cf__waiter *oldest, cf__waiter *newest)
 {
-    node->next = NULL;
-    *set->taken_end = node;
-    set->taken_end = &node->next;
-    ((cf__member *)node)->arrived = true;
+    *set->taken_end = oldest;
+    set->taken_end = &newest->next;
 }
 
 /* Takes what has arrived, oldest first. */
@@ -5028,16 +5075,14 @@ static void cf__set_collect(cf__set *set)
     if ((seen & CF__NODE) == 0) return;
     CFUTURES_TEST_POINT(CF__POINT_SET_TAKE);
     while (!cf__cas(&set->group.ready, &seen, seen & CF__GROUP_SIGNAL)) {}
-    cf__waiter *oldest = NULL; /* arrivals are the newest first */
-    for (cf__waiter *node = (cf__waiter *)(seen & CF__NODE), *next; node != NULL; node = next) {
+    cf__waiter *const newest = (cf__waiter *)(seen & CF__NODE), *oldest = NULL;
+    for (cf__waiter *node = newest, *next; node != NULL; node = next) { /* the newest first */
         next = node->next;
         node->next = oldest;
         oldest = node;
+        ((cf__member *)node)->arrived = true;
     }
-    for (cf__waiter *node = oldest, *next; node != NULL; node = next) {
-        next = node->next;
-        cf__taken_append(set, node);
-    }
+    cf__taken_append(set, oldest, newest);
 }
 
 CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
@@ -5046,6 +5091,7 @@ CF__SHARED void cf__set_link(cf__set *set, cf__member *member)
     member->previous = set->last;
     *(set->last != NULL ? &set->last->next : &set->members) = member;
     set->last = member;
+    set->count++;
 }
 
 /* The member's memory is the caller's and stays until it is delivered or the set is closed. */
@@ -5061,7 +5107,9 @@ static void cf__set_add(cf__set *set, cf__member *member, cf_future *future, siz
     CFUTURES_TEST_POINT(CF__POINT_SET_ADD);
     if (!cf__attach(future, &member->waiter)) {
         cf__set_collect(set); /* what ended before it comes before it */
-        cf__taken_append(set, &member->waiter);
+        member->waiter.next = NULL;
+        member->arrived = true;
+        cf__taken_append(set, &member->waiter, &member->waiter);
     } else if (cf__is_foreign(future)) {
         set->foreign = true;
     }
@@ -5072,6 +5120,7 @@ CF__SHARED void cf__set_unlink(cf__set *set, cf__member *member)
     if (set->unclaimed == member) set->unclaimed = member->next;
     *(member->previous != NULL ? &member->previous->next : &set->members) = member->next;
     *(member->next != NULL ? &member->next->previous : &set->last) = member->previous;
+    set->count--;
 }
 
 static cf__member *cf__set_take(cf__set *set)
@@ -5190,20 +5239,33 @@ static bool cf__seen_reserve(cf__seen *seen, size_t count)
     return true;
 }
 
-/* How many distinct ones are done: each that is met gets this count's ticket, where its runner
- * stood. */
-static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
+/* ---- which of several are done, without duplicates: each that is met gets the count's ticket,
+ * where its runner stood ---- */
+
+/* Takes cf__count_lock. */
+static uintptr_t cf__count_begin(void)
 {
     static uintptr_t ticket = 1; /* W, R: cf__count_lock. Odd, so no runner's address */
-    size_t result = 0;
     cf__lock(&cf__count_lock);
-    ticket += 2;
+    return ticket += 2;
+}
+
+/* Under the lock. False: it was met before. It must be done: until then its runner is needed. */
+static bool cf__count_meets(cf_future *future, uintptr_t ticket)
+{
+    if (cf__load_relaxed(&future->runner) == ticket) return false;
+    cf__store_relaxed(&future->runner, ticket);
+    return true;
+}
+
+static size_t cf__count_done(cf_future *const *futures, size_t count, bool *done)
+{
+    size_t result = 0;
+    const uintptr_t ticket = cf__count_begin();
     for (size_t i = 0; i < count; i++) {
         const bool is_done = futures[i] != NULL && cf__is_done(futures[i]);
         if (done != NULL) done[i] = is_done;
-        if (!is_done || cf__load_relaxed(&futures[i]->runner) == ticket) continue;
-        cf__store_relaxed(&futures[i]->runner, ticket);
-        result++;
+        result += is_done && cf__count_meets(futures[i], ticket);
     }
     CFUTURES_TEST_POINT(CF__POINT_COUNT);
     for (size_t i = 0; done != NULL && i < count; i++) /* a duplicate that ended in between */
@@ -5226,13 +5288,15 @@ typedef struct cf__batch {
 } cf__batch;
 
 struct cf_as_completed_iter {
-    cf__set    set;
     cf__batch *batches;   /* the newest, where the next member goes */
     cf__member *spare;    /* delivered, to be used again first */
-    cf__seen   seen;      /* of members not yet delivered */
+    cf__seen   seen;      /* of members not yet delivered, and from the first addition on that is */
+    bool       knows_early; /* done at once, of the early ones too */
     size_t     indices;   /* given out */
-    size_t     remaining;
     int64_t    deadline;
+    size_t     early_left, early_at, early_end;
+    cf__set    set;       /* of those that were not done when they came */
+    cf_future *early[];   /* by index: done at the beginning, to be delivered from early_at on */
 };
 
 /* Is the descriptor readable exactly while next would not block? Consumer. */
@@ -5242,7 +5306,8 @@ static void cf__iter_signal(cf_as_completed_iter *iter)
     const cf__signal *const signal = &set->group.signal;
     if (!cf__signal_is_open(signal) || cf__signal_is_inherited(signal)) return;
     cf__lock(&set->group.signal_lock);
-    const bool ready = set->group.taken != NULL || set->members == NULL || cf__is_stranded(set) ||
+    const bool ready = iter->early_left > 0 || set->group.taken != NULL || set->members == NULL ||
+                       cf__is_stranded(set) ||
                        (cf__load_acquire(&set->group.ready) & CF__NODE) != 0;
     (void)cf__signal_set(signal, iter->deadline, ready);
     cf__unlock(&set->group.signal_lock);
@@ -5284,43 +5349,131 @@ static bool cf__iter_reserve(cf_as_completed_iter *iter, size_t count)
     return true;
 }
 
+/* There is room. Unless it is known. */
+static void cf__iter_watch(cf_as_completed_iter *iter, cf_future *future, size_t index)
+{
+    cf__member *const spare = iter->spare;
+    cf__member *const member =
+        spare != NULL ? spare : &iter->batches->members[iter->batches->used];
+    member->waiter.future = future;
+    if (!cf__seen_add(&iter->seen, &member->waiter.future)) {
+        member->waiter.future = NULL; /* the table may still know this place */
+        return;
+    }
+    if (spare != NULL) iter->spare = spare->next;
+    else iter->batches->used++;
+    cf__set_add(&iter->set, member, future, index);
+}
+
+/* The table gets to know the early ones. False: out of memory. */
+static bool cf__iter_know_early(cf_as_completed_iter *iter)
+{
+    for (size_t i = iter->early_at; i < iter->early_end; i++) {
+        if (iter->early[i] == NULL) continue;
+        if (!cf__seen_reserve(&iter->seen, 2 * (iter->set.count + iter->early_left))) return false;
+        (void)cf__seen_add(&iter->seen, &iter->early[i]);
+    }
+    iter->knows_early = true;
+    return true;
+}
+
+/* For one more. It can be among the early ones only if it is done. */
+static bool cf__iter_make_room(cf_as_completed_iter *iter, cf_future *future)
+{
+    if (iter->early_left > 0 && !iter->knows_early && cf__is_done(future) &&
+        !cf__iter_know_early(iter))
+        return false;
+    const size_t members = iter->set.count, early = iter->knows_early ? iter->early_left : 0;
+    return cf__iter_reserve(iter, members < 16 ? 16 : members) &&
+           cf__seen_reserve(&iter->seen, 2 * (members + early));
+}
+
 CFUTURES_API cf_status cf_as_completed_add(cf_as_completed_iter *iter, cf_future *future)
 {
     if (iter == NULL) return CF_INVALID;
     if (future != NULL) {
-        const size_t more = iter->indices < 16 ? 16 : iter->indices;
-        if (!cf__iter_reserve(iter, more) || !cf__seen_reserve(&iter->seen, 2 * iter->remaining))
-            return CF_NO_MEMORY;
-        cf__member *const spare = iter->spare;
-        cf__member *const member =
-            spare != NULL ? spare : &iter->batches->members[iter->batches->used];
-        member->waiter.future = future;
-        if (cf__seen_add(&iter->seen, &member->waiter.future)) {
-            if (spare != NULL) iter->spare = spare->next;
-            else iter->batches->used++;
-            iter->remaining++;
-            cf__set_add(&iter->set, member, future, iter->indices);
-        } else {
-            member->waiter.future = NULL; /* the table may still know this place */
-        }
+        if (!cf__iter_make_room(iter, future)) return CF_NO_MEMORY;
+        cf__iter_watch(iter, future, iter->indices);
     }
     iter->indices++;
     cf__iter_signal(iter);
     return CF_OK;
 }
 
+static void cf__early_drop(cf_as_completed_iter *iter, size_t index)
+{
+    iter->early[index] = NULL;
+    iter->early_left--;
+}
+
+#define CF__EARLY_FEW 16 /* so many are compared with each other, without any lock */
+
+/* Does a place before, or a member, hold the same future? */
+static bool cf__early_repeats(const cf_as_completed_iter *iter, size_t index)
+{
+    const cf_future *const future = iter->early[index];
+    for (size_t i = 0; i < index; i++)
+        if (iter->early[i] == future) return true;
+    for (cf__member *member = iter->set.members; member != NULL; member = member->next)
+        if (member->waiter.future == future) return true;
+    return false;
+}
+
+/* From *first on, drops duplicates among those that are done, and of members that are. Returns how
+ * many are not done; *first becomes the first of them. */
+static size_t cf__early_sift(cf_as_completed_iter *iter, size_t *first)
+{
+    size_t pending = 0;
+    const bool few = iter->early_end <= CF__EARLY_FEW;
+    const uintptr_t ticket = few ? 0 : cf__count_begin();
+    for (cf__member *member = iter->set.members; member != NULL && !few; member = member->next)
+        if (cf__is_done(member->waiter.future))
+            (void)cf__count_meets(member->waiter.future, ticket);
+    for (size_t i = *first; i < iter->early_end; i++) {
+        cf_future *const future = iter->early[i];
+        if (future == NULL) continue;
+        if (!cf__is_done(future)) {
+            if (pending++ == 0) *first = i;
+            CFUTURES_TEST_POINT(CF__POINT_SIFT);
+        } else if (few ? cf__early_repeats(iter, i) : !cf__count_meets(future, ticket)) {
+            cf__early_drop(iter, i);
+        }
+    }
+    if (!few) cf__unlock(&cf__count_lock);
+    return pending;
+}
+
+/* Those that are not done become members, `pending` at most, and early ones that ended in between
+ * leave their duplicates. False: out of memory. */
+static bool cf__early_watch(cf_as_completed_iter *iter, size_t first, size_t pending)
+{
+    if (!cf__iter_reserve(iter, pending) || !cf__seen_reserve(&iter->seen, pending)) return false;
+    for (size_t i = first; i < iter->early_end; i++) {
+        cf_future *const future = iter->early[i];
+        if (future == NULL || cf__is_done(future)) continue;
+        cf__early_drop(iter, i);
+        cf__iter_watch(iter, future, i);
+    }
+    if (iter->early_left > 0) (void)cf__early_sift(iter, &first);
+    return true;
+}
+
 static cf_as_completed_iter *cf__iter_new(cf_future *const *futures, size_t count, int64_t deadline)
 {
-    cf_as_completed_iter *const iter = cf__alloc(sizeof *iter);
+    cf_as_completed_iter *const iter =
+        cf__alloc(cf__size(sizeof *iter, count, sizeof *iter->early));
     if (iter == NULL) return NULL;
     memset(iter, 0, sizeof *iter);
     cf__set_init(&iter->set);
     iter->deadline = deadline;
-    bool done =
-        cf__iter_reserve(iter, count > 0 ? count : 1) && cf__seen_reserve(&iter->seen, count);
-    for (size_t i = 0; i < count && done; i++)
-        done = cf_as_completed_add(iter, futures[i]) == CF_OK;
-    if (done) return iter;
+    iter->indices = iter->early_end = count;
+    for (size_t i = 0; i < count; i++) {
+        iter->early[i] = futures[i];
+        iter->early_left += futures[i] != NULL;
+    }
+    size_t first = 0;
+    const size_t pending = cf__early_sift(iter, &first);
+    if (pending == 0 || cf__early_watch(iter, first, pending)) return iter;
     cf_as_completed_close(iter);
     return NULL;
 }
@@ -5332,22 +5485,44 @@ CFUTURES_API cf_as_completed_iter *cf_as_completed(cf_future *const *futures, si
     return cf__iter_new(futures, count, cf__deadline(timeout));
 }
 
-static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
-                                cf_status *status)
+/* There is one. */
+static cf_future *cf__early_take(cf_as_completed_iter *iter, size_t *index)
 {
-    cf_status unwanted;
-    if (status == NULL) status = &unwanted;
-    *status = CF_INVALID;
-    if (iter == NULL) return NULL;
-    cf__member *const member = cf__set_next(&iter->set, polls ? 0 : iter->deadline, status);
-    cf__iter_signal(iter);
+    while (iter->early[iter->early_at] == NULL) iter->early_at++;
+    *index = iter->early_at;
+    cf_future *const future = iter->early[iter->early_at];
+    cf__early_drop(iter, iter->early_at++);
+    return future;
+}
+
+/* NULL: there is none, in time. */
+static cf_future *cf__member_take(cf_as_completed_iter *iter, int64_t deadline, size_t *index,
+                                  cf_status *status)
+{
+    cf__member *const member = cf__set_next(&iter->set, deadline, status);
     if (member == NULL) return NULL;
-    if (index != NULL) *index = member->index;
+    *index = member->index;
     cf_future *const future = member->waiter.future;
     member->waiter.future = NULL; /* it may be released now, and another may get its address */
     member->next = iter->spare;
     iter->spare = member;
-    iter->remaining--;
+    return future;
+}
+
+static cf_future *cf__iter_take(cf_as_completed_iter *iter, bool polls, size_t *index,
+                                cf_status *status)
+{
+    cf_status unwanted;
+    size_t nowhere;
+    if (status == NULL) status = &unwanted;
+    if (index == NULL) index = &nowhere;
+    *status = CF_INVALID;
+    if (iter == NULL) return NULL;
+    *status = CF_OK;
+    cf_future *const future =
+        iter->early_left > 0 ? cf__early_take(iter, index)
+                             : cf__member_take(iter, polls ? 0 : iter->deadline, index, status);
+    cf__iter_signal(iter);
     return future;
 }
 
@@ -5365,7 +5540,7 @@ CFUTURES_API cf_future *cf_as_completed_try_next(cf_as_completed_iter *iter, siz
 
 CFUTURES_API size_t cf_as_completed_remaining(const cf_as_completed_iter *iter)
 {
-    return iter != NULL ? iter->remaining : 0;
+    return iter != NULL ? iter->early_left + iter->set.count : 0;
 }
 
 CFUTURES_API void cf_as_completed_close(cf_as_completed_iter *iter)
@@ -5403,6 +5578,8 @@ CF__COLD void cf__wait_polling(cf_future *const *futures, size_t count, cf_retur
 static void cf__wait_any(cf_future *const *futures, size_t count, cf_return_when when,
                          int64_t deadline)
 {
+    for (size_t i = 0; i < count; i++)
+        if (futures[i] != NULL && cf__satisfies(futures[i], when)) return;
     cf_as_completed_iter *const iter = cf__iter_new(futures, count, deadline);
     if (iter == NULL) {
         cf__wait_polling(futures, count, when, deadline);
@@ -5954,7 +6131,8 @@ static cf__worker *cf__worker_new(cf_executor *executor)
     worker->runner.stack_room = executor->stack_room;
     cf__store_relaxed(&worker->state, CF__BUSY);
     cf__lock(&executor->lock);
-    worker->index = worker->runner.index = executor->started++;
+    worker->runner.worker = worker;
+    worker->index = executor->started++;
     executor->workers[worker->index] = worker;
     executor->alive++;
     cf__bump(&executor->beginning);
@@ -6114,13 +6292,11 @@ static cf_status cf__enqueue_bounded(cf_executor *executor, cf_future *future)
     return status;
 }
 
-/* By a worker of the executor: without a lock. False: its deque is full, or it is no worker, or the
- * executor closes. */
-static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
+/* By a worker: without a lock. False: its deque is full, or the executor closes. */
+CF__HOT bool cf__enqueue_child(cf__worker *worker, cf_future *future)
 {
-    cf__worker *const worker = cf__self_worker(executor);
-    if (worker == NULL || cf__load_acquire(&executor->closing) != 0 ||
-        !cf__deque_submit(worker, future))
+    cf_executor *const executor = worker->executor;
+    if (cf__load_acquire(&executor->closing) != 0 || !cf__deque_submit(worker, future))
         return false;
     /* [closing] Who leaves looks at deques after that was set: one of the two sees the other. */
     if (cf__load_seq_cst(&executor->closing) != 0 && cf__deque_pop(worker) == future) {
@@ -6136,12 +6312,13 @@ static bool cf__enqueue_child(cf_executor *executor, cf_future *future)
 static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t count)
 {
     cf_status status;
+    cf__worker *const worker = cf__self_worker(executor);
     for (size_t i = 0; executor->heap.observer != NULL && i < count; i++)
         cf__tell_submitted(futures[i]);
     if (cf__processes_of(executor) != NULL)
         status = executor->processes->submit(executor, futures, count);
     else if (executor->bounded) status = cf__enqueue_bounded(executor, *futures);
-    else if (count == 1 && cf__enqueue_child(executor, *futures)) return CF_OK;
+    else if (count == 1 && worker != NULL && cf__enqueue_child(worker, *futures)) return CF_OK;
     else status = cf__enqueue(executor, futures, count);
     for (size_t i = 0; status != CF_OK && status != CF_SYSTEM && i < count; i++)
         cf__turn_away(futures[i], status);
@@ -6150,8 +6327,8 @@ static cf_status cf__schedule(cf_executor *executor, cf_future **futures, size_t
 
 /* A new future takes the call. lend: a big argument instead of its copy, for as long as the submit
  * lasts. False: no memory for the copy, it is refused. */
-static bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
-                            const cf_submit_options *options, bool lend)
+CF__HOT bool cf__future_call(cf_future *future, cf_task_fn *fn, const void *arg, size_t arg_size,
+                             const cf_submit_options *options, bool lend)
 {
     cf__cell *const cell = &future->cell;
     size_t room = CF__INLINE;
@@ -6219,10 +6396,20 @@ static bool cf__hand(cf_executor *executor, uintptr_t tail, cf_future *future)
     return heap->head_seen == tail && cf__cas(&executor->spinner, &seen, (uintptr_t)future);
 }
 
-/* From outside, small, without a limit or an observer: all under one lock. CF_END: not here. */
-static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
-                                 size_t arg_size, const cf_submit_options *options,
-                                 cf_future **future)
+/* In every other case. */
+CF__SLOW cf_status cf__submit_any(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                  size_t arg_size, const cf_submit_options *options,
+                                  cf_future **future)
+{
+    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
+    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
+    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
+}
+
+/* From outside, small, without a limit or an observer: all under one lock. */
+CF__SLOW cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const void *arg,
+                                   size_t arg_size, const cf_submit_options *options,
+                                   cf_future **future)
 {
     cf__heap *const heap = &executor->heap;
     cf__prefetch(&executor->spinner);
@@ -6231,7 +6418,7 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     *future = open && cf__ring_has_room(executor, tail, 1) ? cf__heap_pop_locked(heap) : NULL;
     if (*future == NULL) {
         cf__heap_unlock(heap, tail);
-        return CF_END;
+        return cf__submit_any(executor, fn, arg, arg_size, options, future);
     }
     (void)cf__future_call(*future, fn, arg, arg_size, options, false);
     heap->submitted++;
@@ -6244,20 +6431,31 @@ static cf_status cf__submit_fast(cf_executor *executor, cf_task_fn *fn, const vo
     return handed ? CF_OK : cf__announce(executor);
 }
 
-/* The same, and queues it. */
+/* By a worker, small, without a limit or an observer. */
+CF__HOT cf_status cf__submit_child(cf__worker *worker, cf_task_fn *fn, const void *arg,
+                                   size_t arg_size, const cf_submit_options *options,
+                                   cf_future **future)
+{
+    cf_executor *const executor = worker->executor;
+    *future = cf__spare_take(cf__self);
+    if (*future == NULL) return cf__submit_any(executor, fn, arg, arg_size, options, future);
+    (void)cf__future_call(*future, fn, arg, arg_size, options, false);
+    return cf__enqueue_child(worker, *future) ? CF_OK : cf__schedule(executor, future, 1);
+}
+
+/* Makes a future and queues it. */
 static cf_status cf__submit(cf_executor *executor, cf_task_fn *fn, const void *arg, size_t arg_size,
                             const cf_submit_options *options, cf_future **future)
 {
     const size_t room = options == NULL ? CF__INLINE : CF__INLINE_WITH_OPTIONS;
-    if (executor != NULL && fn != NULL && arg_size <= room && !executor->bounded &&
-        cf__processes_of(executor) == NULL && !cf__is_foreign_heap(&executor->heap) &&
-        cf__self_worker(executor) == NULL && executor->heap.observer == NULL) {
-        const cf_status status = cf__submit_fast(executor, fn, arg, arg_size, options, future);
-        if (status != CF_END) return status;
-    }
-    const bool lend = executor != NULL && cf__processes_of(executor) != NULL;
-    const cf_status refused = cf__future_make(executor, fn, arg, arg_size, options, lend, future);
-    return refused != CF_OK ? refused : cf__schedule(executor, future, 1);
+    if (executor == NULL || fn == NULL || arg_size > room || executor->bounded ||
+        cf__processes_of(executor) != NULL || cf__is_foreign_heap(&executor->heap) ||
+        executor->heap.observer != NULL)
+        return cf__submit_any(executor, fn, arg, arg_size, options, future);
+    cf__worker *const worker = cf__self_worker(executor);
+    if (worker == NULL) return cf__submit_fast(executor, fn, arg, arg_size, options, future);
+    return CF__SMALL ? cf__submit_any(executor, fn, arg, arg_size, options, future)
+                     : cf__submit_child(worker, fn, arg, arg_size, options, future);
 }
 
 CFUTURES_API cf_future *cf_executor_submit_with(cf_executor *executor, cf_task_fn *fn,
@@ -6584,10 +6782,8 @@ static void cf__item_run(cf_task *outer, cf_task_fn *fn, void *item, size_t item
                          cf__cell *cell)
 {
     cf_task task;
-    cf__task_begin(&task, outer->executor, outer->marks, outer->worker);
+    cf__task_begin(&task, outer->executor, outer->marks, outer->worker, item_size);
     task.stop = outer->stop;
-    task.arg = item;
-    task.arg_size = item_size;
     const int code = fn(&task, item);
     cf__task_finish(&task, code, cell);
 }
@@ -7097,7 +7293,6 @@ static int cf__sweep_main(cf_task *task, void *arg)
     void *const copy = sweep->item_size <= sizeof small ? small : cf__alloc(sweep->item_size);
     void *const item = sweep->item_size > 0 ? copy : (void *)(uintptr_t)sweep->items;
     task->stop = &sweep->stop;
-    task->arg = item;
     task->arg_size = sweep->item_size;
     task->room = sweep->result_size;
     task->ran = 0;
@@ -7115,7 +7310,6 @@ static int cf__sweep_main(cf_task *task, void *arg)
     if (cf__fetch_add(&sweep->inside, 0 - (uintptr_t)1) == 1 && copy != NULL)
         cf__store_release(&sweep->stop, 1);
     if (copy != small) cf__free(copy);
-    task->arg = NULL; /* was the copy */
     task->confined = false;
     cf__task_stage(task, task->local, 0, NULL);
     task->refused = copy != NULL ? CF_OK : CF_NO_MEMORY;
@@ -7159,7 +7353,7 @@ static void cf__sweep_here(cf__sweep *sweep, size_t index)
 {
     cf_task task;
     cf__word marks = 0;
-    cf__task_begin(&task, sweep->executor, &marks, index);
+    cf__task_begin(&task, sweep->executor, &marks, index, 0);
     (void)cf__sweep_main(&task, sweep);
 }
 
@@ -7340,7 +7534,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *
  * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
  * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
- * four are sequentially consistent.
+ * four are sequentially consistent. Where the desks are empty the host puts its store off: who gives
+ * the next task makes up for it, and looks at the slot after that.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
@@ -7359,6 +7554,7 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
 #define CF__KEEP      ((size_t)128 << 20) /* bigger mappings are not kept */
 #define CF__FAT       ((size_t)1 << 20) /* the pages of bigger ones are given back after a while */
 #define CF__INSIST    100 /* times that a message is sent again which the system has refused */
+#define CF__HESITATE  8   /* looks whether somebody comes by himself, before a worker rings */
 #define CF__WAKE_UP   255 /* a message of the host's to a worker: this, or the number of a tray */
 #define CF__PAGE      ((size_t)65536) /* a multiple of every page size */
 
@@ -7386,17 +7582,24 @@ typedef struct cf__outcome {
     cf__word code;   /* then its code, else the status */
 } cf__outcome;
 
+/* A small call and its small result need the line of `word` only. */
 typedef struct cf__slot {
-    cf__word word;     /* host: FREE, READY, back to FREE. Worker: READY to TAKEN to ENDED */
-    cf__word stop;     /* W: host. CF__STOP */
+    _Alignas(CF__LINE) cf__word stop; /* W: host. CF__STOP */
     cf__word progress; /* W: worker. Items of a chunk whose records are complete */
     cf__word delay;    /* W: worker. Microseconds from `given` to its start, if it has a timeout */
-    cf__word place;    /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
-    cf__outcome outcome; /* worker, before ENDED */
-    int64_t  began, ended; /* worker, the same. When it did, if anybody wants to know */
+    int64_t  began, ended; /* worker, before ENDED. When it did, if anybody wants to know */
     cf__job  job;      /* host, before READY */
-    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM];
+    _Alignas(CF__LINE) cf__word word; /* host: READY; READY back to FREE. Worker: READY to TAKEN to
+                                         ENDED, which it stays until the slot's next task */
+    cf__outcome outcome; /* worker, before ENDED */
+    cf__word  place;   /* W: worker. Where the outcome lies: 0 here, else 1 + a mapping's number */
+    uintptr_t fn;      /* host, before READY, as the next two. CF__BY_JOB: `job` says what to do */
+    uintptr_t arg_size;
+    _Alignas(max_align_t) unsigned char bytes[CF__SLOT_ROOM]; /* the argument, or a pointer */
 } cf__slot;
+
+/* cf__slot.fn of what is no simple call; as a distance from cf_process_main it is no function. */
+#define CF__BY_JOB ((uintptr_t)0)
 
 #define CF__LOAN_FREE ((uintptr_t)0)
 #define CF__LOAN_LENT ((uintptr_t)1)
@@ -7418,7 +7621,7 @@ typedef struct cf__desk {
 
 /* What all processes of a pool share; only the host writes to it once the zygote runs. */
 typedef struct cf__share {
-    cf__word  pumping; /* threads of the host that look at the desks; 0: ring the bell */
+    cf__word  pumping; /* a thread of the host looks at the desks; 0: ring the bell */
     /* frozen */
     uintptr_t check;   /* both are the same program */
     uintptr_t initializer, finalizer, worker_arg; /* 0: none */
@@ -7701,6 +7904,9 @@ static size_t cf__memory_most(void)
  * when the pool was made, by a thread that is not here, for ever. */
 static void cf__file_flush(FILE *file)
 {
+#ifdef __linux__
+    if (__fpending(file) == 0) return;
+#endif
     if (ftrylockfile(file) != 0) return;
     (void)fflush(file);
     funlockfile(file);
@@ -7765,10 +7971,14 @@ static void cf__child_flush(void)
     cf__file_flush(stderr);
 }
 
+/* Who has just submitted is often about to look, and to wake the manager would hold both up. */
 static void cf__child_ring(void)
 {
-    if (cf__load_seq_cst(&cf__child.share->pumping) == 0 &&
-        cf__exchange(&cf__child.desk->bell, 1) == 0 &&
+    for (int i = 0; i < CF__HESITATE; i++) {
+        if (cf__load_seq_cst(&cf__child.share->pumping) != 0) return;
+        cf__pause();
+    }
+    if (cf__exchange(&cf__child.desk->bell, 1) == 0 &&
         !cf__channel_insist(cf__child.channel, "", 1, -1))
         cf__child_vanish();
 }
@@ -7861,16 +8071,14 @@ static void cf__child_show(cf__slot *slot, int number)
 
 /* ---- one task ---- */
 
-static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job, void *arg)
+static void cf__child_task(cf_task *task, cf__slot *slot, const cf__job *job)
 {
-    cf__task_begin(task, NULL, &slot->stop, cf__child.index);
+    cf__task_begin(task, NULL, &slot->stop, cf__child.index, job->arg_size);
     if (job->timeout > 0) {
         const int64_t delay = (cf__now() - job->given) / CF_MICROSECOND + 1;
         task->deadline = cf__deadline(job->timeout);
         cf__store_relaxed(&slot->delay, (uintptr_t)(delay < INT32_MAX ? delay : INT32_MAX));
     }
-    task->arg = arg;
-    task->arg_size = job->arg_size;
     task->big_room = cf__child_room;
 }
 
@@ -7903,7 +8111,7 @@ static void cf__child_single(cf__slot *slot, const cf__job *job, void *arg)
     cf_task task;
     cf__cell cell;
     const uintptr_t fn = cf__function_in(job->fn);
-    cf__child_task(&task, slot, job, arg);
+    cf__child_task(&task, slot, job);
     cf__cell_init(&cell);
     const int code = ((cf_task_fn *)fn)(&task, arg);
     cf__task_finish(&task, code, &cell);
@@ -7971,7 +8179,7 @@ static void cf__child_chunk(cf__slot *slot, const cf__job *job, char *items)
     const uintptr_t fn = cf__function_in(job->fn);
     cf_task outer;
     bool room = true;
-    cf__child_task(&outer, slot, job, NULL);
+    cf__child_task(&outer, slot, job);
     for (size_t i = 0; room && i < job->items && (i == 0 || !cf_task_stop_requested(&outer)); i++) {
         cf__cell cell;
         cf__cell_init(&cell);
@@ -8005,10 +8213,22 @@ static bool cf__job_is_sane(const cf__job *job, size_t room)
     return job->arg_size % job->stride == 0 && job->arg_size / job->stride == job->items;
 }
 
+/* A copy, which nobody can change any more. */
+static cf__job cf__child_job(const cf__slot *slot)
+{
+    cf__job job;
+    if (slot->fn == CF__BY_JOB) return slot->job;
+    memset(&job, 0, sizeof job);
+    job.fn = slot->fn;
+    job.arg_size = slot->arg_size;
+    memcpy(&job.pointer, slot->bytes, sizeof job.pointer);
+    return job;
+}
+
 CF__SHARED void cf__child_run(cf__slot *slot)
 {
     CFUTURES_TEST_RECEIVED(slot, sizeof *slot);
-    const cf__job job = slot->job; /* from now on nobody can change it */
+    const cf__job job = cf__child_job(slot);
     void *arg = job.arg_size > 0 ? (void *)slot->bytes : (void *)job.pointer;
     size_t room = job.items > 0 ? CF__SLOT_ROOM / 2 : CF__SLOT_ROOM;
     cf__tray *const tray = cf__child_tray(&job);
@@ -8035,9 +8255,11 @@ CF__SHARED void cf__child_run(cf__slot *slot)
     cf__child_ring();
 }
 
+/* Writes what is there: so the line comes to be written to, and need not be asked for twice. */
 static bool cf__child_wanted(cf__slot *slot)
 {
-    return cf__load_seq_cst(&slot->word) == CF__SLOT_READY ||
+    uintptr_t seen = CF__SLOT_READY;
+    return cf__cas_seq_cst(&slot->word, &seen, CF__SLOT_READY) ||
            cf__load_seq_cst(&cf__child.desk->leave) != 0;
 }
 
@@ -8387,6 +8609,7 @@ struct cf__hub {
     uint64_t    finished, failed, died, submitted, restarts;
     cf__waiter *callbacks, **callbacks_end; /* of settled futures, for the manager */
     size_t      pumping;
+    bool        announced; /* that somebody pumps: share->pumping. See cf__hub_depart */
     cf__word    crowded;  /* W, R: anybody. See cf__spin_yield */
     unsigned    strikes;  /* bad starts, in a row */
     unsigned    refusals; /* of messages, in a row */
@@ -8528,11 +8751,20 @@ static void cf__hub_wake(cf__hub *hub)
     if (!cf__signal_set(&hub->wake, 0, true)) cf__hub_disown(hub);
 }
 
+/* Says to the workers whether somebody looks at the desks. */
+static void cf__hub_announce(cf__hub *hub)
+{
+    const bool attended = hub->pumping > 0;
+    if (hub->announced == attended) return;
+    hub->announced = attended;
+    cf__store_seq_cst(&hub->share->pumping, attended);
+}
+
 /* One thread more, or less, looks at the desks. */
 static void cf__hub_attend(cf__hub *hub, int change)
 {
     hub->pumping += (size_t)change;
-    cf__store_seq_cst(&hub->share->pumping, hub->pumping);
+    cf__hub_announce(hub);
 }
 
 /* 0, or errno's value. What is refused, though the peer is there and has room, will be sent again,
@@ -8718,32 +8950,47 @@ static cf_status cf__lane_provide(cf__lane *lane, cf__tray *tray, size_t size)
     return size > 0 ? CF_SYSTEM : CF_NO_MEMORY;
 }
 
-static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size)
+static void cf__job_fill(cf__job *job, const cf_future *future, size_t size)
 {
     const cf__cell *const cell = &future->cell;
-    const int64_t timeout = cf__cell_options(cell).timeout;
+    memset(job, 0, sizeof *job);
+    job->fn = cf__function_out((uintptr_t)cell->call.fn);
+    job->pointer = (uintptr_t)cell->data;
+    job->arg_size = size;
+    job->timeout = cf__cell_options(cell).timeout;
+    if (job->timeout > 0) job->given = cf__now();
+    if (!cf__is_chunk(future)) return;
+    const cf__chunk *const chunk = cell->data;
+    job->fn = cf__function_out((uintptr_t)chunk->fn);
+    job->pointer = (uintptr_t)chunk->items;
+    job->items = chunk->count - chunk->ended;
+    job->item_size = chunk->item_size;
+    job->stride = chunk->stride;
+}
+
+/* All but an argument that is to lie here. The line that the worker looks at comes last, and at
+ * once: else it travels to and fro meanwhile. */
+static void cf__slot_fill(cf__slot *slot, const cf_future *future, size_t size, uintptr_t tray,
+                          uintptr_t version)
+{
+    const cf__cell *const cell = &future->cell;
+    uintptr_t fn = CF__BY_JOB;
     cf__store_relaxed(&slot->stop, 0);
     cf__store_relaxed(&slot->progress, 0);
     cf__store_relaxed(&slot->delay, 0);
-    cf__store_relaxed(&slot->place, 0);
     slot->began = slot->ended = 0;
-    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
-    cf__job *const job = &slot->job;
-    memset(job, 0, sizeof *job);
-    job->arg_size = size;
-    job->timeout = timeout;
-    if (timeout > 0) job->given = cf__now();
-    if (cf__is_chunk(future)) {
-        const cf__chunk *const chunk = cell->data;
-        job->fn = cf__function_out((uintptr_t)chunk->fn);
-        job->pointer = (uintptr_t)chunk->items;
-        job->items = chunk->count - chunk->ended;
-        job->item_size = chunk->item_size;
-        job->stride = chunk->stride;
+    if (tray != 0 || cf__is_chunk(future) || cf__cell_options(cell).timeout > 0) {
+        cf__job_fill(&slot->job, future, size);
+        slot->job.tray = tray;
+        slot->job.version = version;
     } else {
-        job->fn = cf__function_out((uintptr_t)cell->call.fn);
-        job->pointer = (uintptr_t)cell->data;
+        fn = cf__function_out((uintptr_t)cell->call.fn);
     }
+    slot->fn = fn;
+    slot->arg_size = size;
+    cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    cf__store_relaxed(&slot->place, 0);
+    if (size == 0) memcpy(slot->bytes, &cell->data, sizeof cell->data);
 }
 
 /* Wakes the worker if it sleeps. A channel that is full wakes it too. */
@@ -8762,6 +9009,13 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
     }
 }
 
+static bool cf__lane_has_ended(cf__lane *lane)
+{
+    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
+           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
+           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
+}
+
 /* The worker may take it from now on. */
 static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
 {
@@ -8769,6 +9023,9 @@ static void cf__lane_publish(cf__hub *hub, cf__lane *lane, cf__slot *slot)
     cf__store_seq_cst(&slot->word, CF__SLOT_READY);
     CFUTURES_TEST_POINT(CF__POINT_READY);
     if (cf__load_seq_cst(&lane->desk->asleep) != 0) cf__lane_ring(hub, lane);
+    if (hub->announced == (hub->pumping > 0)) return;
+    cf__hub_announce(hub);
+    if (cf__lane_has_ended(lane)) cf__hub_wake(hub);
 }
 
 /* The only task of the desk is given now. See cf__lane_extend. */
@@ -8802,7 +9059,7 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
         return;
     }
     cf__slot *const slot = cf__lane_slot(lane, position);
-    cf__slot_fill(slot, future, size);
+    cf__slot_fill(slot, future, size, 0, 0);
     if (payload != NULL) memcpy(slot->bytes, payload, size);
     cf__lane_publish(hub, lane, slot);
 }
@@ -9247,7 +9504,6 @@ static void cf__lane_collect(cf__hub *hub, cf__lane *lane, cf__ended *ended)
     } else {
         cf__slot_outcome(hub, ended, slot, end);
         hub->failed += future->cell.status != CF_OK;
-        cf__store_relaxed(&slot->word, CF__SLOT_FREE);
     }
     if (hub->max_tasks > 0 && lane->given >= hub->max_tasks && lane->head == lane->tail &&
         lane->phase == CF__LANE_UP)
@@ -9424,7 +9680,6 @@ static bool cf__chunk_give_back(cf__hub *hub, const cf__ended *ended)
     cf__chunk *const chunk = ended->arg;
     cf__hub_lock(hub);
     if (ended->mapping != NULL) cf__mapping_give_back(ended->mapping);
-    cf__store_relaxed(&ended->slot->word, CF__SLOT_FREE);
     ended->lane->held &= ~cf__slot_bit((size_t)(ended->slot - ended->lane->desk->slots));
     const bool stopped = (cf__load_relaxed(&ended->future->refs) & CF__STOP) != 0;
     const bool again = ended->lost && chunk->ended < chunk->count && !stopped &&
@@ -9526,9 +9781,7 @@ static void cf__hub_load(cf__hub *hub, cf__lane *lane)
     lane->loading = placed && status != CF_OK;
     if (status == CF_OK) {
         cf__slot *const slot = cf__lane_slot(lane, position);
-        cf__slot_fill(slot, future, size);
-        slot->job.tray = 1 + (uintptr_t)(tray - lane->trays);
-        slot->job.version = tray->version;
+        cf__slot_fill(slot, future, size, 1 + (uintptr_t)(tray - lane->trays), tray->version);
         const cf_duration timeout = cf__cell_options(&future->cell).timeout;
         if (timeout > 0 && lane->phase == CF__LANE_UP) cf__lane_time(lane, timeout);
         cf__lane_publish(hub, lane, slot);
@@ -9566,13 +9819,6 @@ static void cf__lane_look(cf__hub *hub, cf__lane *lane)
         lane->unborn = true;
         cf__lane_kill(hub, lane, SIGKILL);
     }
-}
-
-static bool cf__lane_has_ended(cf__lane *lane)
-{
-    return lane->head != lane->tail && lane->phase >= CF__LANE_UP &&
-           !(lane->loading && lane->head == lane->tail - 1) && /* whatever the worker says */
-           cf__load_seq_cst(&cf__lane_slot(lane, lane->head)->word) == CF__SLOT_ENDED;
 }
 
 /* What a worker may have written while it was told not to ring. */
@@ -10232,6 +10478,18 @@ static bool cf__hub_claim(cf_executor *executor, cf_future *future)
     return claimed;
 }
 
+/* Who looked at the desks does so no more. Where no worker has anything to do it need not know:
+ * mostly the same caller is back soon, and else cf__lane_publish says it. */
+static void cf__hub_depart(cf__hub *hub)
+{
+    bool is_calm = hub->ahead == 0;
+    for (const cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++)
+        is_calm = is_calm && lane->phase != CF__LANE_STARTING;
+    hub->pumping--;
+    if (!is_calm) cf__hub_announce(hub);
+    if (cf__hub_has_news(hub) || cf__load_relaxed(&hub->executor->closing) != 0) cf__hub_wake(hub);
+}
+
 /* A caller that waits looks at the desks itself as long as spinning pays; then no worker has to
  * wake the manager, nor the manager the caller. Ends when (word & mask) is at least that. */
 static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, uintptr_t least)
@@ -10260,8 +10518,7 @@ static void cf__hub_spin(cf_executor *executor, cf__word *word, uintptr_t mask, 
     }
     CFUTURES_TEST_POINT(CF__POINT_PUMPED);
     cf__lock(&executor->lock);
-    cf__hub_attend(hub, -1);
-    if (cf__hub_has_news(hub) || cf__load_relaxed(&executor->closing) != 0) cf__hub_wake(hub);
+    cf__hub_depart(hub);
     cf__unlock(&executor->lock);
     cf__visit_end(&visit);
 }
@@ -10422,6 +10679,7 @@ static void cf__share_fill(cf__hub *hub, const cf_pool_options *options)
     cf__share *const share = hub->share;
     cf__store_relaxed(&share->pumping, 1);
     hub->pumping = 1;
+    hub->announced = true;
     share->check = cf__share_check();
     share->initializer =
         options->initializer != NULL ? cf__function_out((uintptr_t)options->initializer) : 0;

@@ -81,15 +81,15 @@ lock | a lock taken in two steps | CF__SHARED void cf__lock( | s/if (!cf__cas(lo
 tail | a sleeper that forgets the others | CF__COLD uintptr_t cf__lock_slow( | s/(i < 1 ? CF__HELD : CF__AWAITED)/CF__HELD/
 tail | an unlock that wakes nobody | CF__SHARED void cf__unlock_value( | s/if (.*cf__unpark_one(lock);/(void)cf__exchange_seq_cst(lock, value);/
 tail | an unlock that publishes nothing | CF__TINY uintptr_t cf__exchange_seq_cst( | s/memory_order_seq_cst/memory_order_relaxed/
-deque | a push that publishes nothing | static bool cf__deque_push( | s/cf__store_seq_cst/cf__store_relaxed/
-deque | an owner that announces nothing | static cf_future \*cf__deque_pop( | s/cf__store_seq_cst/cf__store_release/
-deque | an owner that looks too soon | static cf_future \*cf__deque_pop( | s/top = cf__load_seq_cst/top = cf__load_acquire/
-deque | an owner that does not fight for the last one | static cf_future \*cf__deque_pop( | s/if (left < 0 || !cf__cas_seq_cst(.*) future = NULL;/if (left < 0) future = NULL;/
+deque | a push that publishes nothing | CF__HOT bool cf__deque_push( | s/cf__store_seq_cst/cf__store_relaxed/
+deque | an owner that announces nothing | CF__HOT cf_future \*cf__deque_pop( | s/cf__store_seq_cst/cf__store_release/
+deque | an owner that looks too soon | CF__HOT cf_future \*cf__deque_pop( | s/top = cf__load_seq_cst/top = cf__load_acquire/
+deque | an owner that does not fight for the last one | CF__HOT cf_future \*cf__deque_pop( | s/if (left < 0 || !cf__cas_seq_cst(.*) future = NULL;/if (left < 0) future = NULL;/
 deque | a thief that looks too soon | static cf_future \*cf__deque_steal( | s/cf__load_seq_cst(&worker->bottom)/cf__load_acquire(\&worker->bottom)/
 deque | a thief that takes without a claim | static cf_future \*cf__deque_steal( | s/return cf__cas_seq_cst.*/cf__store_release(\&worker->top, top + 1); return future;/
 cancel | a claim in two steps | static bool cf__move( | s/if (cf__cas(.*) return true;/{ cf__store_release(\&future->word, (seen \& ~CF__STATE) | to); return true; }/
-future | an end that publishes nothing | static cf__waiter \*cf__publish( | s/while (!cf__cas(&future->word, &seen, CF__DONE));/while (!atomic_compare_exchange_strong_explicit(\&future->word, \&seen, CF__DONE, memory_order_relaxed, memory_order_relaxed));/
-future | an end that wakes nobody | static cf__waiter \*cf__publish( | s/if (.*cf__unpark_all.*//
+future | an end that publishes nothing | CF__HOT cf__waiter \*cf__publish( | s/while (!cf__cas(&future->word, &seen, CF__DONE));/while (!atomic_compare_exchange_strong_explicit(\&future->word, \&seen, CF__DONE, memory_order_relaxed, memory_order_relaxed));/
+future | an end that wakes nobody | CF__HOT cf__waiter \*cf__publish( | s/if (.*cf__unpark_all.*//
 future | a waiter that parks without saying so | static bool cf__park_on( | s/if (seen != parked.*//; s/return cf__park(word, parked/return cf__park(word, seen/
 future | a waiter that looks too soon | static cf_status cf__park_until( | s/cf__load_acquire/cf__load_relaxed/
 future | a last reference that two drop | CFUTURES_API void cf_future_release( | s/if (cf__cas(&future->refs, &refs, refs - CF__REF)) return;/{ cf__store_release(\&future->refs, refs - CF__REF); return; }/
@@ -97,7 +97,7 @@ future | a release that publishes nothing | CFUTURES_API void cf_future_release(
 cancel | a tombstone that is dropped without its reference in sight | static bool cf__move( | s/cf__load_acquire/cf__load_relaxed/
 cancel | a claimed task without a reference | static bool cf__claim_entry( | s/(void)cf_future_retain(future);//
 drop | a future dropped in two steps | CFUTURES_API void cf_future_release( | s/if ((cf__fetch_or(&future->word, CF__DROPPED) & CF__STATE) != CF__DONE) return;/{ (void)cf__fetch_or(\&future->word, CF__DROPPED); return; }/
-drop | an end that overlooks that it was dropped | static cf__waiter \*cf__publish( | s/\*dropped = .*/*dropped = false;/
+drop | an end that overlooks that it was dropped | CF__HOT cf__waiter \*cf__publish( | s/\*dropped = .*/*dropped = false;/
 group | a delivery that wakes nobody | static void cf__group_deliver( | s/if ((seen & CF__PARKED) != 0) cf__unpark_all.*//
 group | a delivery that publishes nothing | static void cf__group_deliver( | s/if (cf__cas(&group->ready, &seen, (uintptr_t)node | .*))) {/if (atomic_compare_exchange_strong_explicit(\&group->ready, \&seen, (uintptr_t)node, memory_order_relaxed, memory_order_relaxed)) {/
 group | a group that is read after its node has gone | static void cf__group_deliver( | s/if (cf__cas(&group->ready, .*/&(void)cf__load_relaxed(\&group->ready);/
@@ -107,8 +107,8 @@ idle | a submitter that looks too soon | static inline cf_status cf__announce( |
 idle | a task that is announced too late | CF__SHARED void cf__unlock_value( | s/cf__exchange_seq_cst/cf__exchange/
 idle | a sleeper without a last look | static bool cf__worker_rest( | s/!cf__looks_busy(worker) &&//
 idle | a task that wakes nobody | static bool cf__balance_unlock( | s/if (nudge.wake.*//
-child | a push that announces too late | static bool cf__deque_push( | s/cf__store_seq_cst/cf__store_release/
-child | a parent that looks too soon | static bool cf__enqueue_child( | s/cf__load_seq_cst(&executor->hungry)/cf__load_acquire(\&executor->hungry)/
+child | a push that announces too late | CF__HOT bool cf__deque_push( | s/cf__store_seq_cst/cf__store_release/
+child | a parent that looks too soon | CF__HOT bool cf__enqueue_child( | s/cf__load_seq_cst(&executor->hungry)/cf__load_acquire(\&executor->hungry)/
 child | a last look that comes too soon | static size_t cf__deque_length( | s/cf__load_seq_cst(&worker->bottom)/cf__load_acquire(\&worker->bottom)/
 child | a sleeper that overlooks deques | static bool cf__looks_busy( | s/ || cf__crew_looks_busy(worker)//
 handed | a worker with a task in hand that counts as free | static size_t cf__free_workers( | s/ && (uintptr_t)worker != taker//; s/const uintptr_t taker.*/(void)handed;/
@@ -129,8 +129,8 @@ simplify() {
         /^static bool cf__park(cf__word/,/^}/d
         /^CF__COLD void cf__unpark(cf__word/,/^}/d
         /^static bool cf__start_workers(cf_executor \*executor)$/,/^}/d
-        /^static void cf__cell_drop_arg(/,/^}/{
-            /if ((cell->traits/,/^    }/d
+        /^CF__HOT void cf__cell_drop_arg(/,/^}/{
+            /if ((cell->traits/d
         }
         s/\([a-z]\) < 30\([;) ]\)/\1 < 1\2/
         s/^    bool        start; /    void *unused[2]; bool start; /

@@ -657,6 +657,11 @@ static void fz_spoil(size_t lane) {
     }
 }
 
+/* Of what the host has written there last. */
+static size_t fz_items(const cf__slot *slot) {
+    return slot->fn == CF__BY_JOB ? slot->job.items : 0;
+}
+
 /* The next task ends as tasks end. */
 static void fz_finish(size_t index, cf__lane *lane) {
     fz_proc *const proc = &host.procs[index];
@@ -668,19 +673,20 @@ static void fz_finish(size_t index, cf__lane *lane) {
     proc->next++;
     const unsigned kind = fz_pick(8);
     const unsigned char number = (unsigned char)fz_pick(CF__LOANS + 2);
-    const bool chunk = slot->job.items > 0, lent = kind >= 4 && kind < 7;
+    const size_t items = fz_items(slot);
+    const bool chunk = items > 0, lent = kind >= 4 && kind < 7;
     cf__store_relaxed(&slot->word, CF__SLOT_TAKEN);
     cf__outcome_write(&slot->outcome, kind == 3 ? CF_TASK_FAILED : CF_OK, (int)kind,
                       lent ? fz_big() : fz_small());
     cf__store_relaxed(&slot->place, lent ? number + 1u : 0);
-    cf__store_relaxed(&slot->progress, kind == 7 ? slot->job.items / 2 : slot->job.items);
+    cf__store_relaxed(&slot->progress, kind == 7 ? items / 2 : items);
     if (lent) {
-        fz_lend_sealed(index, number, kind == 6 ? 65536 : fz_big(), chunk ? slot->job.items : 0);
+        fz_lend_sealed(index, number, kind == 6 ? 65536 : fz_big(), items);
     } else if (chunk) {
         const size_t first = slot->job.tray == 0 ? cf__padded(slot->job.arg_size) : 0;
         const bool fits = first < CF__SLOT_ROOM;
         fz_records((char *)slot->bytes + (fits ? first : 0), fits ? CF__SLOT_ROOM - first : 0,
-                   slot->job.items);
+                   items);
     }
     cf__store_relaxed(&slot->word, CF__SLOT_ENDED);
 }
@@ -720,7 +726,8 @@ static void fz_scribble_slot(cf__slot *slot) {
         cf__store_relaxed(&slot->outcome.code, (uintptr_t)fz_status());
         break;
     case 6:
-        slot->job.items = slot->job.arg_size = slot->job.tray = fz_size();
+        slot->fn = slot->arg_size = fz_size();
+        slot->job.items = slot->job.arg_size = slot->job.tray = slot->arg_size;
         break;
     default:
         fz_records((char *)slot->bytes, sizeof slot->bytes, fz_pick(32));
@@ -1301,6 +1308,7 @@ static cf__slot *fz_fresh(void) {
     cf__store_relaxed(&slot->progress, 0);
     cf__store_relaxed(&slot->place, 0);
     cf__outcome_write(&slot->outcome, CF_WORKER_LOST, 0, 0);
+    slot->fn = CF__BY_JOB;
     slot->job = (cf__job){.fn = cf__function_out((uintptr_t)&fz_task),
                           .pointer = (uintptr_t)fz_bytes,
                           .timeout = fz_pick(8) == 7 ? 1000 : 0};
@@ -1341,7 +1349,11 @@ static void fz_give(unsigned kind, bool spoilt) {
     if (slot == NULL) {
         return;
     }
-    if (kind == 1) {
+    if (kind == 0) {
+        slot->fn = slot->job.fn;
+        slot->arg_size = spoilt ? fz_size() : fz_small();
+        memcpy(slot->bytes, &slot->job.pointer, sizeof slot->job.pointer);
+    } else if (kind == 1) {
         slot->job.arg_size = fz_small();
     } else if (kind == 2) {
         if (worker.next != worker.oldest) {
@@ -1378,7 +1390,7 @@ static void fz_collect(void) {
     fz_require(end.status != CF_WORKER_LOST, "a status that no worker says");
     fz_require(place <= CF__MAPPINGS && (place > 0 || end.size <= CF__SLOT_ROOM),
                "an outcome nowhere");
-    fz_require(cf__load_relaxed(&slot->progress) <= slot->job.items, "more records than items");
+    fz_require(cf__load_relaxed(&slot->progress) <= fz_items(slot), "more records than items");
     if (place > 0 && place <= CF__LOANS) {
         fz_require(cf__load_relaxed(&worker.desk->loans[place - 1]) != 0,
                    "an outcome in what is not lent");

@@ -106,8 +106,7 @@ static void perturb(unsigned seed, int id) {
 
 /* A worker that has taken nothing yet: first bottom, so that thieves see an empty deque. */
 static void wrap_worker(void) {
-    cf__worker *const worker =
-        ((cf_executor *)cf__self->heap->whole)->workers[cf__self->index];
+    cf__worker *const worker = cf__self->worker;
     const uintptr_t start = 0 - (uintptr_t)100;
     cf__store_relaxed(&worker->bottom, start);
     cf__store_seq_cst(&worker->top, start);

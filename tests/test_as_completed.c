@@ -212,6 +212,95 @@ TEST(duplicates_come_once_with_the_first_index) {
     cf_future_release(b);
 }
 
+/* When the call that runs passes this point for that time, these end. */
+enum { SIFT = 83, SET_ADD = 36 }; /* CF__POINT_SIFT, CF__POINT_SET_ADD */
+enum { GAP = 20 }; /* of NULL; so many are told apart in another way */
+typedef struct moment {
+    int point, countdown;
+    unsigned ends; /* a bit for each of the futures */
+    cf_future **futures;
+} moment;
+
+static moment the_moment;
+
+static void end_at_the_moment(int point) {
+    if (point != the_moment.point || --the_moment.countdown != 0) {
+        return;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if ((the_moment.ends >> i & 1) != 0) {
+            set_int(the_moment.futures[i], 1);
+        }
+    }
+}
+
+/* Delivers what is done, then ends the rest: each of the two comes once, with its first index. */
+static void come_once(cf_future **places, size_t count, cf_future **futures) {
+    size_t first[2] = {SIZE_MAX, SIZE_MAX}, left = 0, at;
+    cf_as_completed_iter *iter = iterate(places, count, CF_FOREVER);
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t k = count; k-- > 0;) {
+            first[i] = places[k] == futures[i] ? k : first[i];
+        }
+        left += first[i] != SIZE_MAX;
+    }
+    for (int round = 0; round < 2; round++) {
+        for (cf_future *next; (next = cf_as_completed_try_next(iter, &at, NULL)) != NULL; left--) {
+            CHECK_EQ(cf_as_completed_remaining(iter), left - 1);
+            const size_t which = next == futures[1];
+            CHECK(next == futures[which] && cf_future_done(next));
+            CHECK_EQ(at, first[which]);
+            first[which] = SIZE_MAX;
+        }
+        for (size_t i = 0; i < 2; i++) {
+            CHECK(first[i] == SIZE_MAX || !cf_future_done(futures[i]));
+            (void)cf_future_cancel(futures[i]);
+        }
+    }
+    CHECK_EQ(left, 0);
+    next_says(iter, CF_END);
+    cf_as_completed_close(iter);
+}
+
+/* All arrays of five out of NULL and two futures; both, one or none done before; and at each moment
+ * of the call one of them, or both. */
+static void end_at_all_moments(size_t gap) {
+    enum { PLACES = 5, ARRAYS = 243 };
+    test_point_hook(end_at_the_moment);
+    for (unsigned array = 0; array < ARRAYS; array++) {
+        for (unsigned when = 0; when < 4u * 3 * 2 * PLACES; when++) {
+            cf_future *futures[2] = {promise(), promise()};
+            cf_future *const choice[3] = {NULL, futures[0], futures[1]};
+            cf_future *places[PLACES + GAP] = {NULL};
+            unsigned rest = array;
+            for (size_t i = 0; i < PLACES; i++, rest /= 3) {
+                places[i + (i > 1 ? gap : 0)] = choice[rest % 3];
+            }
+            const unsigned before = when % 4, ends = when / 4 % 3 + 1;
+            the_moment.countdown = 0;
+            for (size_t i = 0; i < 2; i++) {
+                if ((before >> i & 1) != 0) {
+                    set_int(futures[i], 1);
+                }
+            }
+            the_moment = (moment){when / 12 % 2 == 0 ? SIFT : SET_ADD, (int)(when / 24) + 1,
+                                  ends & ~before, futures};
+            come_once(places, PLACES + gap, futures);
+            the_moment.countdown = 0;
+            release_all(futures, 2);
+        }
+    }
+    test_point_hook(NULL);
+}
+
+TEST(each_of_few_comes_once_whenever_it_ends) {
+    end_at_all_moments(0);
+}
+
+TEST(each_of_many_comes_once_whenever_it_ends) {
+    end_at_all_moments(GAP);
+}
+
 TEST(index_and_status_may_be_null) {
     cf_future *futures[2] = {promise(), promise()};
     set_int(futures[0], 1);
@@ -512,6 +601,116 @@ TEST(a_new_future_at_the_address_of_a_delivered_one_is_delivered) {
     cf_executor_close(executor);
 }
 
+TEST(an_addition_meets_what_is_still_to_come) {
+    cf_future *futures[4] = {promise(), promise(), promise(), promise()};
+    cf_future *places[6] = {futures[0], futures[1], futures[0], NULL, futures[2], futures[1]};
+    set_int(futures[0], 0);
+    set_int(futures[2], 2);
+    cf_as_completed_iter *iter = iterate(places, 6, CF_FOREVER);
+    CHECK_EQ(cf_as_completed_remaining(iter), 3);
+    CHECK_STATUS(cf_as_completed_add(iter, futures[3]), CF_OK); /* 6: none is looked for */
+    CHECK_STATUS(cf_as_completed_add(iter, futures[0]), CF_OK); /* 7: it is still to come */
+    CHECK_EQ(cf_as_completed_remaining(iter), 4);
+    next_is(iter, futures[0], 0);
+    CHECK_STATUS(cf_as_completed_add(iter, futures[0]), CF_OK); /* 8: it came, so it is new */
+    CHECK_STATUS(cf_as_completed_add(iter, futures[2]), CF_OK); /* 9: still to come */
+    CHECK_EQ(cf_as_completed_remaining(iter), 4);
+    set_int(futures[1], 1);
+    CHECK_STATUS(cf_as_completed_add(iter, futures[1]), CF_OK); /* 10: likewise */
+    CHECK_EQ(cf_as_completed_remaining(iter), 4);
+    next_is(iter, futures[2], 4);
+    next_is(iter, futures[0], 8);
+    next_is(iter, futures[1], 1);
+    set_int(futures[3], 3);
+    next_is(iter, futures[3], 6);
+    next_says(iter, CF_END);
+    cf_as_completed_close(iter);
+    release_all(futures, 4);
+}
+
+/* What an iterator should hold: an index for each of the futures, or none. */
+enum { KINDS = 12, NONE = -1 };
+typedef struct inventory {
+    cf_future *futures[KINDS];
+    int index[KINDS];
+    size_t count;
+} inventory;
+
+static void hold(inventory *h, size_t kind, int index) {
+    if (h->index[kind] == NONE) {
+        h->index[kind] = index;
+        h->count++;
+    }
+}
+
+/* It comes, and is released; another one takes its place now and then, perhaps at its address. */
+static void take_one(inventory *h, cf_as_completed_iter *iter, uint64_t *random) {
+    size_t at = SIZE_MAX, ready = 0;
+    cf_status status = CF_SYSTEM;
+    const cf_future *next = cf_as_completed_try_next(iter, &at, &status);
+    for (size_t i = 0; i < KINDS; i++) {
+        ready += h->index[i] != NONE && cf_future_done(h->futures[i]);
+        if (next != NULL && h->futures[i] == next) {
+            CHECK(cf_future_done(next) && h->index[i] != NONE);
+            CHECK_EQ(at, h->index[i]);
+            h->index[i] = NONE;
+            h->count--;
+            if (test_random(random) % 2 == 0) {
+                cf_future_release(h->futures[i]);
+                h->futures[i] = promise();
+            }
+            return;
+        }
+    }
+    CHECK(next == NULL && ready == 0);
+    CHECK_STATUS(status, h->count > 0 ? CF_TIMEOUT : CF_END);
+}
+
+/* Arrays of any futures, done or not, then additions, ends and deliveries in any order. */
+static void live_through(uint64_t *random) {
+    enum { MOST = 32, STEPS = 60 };
+    const int count = (int)(test_random(random) % (MOST + 1));
+    inventory h = {.count = 0};
+    cf_future *places[MOST];
+    for (size_t i = 0; i < KINDS; i++) {
+        h.futures[i] = promise();
+        h.index[i] = NONE;
+        if (test_random(random) % 2 == 0) {
+            set_int(h.futures[i], 1);
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        const size_t kind = test_random(random) % (KINDS + 1);
+        places[i] = kind < KINDS ? h.futures[kind] : NULL;
+        if (kind < KINDS) {
+            hold(&h, kind, i);
+        }
+    }
+    cf_as_completed_iter *iter = iterate(places, (size_t)count, CF_FOREVER);
+    for (int i = 0, index = count; i < STEPS; i++) {
+        const size_t kind = test_random(random) % KINDS;
+        const uint64_t step = test_random(random) % 8;
+        if (step < 2) {
+            CHECK_STATUS(cf_as_completed_add(iter, h.futures[kind]), CF_OK);
+            hold(&h, kind, index++);
+        } else if (step < 4) {
+            (void)cf_future_cancel(h.futures[kind]);
+        } else {
+            take_one(&h, iter, random);
+        }
+        CHECK_EQ(cf_as_completed_remaining(iter), h.count);
+    }
+    cf_as_completed_close(iter);
+    release_all(h.futures, KINDS);
+}
+
+TEST(whatever_is_added_when_each_comes_once) {
+    uint64_t random = 2718281828u;
+    for (int i = 0; i < 1000; i++) {
+        live_through(&random);
+    }
+}
+
 /* ---------------------------------------------------------------- lifetimes */
 
 TEST(a_delivered_future_may_be_released_before_the_close) {
@@ -608,6 +807,7 @@ TEST(several_iterators_may_share_their_futures) {
 typedef struct consumer {
     cf_future **futures;
     size_t count, seen;
+    gate *start;
 } consumer;
 
 static void *consume(void *arg) {
@@ -632,7 +832,7 @@ TEST(threads_may_iterate_over_the_same_futures_at_once) {
         futures[i] = cf_executor_submit(executor, task_square, &i, sizeof i);
     }
     for (size_t i = 0; i < THREADS; i++) {
-        consumers[i] = (consumer){futures, COUNT, 0};
+        consumers[i] = (consumer){futures, COUNT, 0, NULL};
         spawn(&threads[i], consume, &consumers[i]);
     }
     gate_open(&g);
@@ -642,6 +842,82 @@ TEST(threads_may_iterate_over_the_same_futures_at_once) {
     }
     release_all(futures, COUNT);
     cf_executor_close(executor);
+}
+
+static void *consume_often(void *arg) {
+    enum { ROUNDS = 100 };
+    consumer *c = arg;
+    gate_await(c->start);
+    for (int i = 0; i < ROUNDS; i++) {
+        const size_t before = c->seen;
+        CHECK_EQ(cf_wait(c->futures, c->count, CF_FIRST_COMPLETED, CF_FOREVER, NULL), c->count / 2);
+        (void)consume(c);
+        CHECK_EQ(c->seen - before, c->count / 2);
+    }
+    return NULL;
+}
+
+/* Each finds the duplicates by what it leaves in the futures, which others overwrite. */
+TEST(threads_may_iterate_over_the_same_ended_futures_at_once) {
+    enum { COUNT = 500, THREADS = 4 };
+    cf_future *futures[2 * COUNT];
+    gate start = GATE_INIT;
+    consumer consumers[THREADS];
+    pthread_t threads[THREADS];
+    fill_promises(futures, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        set_int(futures[i], 1);
+        futures[COUNT + i] = futures[i];
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        consumers[i] = (consumer){futures, 2 * COUNT, 0, &start};
+        spawn(&threads[i], consume_often, &consumers[i]);
+    }
+    gate_open(&start);
+    for (size_t i = 0; i < THREADS; i++) {
+        join(threads[i]);
+    }
+    release_all(futures, COUNT);
+}
+
+typedef struct ender {
+    cf_future **futures;
+    size_t count;
+    gate start;
+} ender;
+
+static void *end_in_order(void *arg) {
+    ender *e = arg;
+    gate_await(&e->start);
+    for (size_t i = 0; i < e->count; i++) {
+        set_int(e->futures[i], 1);
+    }
+    return NULL;
+}
+
+TEST(duplicates_that_end_during_the_call_come_once) {
+    enum { COUNT = 500, ROUNDS = 40 };
+    for (int round = 0; round < ROUNDS; round++) {
+        cf_future *futures[2 * COUNT];
+        size_t at, left = COUNT;
+        fill_promises(futures, COUNT);
+        for (size_t i = 0; i < COUNT; i++) {
+            futures[COUNT + i] = futures[i];
+        }
+        ender e = {futures, COUNT, GATE_INIT};
+        pthread_t thread;
+        spawn(&thread, end_in_order, &e);
+        gate_open(&e.start);
+        cf_as_completed_iter *iter = iterate(futures, 2 * COUNT, CF_FOREVER);
+        for (cf_future *next; (next = cf_as_completed_next(iter, &at, NULL)) != NULL;) {
+            CHECK(at < COUNT && next == futures[at]);
+            CHECK_EQ(cf_as_completed_remaining(iter), --left);
+        }
+        CHECK_EQ(left, 0);
+        cf_as_completed_close(iter);
+        join(thread);
+        release_all(futures, COUNT);
+    }
 }
 
 TEST(a_shutdown_that_cancels_is_seen_by_the_iterator) {
@@ -717,6 +993,28 @@ TEST(a_hundred_thousand_additions_take_linear_time) {
     CHECK(cpu_time() - start < limit(5));
     release_all(futures, COUNT);
     free(futures);
+}
+
+TEST(those_that_are_done_need_no_memory_of_their_own) {
+    if (!test_alloc_hooked()) {
+        SKIP("no counted allocator");
+    }
+    enum { COUNT = 1000 };
+    cf_future *futures[COUNT];
+    fill_promises(futures, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        set_int(futures[i], 1);
+    }
+    const size_t before = test_alloc_total();
+    cf_as_completed_iter *iter = iterate(futures, COUNT, CF_FOREVER);
+    for (size_t i = 0; i < COUNT; i++) {
+        next_is(iter, futures[i], i);
+    }
+    CHECK_EQ(test_alloc_total(), before + 1);
+    CHECK_EQ(cf_wait(futures, COUNT, CF_FIRST_COMPLETED, CF_FOREVER, NULL), COUNT);
+    CHECK_EQ(test_alloc_total(), before + 1);
+    cf_as_completed_close(iter);
+    release_all(futures, COUNT);
 }
 
 /* A long-lived iterator, as a server would use it, does not grow with what it has delivered. */
@@ -845,6 +1143,8 @@ TEST_MAIN(
     RUN(null_entries_are_skipped_and_keep_the_indexes)
     RUN(null_entries_alone_end_at_once)
     RUN(duplicates_come_once_with_the_first_index)
+    RUN(each_of_few_comes_once_whenever_it_ends)
+    RUN(each_of_many_comes_once_whenever_it_ends)
     RUN(index_and_status_may_be_null)
     RUN(a_null_iterator_says_invalid)
     RUN(zero_polls)
@@ -862,15 +1162,20 @@ TEST_MAIN(
     RUN(add_after_the_deadline_does_not_extend_it)
     RUN(futures_may_be_added_while_iterating)
     RUN(a_new_future_at_the_address_of_a_delivered_one_is_delivered)
+    RUN(an_addition_meets_what_is_still_to_come)
+    RUN(whatever_is_added_when_each_comes_once)
     RUN(a_delivered_future_may_be_released_before_the_close)
     RUN(the_array_may_die_after_the_call)
     RUN(close_with_futures_outstanding_disturbs_them_not)
     RUN(close_races_with_the_ends)
     RUN(several_iterators_may_share_their_futures)
     RUN(threads_may_iterate_over_the_same_futures_at_once)
+    RUN(threads_may_iterate_over_the_same_ended_futures_at_once)
+    RUN(duplicates_that_end_during_the_call_come_once)
     RUN(a_shutdown_that_cancels_is_seen_by_the_iterator)
     RUN_WITHIN(60, a_hundred_thousand_futures_take_linear_time)
     RUN_WITHIN(60, a_hundred_thousand_additions_take_linear_time)
+    RUN(those_that_are_done_need_no_memory_of_their_own)
     RUN(an_iterator_does_not_grow_for_ever)
     RUN(places_that_are_used_again_hold_each_future_once)
     RUN(try_next_takes_what_is_ready_and_never_waits)

@@ -294,6 +294,31 @@ TEST(a_loop_that_takes_what_is_ready_does_not_spin) {
     cf_executor_close(executor);
 }
 
+TEST(readable_while_some_that_ended_before_the_call_are_to_come) {
+    cf_future *futures[3] = {promise(), promise(), promise()};
+    set_int(futures[0], 0);
+    set_int(futures[2], 2);
+    cf_as_completed_iter *iter = iterate(futures, 3, CF_FOREVER);
+    CHECK(readable(iter));
+    next_is(iter, futures[0], 0);
+    CHECK(readable(iter));
+    CHECK_STATUS(cf_as_completed_add(iter, futures[2]), CF_OK);
+    CHECK(readable(iter));
+    CHECK(cf_as_completed_try_next(iter, NULL, NULL) == futures[2]);
+    CHECK(!readable(iter));
+    CHECK_STATUS(cf_as_completed_add(iter, futures[2]), CF_OK);
+    CHECK(readable(iter));
+    next_is(iter, futures[2], 4);
+    CHECK(!readable(iter));
+    set_int(futures[1], 1);
+    CHECK(readable(iter));
+    next_is(iter, futures[1], 1);
+    CHECK(readable(iter)); /* the end */
+    next_says(iter, CF_END);
+    cf_as_completed_close(iter);
+    release_all(futures, 3);
+}
+
 TEST(nothing_is_readable_once_all_that_was_ready_is_taken) {
     cf_future *futures[3] = {promise(), promise(), promise()};
     cf_as_completed_iter *iter = iterate(futures, 3, CF_FOREVER);
@@ -441,5 +466,6 @@ TEST_MAIN(
     RUN(a_child_that_ends_its_copy_of_a_promise_is_not_heard_by_the_parent)
     RUN(a_child_closes_an_iterator_to_which_a_future_was_on_its_way)
     RUN(a_child_sets_a_promise_while_its_parent_signals_another_one)
+    RUN(readable_while_some_that_ended_before_the_call_are_to_come)
     RUN(nothing_is_readable_once_all_that_was_ready_is_taken)
 )

@@ -2171,7 +2171,23 @@ static void count_free(void *ptr) {
 typedef struct inherited {
     cf_executor *executor;
     cf_future *ended, *running, *pending;
+    cf_as_completed_iter *iter; /* of all three */
 } inherited;
+
+/* Once what ended before the fork is delivered, nothing more can come. */
+static void use_inherited_iterator(void *arg) {
+    const inherited *i = arg;
+    cf_status status = CF_OK;
+    CHECK_EQ(cf_as_completed_remaining(i->iter), 3);
+    CHECK(cf_as_completed_next(i->iter, NULL, &status) == i->ended);
+    CHECK(cf_as_completed_next(i->iter, NULL, &status) == NULL);
+    CHECK_STATUS(status, CF_FORKED);
+    CHECK_STATUS(cf_as_completed_add(i->iter, i->ended), CF_OK);
+    CHECK(cf_as_completed_next(i->iter, NULL, &status) == i->ended);
+    CHECK(cf_as_completed_next(i->iter, NULL, &status) == NULL);
+    CHECK_STATUS(status, CF_FORKED);
+    cf_as_completed_close(i->iter);
+}
 
 static void use_inherited_pool(void *arg) {
     const inherited *i = arg;
@@ -2201,8 +2217,11 @@ static void use_inherited_pool(void *arg) {
         CHECK(!cf_future_cancel(unfinished[k]));
     }
     CHECK_EQ(cf_wait(unfinished, 2, CF_ALL_COMPLETED, CF_FOREVER, NULL), 0);
-    cf_as_completed_iter *iter = cf_as_completed(unfinished, 2, CF_FOREVER);
+    cf_future *all[] = {i->ended, i->running, i->ended, i->pending, i->ended};
+    cf_as_completed_iter *iter = cf_as_completed(all, 5, CF_FOREVER);
     cf_status status = CF_OK;
+    CHECK_EQ(cf_as_completed_remaining(iter), 3);
+    CHECK(cf_as_completed_next(iter, NULL, &status) == i->ended);
     CHECK(cf_as_completed_next(iter, NULL, &status) == NULL);
     CHECK_STATUS(status, CF_FORKED);
     cf_as_completed_close(iter);
@@ -2223,16 +2242,23 @@ static void close_inherited_pool(void *arg) {
 TEST(in_a_forked_child_an_inherited_pool_is_dead_and_says_so) {
     cf_executor *ex = pool(1);
     gate g = GATE_INIT;
-    inherited i = {ex, NULL, NULL, NULL};
+    inherited i = {ex, NULL, NULL, NULL, NULL};
     i.ended = cf_executor_submit(ex, task_square, CF_VALUE(int, 7));
     CHECK_EQ(int_of(i.ended), 49);
     i.running = cf_executor_submit(ex, task_block, CF_POINTER(&g));
     i.pending = cf_executor_submit(ex, task_nothing, CF_NO_ARG);
     gate_await_arrivals(&g, 1);
+    i.iter = cf_as_completed((cf_future *[]){i.running, i.ended, i.pending}, 3, CF_FOREVER);
+    CHECK_EQ(in_child(use_inherited_iterator, &i), 0);
     CHECK_EQ(in_child(use_inherited_pool, &i), 0);
     CHECK_EQ(in_child(close_inherited_pool, &i), 0);
     gate_open(&g);
     CHECK_STATUS(outcome(i.pending), CF_OK);
+    for (size_t left = 3; left-- > 0;) {
+        CHECK(cf_as_completed_next(i.iter, NULL, NULL) != NULL);
+        CHECK_EQ(cf_as_completed_remaining(i.iter), left);
+    }
+    cf_as_completed_close(i.iter);
     cf_executor_close(ex);
     cf_future_release(i.ended);
     cf_future_release(i.running);

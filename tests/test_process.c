@@ -2032,6 +2032,59 @@ TEST(a_callback_that_a_waiting_caller_brings_is_called_although_the_pool_closes)
     test_point_hook(NULL);
 }
 
+/* The worker has ended the task before it learns that nobody looks at its desk. */
+static void hold_up_the_submitter(int id) {
+    enum { TASK_IS_READY = 67 };
+    if (id == TASK_IS_READY) {
+        sleep_for(CF_MILLISECOND);
+    }
+}
+
+static void arrive_at_the_gate(cf_future *future, void *called) {
+    CHECK(cf_future_done(future));
+    gate_arrive(called);
+}
+
+/* One worker: nothing else would make the manager look. */
+TEST(what_nobody_waits_for_ends_after_something_that_somebody_waited_for) {
+    gate called = GATE_INIT;
+    cf_executor *executor = processes(1);
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, 400, start); i++) {
+        still_works(executor);
+        test_point_hook(i % 2 != 0 ? hold_up_the_submitter : NULL);
+        cf_future *future = submit_none(executor, task_nothing);
+        test_point_hook(NULL);
+        CHECK_STATUS(cf_future_add_done_callback(future, arrive_at_the_gate, &called), CF_OK);
+        gate_await_arrivals(&called, (size_t)i + 1);
+        cf_future_release(future);
+    }
+    shut(executor);
+}
+
+static int task_soon(cf_task *task, void *arg) {
+    (void)task;
+    (void)arg;
+    sleep_for(CF_MILLISECOND);
+    return 0;
+}
+
+TEST(what_nobody_waits_for_ends_although_somebody_waited_for_something_before_it) {
+    gate called = GATE_INIT;
+    cf_executor *executor = processes(1);
+    const int64_t start = now();
+    for (int i = 0; is_time_for(i, 100, start); i++) {
+        still_works(executor);
+        cf_future *first = submit_none(executor, task_nothing);
+        cf_future *second = submit_none(executor, task_soon);
+        CHECK_STATUS(cf_future_add_done_callback(second, arrive_at_the_gate, &called), CF_OK);
+        CHECK_STATUS(take_outcome(first), CF_OK);
+        gate_await_arrivals(&called, (size_t)i + 1);
+        cf_future_release(second);
+    }
+    shut(executor);
+}
+
 static cf_future *stays;
 
 static void wait_for_what_stays(void *status) {
@@ -2248,6 +2301,8 @@ TEST_MAIN(
     RUN(a_callback_cancels_what_the_manager_has_to_load)
     RUN(a_shutdown_just_before_the_manager_sleeps_ends)
     RUN(a_callback_that_a_waiting_caller_brings_is_called_although_the_pool_closes)
+    RUN(what_nobody_waits_for_ends_after_something_that_somebody_waited_for)
+    RUN(what_nobody_waits_for_ends_although_somebody_waited_for_something_before_it)
     RUN(a_free_arg_that_waits_for_its_pool_is_a_deadlock_and_says_so)
     RUN(a_child_of_the_host_cannot_use_the_pool_nor_harm_it)
     RUN(a_worker_cannot_use_the_executors_of_the_host)

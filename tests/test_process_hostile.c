@@ -464,8 +464,7 @@ TEST(no_mapping_takes_the_whole_address_space) {
     shut(executor);
 }
 
-/* What the worker is told to do cannot be: the host's memory went wild, or a task of its own. */
-static void spoil(cf__job *job, int how) {
+static void spoil_job(cf__job *job, int how) {
     const cf__job sane = *job;
     switch (how) {
     case 0:
@@ -500,8 +499,19 @@ static void spoil(cf__job *job, int how) {
     CHECK(memcmp(&sane, job, sizeof sane) != 0);
 }
 
+/* What the worker is told to do cannot be: the host's memory went wild, or a task of its own. */
+static void spoil(cf__slot *slot, int how) {
+    if (how == 0) {
+        slot->arg_size = CF__SLOT_ROOM + 1;
+        return;
+    }
+    slot->job = cf__child_job(slot);
+    slot->fn = CF__BY_JOB;
+    spoil_job(&slot->job, how - 1);
+}
+
 TEST(a_worker_that_is_told_nonsense_leaves) {
-    enum { WAYS = 7 };
+    enum { WAYS = 8 };
     cf_executor *executor = processes(1);
     for (int how = 0; how < WAYS; how++) {
         const pid_t worker = pid_of_a_worker(executor);
@@ -509,7 +519,7 @@ TEST(a_worker_that_is_told_nonsense_leaves) {
         UNTIL(look_at(worker).state == 'T');
         cf_future *future = submit_int(executor, task_square, 3);
         cf__lane *const lane = &executor->hub->lanes[0];
-        spoil(&lane->desk->slots[lane->head % CF__SLOTS].job, how);
+        spoil(&lane->desk->slots[lane->head % CF__SLOTS], how);
         CHECK_EQ(kill(worker, SIGCONT), 0);
         CHECK_STATUS(outcome(future), CF_WORKER_LOST);
         CHECK(cf_future_error_code(future) >= 256); /* it left, and did not crash */

@@ -150,6 +150,62 @@ TEST(an_iterator_without_memory_for_one_more_is_as_it_was) {
     release_all(futures, MANY);
 }
 
+/* Each allocation is refused in turn: of the iterator, its members and its table. */
+TEST(an_iterator_over_some_that_are_done_needs_memory_three_times) {
+    if (!test_alloc_hooked()) {
+        SKIP("this backend has its own allocator");
+    }
+    cf_future *futures[4] = {promise(), promise(), promise(), promise()};
+    cf_future *const places[5] = {futures[0], futures[1], futures[0], NULL, futures[2]};
+    set_int(futures[0], 0);
+    set_int(futures[2], 2);
+    cf_as_completed_iter *iter = NULL;
+    for (size_t nth = 1; nth <= 4; nth++) {
+        const size_t live = test_alloc_live();
+        test_alloc_fail(nth, false);
+        iter = cf_as_completed(places, 5, CF_FOREVER);
+        test_alloc_recover();
+        CHECK((iter != NULL) == (nth == 4));
+        CHECK(iter != NULL || test_alloc_live() == live);
+    }
+    CHECK_EQ(cf_as_completed_remaining(iter), 3);
+    cf_as_completed_close(iter);
+    release_all(futures, 4);
+}
+
+/* The first addition of one that is done makes the others known to the table. */
+TEST(an_addition_that_cannot_look_for_duplicates_is_refused) {
+    if (!test_alloc_hooked()) {
+        SKIP("this backend has its own allocator");
+    }
+    enum { MANY = 100 };
+    cf_future *futures[MANY];
+    for (int i = 0; i < MANY; i++) {
+        futures[i] = promise();
+        set_int(futures[i], i);
+    }
+    cf_as_completed_iter *iter = cf_as_completed(futures, MANY, CF_FOREVER);
+    CHECK(cf_as_completed_next(iter, NULL, NULL) == futures[0]);
+    for (size_t nth = 1; nth <= 2; nth++) {
+        test_alloc_fail(nth, true);
+        CHECK_STATUS(cf_as_completed_add(iter, futures[0]), CF_NO_MEMORY);
+        test_alloc_recover();
+        CHECK_EQ(cf_as_completed_remaining(iter), MANY - 1);
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        CHECK_STATUS(cf_as_completed_add(iter, futures[i]), CF_OK);
+        CHECK_EQ(cf_as_completed_remaining(iter), MANY);
+    }
+    for (size_t i = 1; i <= MANY; i++) {
+        size_t at = 0;
+        CHECK(cf_as_completed_next(iter, &at, NULL) == futures[i % MANY]);
+        CHECK_EQ(at, i);
+    }
+    CHECK_EQ(cf_as_completed_remaining(iter), 0);
+    cf_as_completed_close(iter);
+    release_all(futures, MANY);
+}
+
 static void wait_without_memory(void *arg) {
     cf_future *const futures[3] = {NULL, arg, NULL};
     bool done[3] = {true, true, true};
@@ -356,6 +412,8 @@ TEST_MAIN(
     RUN(a_map_array_over_a_pool_without_threads_says_so)
     RUN(an_error_without_memory_for_its_message_changes_nothing)
     RUN(an_iterator_without_memory_for_one_more_is_as_it_was)
+    RUN(an_iterator_over_some_that_are_done_needs_memory_three_times)
+    RUN(an_addition_that_cannot_look_for_duplicates_is_refused)
     RUN(a_wait_without_memory_looks_again_and_again)
     RUN(progress_of_a_map_that_memory_has_ended)
     RUN(a_pool_that_could_start_no_second_worker_may_be_part_of_a_circle)

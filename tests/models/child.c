@@ -1,5 +1,5 @@
 /* A worker inside a long task submits another to its own deque, while the other worker finds
- * nothing to do and lies down: that one must get it. Calls cf_executor_submit (cf__schedule,
+ * nothing to do and lies down: that one must get it. Calls cf_executor_submit (cf__submit_child,
  * cf__deque_push, cf__balance_unlock), cf__worker_search (cf__deque_steal), cf__worker_rest
  * (cf__looks_busy, cf__set_hungry), cf__worker_sleep. */
 #include "pool.h"

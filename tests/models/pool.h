@@ -29,7 +29,8 @@ static inline void pool_setup(size_t workers, size_t cpus)
     for (size_t i = 0; i < workers; i++) {
         crew_list[i] = &crew[i];
         crew[i].executor = &pool;
-        crew[i].index = crew[i].runner.index = i;
+        crew[i].index = i;
+        crew[i].runner.worker = &crew[i];
         crew[i].runner.heap = &pool.heap;
         crew[i].runner.stack_room = SIZE_MAX;
         cf__store_relaxed(&crew[i].state, CF__FREE);

@@ -27,17 +27,14 @@ static int create_or_refuse(unsigned long *thread, const void *attributes, ctl_t
 
 static void at_point(int id);
 #define CFUTURES_TEST_POINT(id) at_point(id)
-
 #define CFUTURES_IMPLEMENTATION
 #ifdef HEADER
 #include HEADER
 #else
 #include "../../cfutures.h"
 #endif
-
 static cf__runner *selves[CTL_THREADS];
 static cf__visit *visits[CTL_THREADS];
-
 static cf__runner **ctl_self(void) {
     return &selves[ctl_now];
 }
@@ -50,8 +47,7 @@ static cf__visit **ctl_visits(void) {
  * handed. */
 static void at_point(int id) {
     if (id == CF__POINT_SPUN) {
-        const cf_executor *const executor = cf__self->heap->whole;
-        cf__worker *const worker = executor->workers[cf__self->index];
+        cf__worker *const worker = cf__self->worker;
         CHECK(ctl_peek(&worker->bottom) == ctl_peek(&worker->top));
     }
 }
@@ -576,14 +572,18 @@ static void last_reference_of_a_promise(void) {
     CHECK(jobs[0].called == 1);
 }
 
-static void *set_it(void *arg) {
+static void *set_at_once(void *arg) {
     job *const j = arg;
     const int value = value_of(j);
+    j->status = cf_future_set_result(j->other->future, &value, sizeof value);
+    return NULL;
+}
+
+static void *set_it(void *arg) {
     for (int i = 0; i < 4; i++) { /* so that others wait for it */
         ctl_yield();
     }
-    j->status = cf_future_set_result(j->other->future, &value, sizeof value);
-    return NULL;
+    return set_at_once(arg);
 }
 
 static void *wait_for_promise(void *arg) {
@@ -667,6 +667,47 @@ static void as_completed_delivers_each(void) {
     cf_as_completed_close(iter);
     for (int i = 0; i < 3; i++) {
         ctl_join(setters[i]);
+        cf_future_release(futures[i]);
+    }
+}
+
+/* Two look at the same futures, each of which stands there twice, while these end. Few futures and
+ * many are told apart in different ways. */
+enum { FEW_PLACES = 6, MANY_PLACES = 20 };
+
+static void *count_distinct(void *arg) {
+    cf_future *const *const futures = arg;
+    unsigned seen = 0;
+    size_t index;
+    const size_t count = ctl_random(3) == 0 ? FEW_PLACES : MANY_PLACES;
+    cf_as_completed_iter *const iter = cf_as_completed(futures, count, CF_FOREVER);
+    for (cf_future *f; (f = cf_as_completed_next(iter, &index, NULL)) != NULL;) {
+        CHECK(index < 3 && f == futures[index] && (seen >> index & 1) == 0);
+        seen |= 1u << index;
+    }
+    CHECK(seen == 7 && cf_as_completed_remaining(iter) == 0);
+    cf_as_completed_close(iter);
+    return NULL;
+}
+
+static void as_completed_meets_duplicates(void) {
+    cf_future *futures[MANY_PLACES] = {NULL};
+    int setters[2];
+    make_promises(3);
+    for (int i = 0; i < 3; i++) {
+        futures[i] = futures[3 + i] = jobs[i].future;
+        if (i > 0) {
+            setters[i - 1] = ctl_spawn(set_at_once, &jobs[i]);
+        }
+    }
+    (void)set_at_once(&jobs[0]);
+    const int other = ctl_spawn(count_distinct, futures);
+    (void)count_distinct(futures);
+    ctl_join(other);
+    for (int i = 0; i < 3; i++) {
+        if (i > 0) {
+            ctl_join(setters[i - 1]);
+        }
         cf_future_release(futures[i]);
     }
 }
@@ -1834,6 +1875,7 @@ static const ctl_scenario scenarios[] = {
     SCENARIO(promise_set_against_cancel),
     SCENARIO(wait_for_several),
     SCENARIO(as_completed_delivers_each),
+    SCENARIO(as_completed_meets_duplicates),
     SCENARIO(as_completed_closes_early),
     SCENARIO(groups_share_a_future),
     SCENARIO(deadline_against_event),
