@@ -5775,7 +5775,7 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     /* A submitter in full swing is best left alone for a microsecond: fewer cache lines change hands,
      * and there is more to take at once. */
     const size_t waiting = cf__ring_length(executor);
-    if (executor->cpus > 1 && waiting > 1 && waiting < 3 * CF__BATCH)
+    if (executor->cpus > 1 && waiting > 1 && waiting < (size_t)3 * CF__BATCH)
         for (int i = 0; i < 40; i++) cf__pause();
     const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
     const size_t share = cf__ring_length(executor) / sharers;
