@@ -663,7 +663,7 @@ static void use_again(bool late) {
     atomic_store(&moment.id, 20);
     test_point_hook(let_another_take_one);
     if (late) {
-        sleep_for(300 * CF_MILLISECOND); /* who trims then, the last release or the worker, is the same to the test */
+        sleep_for(300 * CF_MILLISECOND); /* then the last release trims, or the worker: either will do */
     }
     release_all(futures, BURST);
     CHECK_STATUS(outcome(taker), CF_OK);
