@@ -2078,7 +2078,7 @@ static int64_t cf__now(void)
 #endif
 }
 
-#ifdef CF__UNIX
+#if defined(CF__UNIX) || defined(CF__PTHREADS)
 /* What a time_t of 32 bits cannot say is in 68 years: whoever wakes up then looks again. */
 CF__TINY struct timespec cf__timespec(int64_t nanoseconds)
 {
@@ -2608,7 +2608,8 @@ static bool cf__signal_set(const cf__signal *signal, int64_t deadline, bool read
     char bytes[16];
     while (read(signal->fd, bytes, sizeof bytes) > 0) {}
     bool done = fcntl(signal->fd, F_GETFD) >= 0;
-    if (ready || (deadline != CF__NEVER && cf__now() >= deadline))
+    /* Were it closed, this would raise SIGPIPE. */
+    if (done && (ready || (deadline != CF__NEVER && cf__now() >= deadline)))
         done = write(signal->writer, "", 1) > 0 || errno == EAGAIN; /* a full pipe is readable */
     errno = saved;
     return done;
@@ -5771,11 +5772,11 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     worker->paced = 0;
     if (!brief || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
-    /* A submitter in full swing is best left alone for half a microsecond: fewer cache lines change
-     * hands, and there is more to take at once. */
+    /* A submitter in full swing is best left alone for a microsecond: fewer cache lines change hands,
+     * and there is more to take at once. */
     const size_t waiting = cf__ring_length(executor);
-    if (executor->cpus > 1 && waiting > 1 && waiting < CF__BATCH)
-        for (int i = 0; i < 20; i++) cf__pause();
+    if (executor->cpus > 1 && waiting > 1 && waiting < 3 * CF__BATCH)
+        for (int i = 0; i < 40; i++) cf__pause();
     const size_t sharers = (size_t)cf__load_relaxed(&executor->awake) + 1;
     const size_t share = cf__ring_length(executor) / sharers;
     return share < CF__BATCH ? share : CF__BATCH;
@@ -7831,7 +7832,7 @@ static int cf__memory_open(size_t size)
         made = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
     } while (made < 0 && errno == EEXIST);
     const int fd = cf__fd_high(made);
-    if (fd >= 0) (void)shm_unlink(name);
+    if (made >= 0) (void)shm_unlink(name);
 #endif
     if (fd < 0) return -1;
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);

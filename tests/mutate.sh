@@ -21,9 +21,10 @@ seed=${2:-$(date +%s)}
 how="-std=c11 -O1 -I. -Itests -DCFUTURES_POSIX"
 hooks='-DCFUTURES_MALLOC=test_malloc -DCFUTURES_FREE=test_free'
 thread_half='future submit wait as_completed map corners nested pool statuses observer faults seeds
-    fd bad_input stress'
+    fd bad_input cpus stress'
 process_half='process process_corners process_crash process_order process_host process_observer
-    process_spawn process_hostile process_size process_limits process_faults process_fuzz'
+    process_spawn process_hostile process_size process_limits process_faults process_fuzz
+    process_old process_storm'
 
 # left: the processes that execute the program. Spawned ones have another name, and a link on Linux.
 left() {

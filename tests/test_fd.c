@@ -201,6 +201,21 @@ TEST(a_cancel_makes_it_readable) {
     cf_future_release(future);
 }
 
+static void close_under_an_iterator(void *arg) {
+    cf_future *f = promise();
+    cf_as_completed_iter *iter = iterate(&f, 1, CF_FOREVER);
+    (void)arg;
+    CHECK_EQ(close(cf_as_completed_fd(iter)), 0);
+    set_int(f, 1);
+    next_is(iter, f, 0);
+    cf_as_completed_close(iter);
+    cf_future_release(f);
+}
+
+TEST(a_host_that_closes_the_descriptor_gets_no_signal) {
+    CHECK_EQ(in_child(close_under_an_iterator, NULL), 0);
+}
+
 static void *close_after_a_while(void *arg) {
     sleep_for(10 * CF_MILLISECOND);
     gate_open(arg);
@@ -458,6 +473,7 @@ TEST_MAIN(
     RUN(it_is_one_descriptor_and_closed_on_exec)
     RUN(a_null_iterator_has_none)
     RUN(a_cancel_makes_it_readable)
+    RUN(a_host_that_closes_the_descriptor_gets_no_signal)
     RUN(an_end_wakes_a_poll_that_sleeps)
     RUN(an_event_loop_loses_no_event)
     RUN(several_iterators_have_their_own)

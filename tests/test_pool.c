@@ -1525,6 +1525,66 @@ TEST(a_shutdown_during_the_first_submit_runs_the_task) {
     cf_executor_close(executor);
 }
 
+static gate has_spun = GATE_INIT, may_receive = GATE_INIT;
+static gate sees_work = GATE_INIT, may_search = GATE_INIT;
+
+static void hold_the_one_that_spins(int id) {
+    enum { SEES_WORK = 42, HAS_SPUN = 43 };
+    if (id == HAS_SPUN) {
+        gate_arrive(&has_spun);
+        gate_await(&may_receive);
+    } else if (id == SEES_WORK) {
+        gate_arrive(&sees_work);
+        gate_await(&may_search);
+    }
+}
+
+typedef struct parent {
+    gate here, may_submit, has_submitted, may_end;
+} parent;
+
+static int task_leaves_a_child_to_others(cf_task *task, void *arg) {
+    parent *p = arg;
+    gate_arrive(&p->here);
+    gate_await(&p->may_submit);
+    cf_future *child = cf_executor_submit(cf_task_executor(task), task_nothing, CF_NO_ARG);
+    gate_arrive(&p->has_submitted);
+    gate_await(&p->may_end);
+    CHECK_STATUS(cf_future_wait(child, 0), CF_OK);
+    cf_future_release(child);
+    return 0;
+}
+
+/* It takes what is older first, and has nothing until then. */
+TEST(a_worker_that_puts_back_what_it_was_handed_is_idle) {
+    if (cf_cpu_count() < 2) {
+        SKIP("nobody spins on one CPU");
+    }
+    cf_executor *executor = pool(2);
+    gate g = GATE_INIT;
+    parent p = {GATE_INIT, GATE_INIT, GATE_INIT, GATE_INIT};
+    cf_future *family = cf_executor_submit(executor, task_leaves_a_child_to_others, &p, 0);
+    gate_await_arrivals(&p.here, 1);
+    occupy(executor, 1, &g);
+    test_point_hook(hold_the_one_that_spins);
+    gate_open(&g);
+    gate_await_arrivals(&has_spun, 1);
+    gate_open(&p.may_submit);
+    gate_await_arrivals(&p.has_submitted, 1);
+    cf_future *handed = cf_executor_submit(executor, task_nothing, CF_NO_ARG);
+    gate_open(&may_receive);
+    gate_await_arrivals(&sees_work, 1);
+    CHECK_EQ(stats_of(executor).idle, 1);
+    gate_open(&may_search);
+    CHECK_STATUS(outcome(handed), CF_OK);
+    test_point_hook(NULL);
+    gate_open(&p.may_end);
+    CHECK_STATUS(outcome(family), CF_OK);
+    cf_future_release(handed);
+    cf_future_release(family);
+    cf_executor_close(executor);
+}
+
 static gate one_in_hand = GATE_INIT, let_it_end = GATE_INIT;
 
 static void hold_what_is_withdrawn(int id) {
@@ -2563,6 +2623,7 @@ TEST_MAIN(
     RUN(a_worker_may_close_another_pool)
     RUN(a_task_submitted_during_a_late_cancel_gets_a_worker)
     RUN(a_shutdown_during_the_first_submit_runs_the_task)
+    RUN(a_worker_that_puts_back_what_it_was_handed_is_idle)
     RUN(a_shutdown_waits_for_what_another_is_cancelling)
     RUN(when_shutdown_has_returned_nothing_of_the_pool_runs)
     RUN(a_burst_of_tasks_runs_and_its_memory_comes_back)

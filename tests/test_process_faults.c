@@ -9,6 +9,7 @@
  * link: -Wl,--wrap=mmap,--wrap=mprotect,--wrap=ftruncate,--wrap=fstat,--wrap=poll,--wrap=read
  * link: -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=pthread_create,--wrap=pthread_atfork
  * link: -Wl,--wrap=timerfd_create,--wrap=signalfd
+ * link: -Wl,--wrap=shm_open,--wrap=pthread_cond_wait,--wrap=pthread_cond_timedwait
  *
  * CF_TEST_LONG=1 refuses each single call, in one way more; else the later ones are thinned out.
  * CF_TEST_SEEDS=1000 test_process_faults two_calls_are_refused: pairs of calls, drawn from seeds. */
@@ -29,6 +30,11 @@
 #ifdef __linux__
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#define MEMORY_CALL "memfd_create"
+#define WAIT_CALL "futex"
+#else
+#define MEMORY_CALL "shm_open"
+#define WAIT_CALL "pthread_cond_wait"
 #endif
 
 /* ---------------------------------------------------------------- the plan */
@@ -45,7 +51,7 @@ typedef enum call {
     DUP_HIGH,
     MAP,
     PROTECT,
-    MEMFD,
+    MEMFD, /* shared memory: what Linux and the others have for it */
     TRUNCATE,
     SEAL,
     STAT,
@@ -145,6 +151,14 @@ WRAP(THREAD, int, pthread_create,
 #ifdef __linux__
 WRAP(TIMER, int, timerfd_create, (int clock, int flags), (clock, flags), -1)
 WRAP(SIGNAL_FD, int, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags), -1)
+#else
+WRAP(MEMFD, int, shm_open, (const char *name, int flags, mode_t mode), (name, flags, mode), -1)
+/* No signal interrupts them, but they may return without a reason. */
+WRAP(FUTEX_WAIT, int, pthread_cond_wait, (pthread_cond_t *condition, pthread_mutex_t *mutex),
+     (condition, mutex), 0)
+WRAP(FUTEX_WAIT, int, pthread_cond_timedwait,
+     (pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *until),
+     (condition, mutex, until), 0)
 #endif
 WRAP(AT_FORK, int, pthread_atfork, (void (*before)(void), void (*after)(void), void (*child)(void)),
      (before, after, child), ENOMEM)
@@ -658,7 +672,7 @@ TEST(protection_is_refused) {
 }
 
 TEST(shared_memory_is_refused) {
-    refuse_in_every_way(refusal("memfd_create", MEMFD, EMFILE));
+    refuse_in_every_way(refusal(MEMORY_CALL, MEMFD, EMFILE));
 }
 
 TEST(room_in_shared_memory_is_refused) {
@@ -666,7 +680,11 @@ TEST(room_in_shared_memory_is_refused) {
 }
 
 TEST(seals_are_refused) {
+#ifdef __linux__
     refuse_in_every_way(refusal("F_ADD_SEALS", SEAL, EPERM));
+#else
+    SKIP("only Linux has seals");
+#endif
 }
 
 TEST(a_look_at_shared_memory_is_refused) {
@@ -760,7 +778,7 @@ TEST(spawn_is_refused_mappings) {
 }
 
 TEST(spawn_is_refused_shared_memory) {
-    refuse_to_spawn(refusal("spawn: memfd_create", MEMFD, EMFILE));
+    refuse_to_spawn(refusal("spawn: " MEMORY_CALL, MEMFD, EMFILE));
     refuse_to_spawn(refusal("spawn: fstat", STAT, EOVERFLOW));
 }
 
@@ -777,7 +795,7 @@ static scenario draw_pair(uint64_t *random) {
         {"socketpair", SOCKETS, EMFILE, 6},
         {"mmap", MAP, ENOMEM, 12},
         {"mprotect", PROTECT, ENOMEM, 4},
-        {"memfd_create", MEMFD, EMFILE, 8},
+        {MEMORY_CALL, MEMFD, EMFILE, 8},
         {"ftruncate", TRUNCATE, ENOSPC, 8},
         {"fstat", STAT, EOVERFLOW, 8},
         {"sendmsg", SEND, ENOBUFS, 20},
@@ -836,7 +854,7 @@ TEST(receives_are_short) {
 
 TEST(waits_are_interrupted) {
     interrupt_in_every_way("waitpid", WAIT);
-    interrupt_in_every_way("futex", FUTEX_WAIT);
+    interrupt_in_every_way(WAIT_CALL, FUTEX_WAIT);
 }
 
 TEST(files_are_interrupted) {

@@ -1032,8 +1032,37 @@ TEST(names_that_a_killed_process_has_left_are_in_nobodys_way) {
         CHECK_EQ(shm_unlink(name), 0);
     }
 }
+
+/* Of the descriptors one is free, which is below 3. */
+static void share_memory_without_descriptors(void *arg) {
+    static char big[1 << 20];
+    const struct rlimit few = {64, 64};
+    char name[48];
+    (void)arg;
+    cf_executor *executor = processes(1);
+    still_works(executor);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (dup(2) >= 0) {
+    }
+    close(0);
+    cf_future *future = cf_executor_submit(executor, task_echo, big, sizeof big);
+    CHECK_STATUS(take_outcome(future), CF_SYSTEM);
+    for (int i = 0; i < 8; i++) {
+        snprintf(name, sizeof name, "/cf%ld-%d", (long)getpid(), i);
+        CHECK(shm_unlink(name) != 0);
+    }
+    shut(executor);
+}
+
+TEST(memory_that_cannot_be_had_leaves_no_name) {
+    CHECK_EQ(in_child(share_memory_without_descriptors, NULL), 0);
+}
 #else
 TEST(names_that_a_killed_process_has_left_are_in_nobodys_way) {
+    SKIP("shared memory has no names here");
+}
+
+TEST(memory_that_cannot_be_had_leaves_no_name) {
     SKIP("shared memory has no names here");
 }
 #endif
@@ -1198,6 +1227,7 @@ TEST_MAIN(
     RUN(a_host_that_closes_the_descriptors_of_a_pool_gets_statuses)
     RUN(a_host_that_closes_the_descriptors_of_a_broken_pool_can_shut_it_down)
     RUN(names_that_a_killed_process_has_left_are_in_nobodys_way)
+    RUN(memory_that_cannot_be_had_leaves_no_name)
     RUN(threads_that_allocate_while_pools_are_made)
     RUN(a_thread_that_holds_stdout_while_the_pool_is_made)
     RUN(a_task_prints_although_a_thread_held_stdout_while_the_pool_was_made)

@@ -239,6 +239,19 @@ TEST(a_task_does_not_wait_for_an_idle_worker_that_is_stopped) {
     shut(executor);
 }
 
+TEST(a_worker_that_was_found_stopped_gets_nothing_until_it_goes_on) {
+    cf_executor *executor = processes(2);
+    const pid_t stopped = stop_the_first_of_two(executor);
+    CHECK(pid_of_a_worker(executor) != stopped); /* that is how it is found out; */
+    CHECK(pid_of_a_worker(executor) != stopped); /* now the manager looks at it once more, */
+    sleep_for(20 * CF_MILLISECOND);              /* and has a moment to be wrong in */
+    cf_future *future = submit_none(executor, task_pid);
+    CHECK_EQ(kill(stopped, SIGCONT), 0);
+    CHECK(take_int(future) != stopped);
+    use_again(executor, stopped);
+    shut(executor);
+}
+
 TEST(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped) {
     static unsigned char bytes[100000];
     cf_executor *executor = processes(2);
@@ -1086,6 +1099,7 @@ TEST_MAIN(
     RUN(short_tasks_that_come_later_do_not_wait_for_a_long_one)
     RUN(short_tasks_do_not_wait_for_a_worker_that_is_stopped)
     RUN(a_task_does_not_wait_for_an_idle_worker_that_is_stopped)
+    RUN(a_worker_that_was_found_stopped_gets_nothing_until_it_goes_on)
     RUN(a_big_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(a_huge_argument_does_not_wait_for_an_idle_worker_that_is_stopped)
     RUN(an_array_does_not_wait_for_an_idle_worker_that_is_stopped)

@@ -337,6 +337,43 @@ TEST(results_of_a_chunk_may_outgrow_200_MiB) {
     shut(executor);
 }
 
+/* int: 200000 bytes for a 1. A chunk then has room for as many bytes for each later item. */
+static int task_boasts(cf_task *task, void *arg) {
+    static const char bytes[200000];
+    return cf_task_return(task, bytes, *(const int *)arg == 1 ? sizeof bytes : 1);
+}
+
+static int task_mappings(cf_task *task, void *arg) {
+    (void)arg;
+    return return_int(task, (int)shared_mappings());
+}
+
+static void map_boasts(cf_executor *executor, int first) {
+    enum { ITEMS = 1000 };
+    int items[ITEMS] = {first};
+    cf_status status = CF_SYSTEM;
+    cf_map_iter *iter = cf_executor_map(executor, task_boasts, items, ITEMS, sizeof *items,
+                                        &(cf_map_options){.chunksize = ITEMS});
+    for (int i = 0; i < ITEMS; i++) {
+        CHECK(cf_map_next(iter, &status) != NULL);
+        CHECK_EQ(cf_map_result_size(iter), i == 0 && first == 1 ? 200000 : 1);
+    }
+    cf_map_close(iter);
+}
+
+TEST(a_worker_keeps_no_room_for_a_chunk_beyond_128_MiB) {
+    if (is_watched() || !has_proc()) {
+        SKIP("whoever watches needs the room, and /proc shows what is mapped");
+    }
+    cf_executor *executor = processes(1);
+    map_boasts(executor, 0); /* what is kept: the places of the items, of their results, */
+    CHECK_STATUS(take_outcome(submit_int(executor, task_boasts, 1)), CF_OK); /* of one boast */
+    const int mappings = take_int(submit_none(executor, task_mappings));
+    map_boasts(executor, 1);
+    CHECK_EQ(take_int(submit_none(executor, task_mappings)), mappings);
+    shut(executor);
+}
+
 static size_t free_memory(void) {
     char line[128];
     unsigned long kib = 0;
@@ -376,5 +413,6 @@ TEST_MAIN(
     RUN_WITHIN(60, 64_MiB_each_way)
     RUN_WITHIN(60, 200_MiB_each_way)
     RUN_WITHIN(60, results_of_a_chunk_may_outgrow_200_MiB)
+    RUN(a_worker_keeps_no_room_for_a_chunk_beyond_128_MiB)
     RUN_WITHIN(300, 3_GiB_each_way)
 )
