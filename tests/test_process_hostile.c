@@ -17,6 +17,8 @@
 #define CFUTURES_IMPLEMENTATION
 #define CFUTURES_MALLOC test_malloc
 #define CFUTURES_FREE   test_free
+static void pass_point(int id);
+#define CFUTURES_TEST_POINT(id) pass_point(id)
 #include "cfutures.h"
 
 #include "test.h"
@@ -28,6 +30,15 @@
 #include <sys/stat.h>
 
 #include "rights.h"
+
+static void (*_Atomic point_hook)(int id);
+
+static void pass_point(int id) {
+    void (*const hook)(int) = atomic_load(&point_hook);
+    if (hook != NULL) {
+        hook(id);
+    }
+}
 
 /* ---------------------------------------------------------------- what a hostile task can do */
 
@@ -743,6 +754,71 @@ TEST(nothing_that_the_host_reads_can_be_shrunk) {
     CHECK_EQ(shrunk, 0);
 }
 
+/* Rings when it is told to, as if its ring had been held up. */
+static int task_ring(cf_task *task, void *arg) {
+    arrive();
+    UNTIL(atomic_load(&sh->other) != 0);
+    CHECK_EQ(cf__exchange(&cf__child.desk->bell, 1), 0);
+    CHECK_EQ(send(cf__child.channel, "", 1, MSG_NOSIGNAL), 1);
+    arrive();
+    return task_stay(task, arg);
+}
+
+/* A caller that takes the message away may not look at the bell again: who rings next is to be
+ * heard nevertheless. */
+TEST(who_takes_a_wake_up_away_has_heard_it) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_none(executor, task_ring);
+    await_arrivals(1);
+    cf__lane *const lane = &executor->hub->lanes[0];
+    cf__hub_lock(executor->hub);
+    atomic_store(&sh->other, 1);
+    await_arrivals(2);
+    cf__lane_listen(lane);
+    const uintptr_t bell = cf__load_relaxed(&lane->desk->bell);
+    cf__hub_unlock(executor->hub);
+    CHECK_EQ(bell, 0);
+    open_shared();
+    CHECK_STATUS(take_outcome(future), CF_OK);
+    shut(executor);
+}
+
+static int task_hang_up(cf_task *task, void *arg) {
+    arrive();
+    UNTIL(atomic_load(&sh->other) != 0);
+    CHECK_EQ(shutdown(cf__child.channel, SHUT_RDWR), 0);
+    return task_hang(task, arg);
+}
+
+static cf_executor *watched;
+
+/* The manager has looked at its lanes, and is about to sleep. */
+static void see_it_hang_up(int id) {
+    if (id != CF__POINT_NAP) {
+        return;
+    }
+    atomic_store(&point_hook, NULL);
+    atomic_store(&sh->other, 1);
+    await_arrivals(2);
+    cf__hub_lock(watched->hub);
+    cf__lane_listen(&watched->hub->lanes[0]); /* as a caller does that takes a big result */
+    CHECK(watched->hub->lanes[0].silent);
+    cf__hub_unlock(watched->hub);
+}
+
+TEST(who_hangs_up_is_replaced_whoever_saw_it) {
+    watched = processes(1);
+    cf_future *future = submit_none(watched, task_hang_up);
+    await_arrivals(1);
+    atomic_store(&point_hook, see_it_hang_up);
+    cf__hub_lock(watched->hub);
+    cf__hub_wake(watched->hub);
+    cf__hub_unlock(watched->hub);
+    CHECK_STATUS(take_outcome(future), CF_WORKER_LOST);
+    still_works(watched);
+    shut(watched);
+}
+
 static int hostile_initializer(void *arg) {
     (void)arg;
     if (atomic_fetch_add(&sh->other, 1) == 0) {
@@ -781,6 +857,8 @@ TEST_MAIN(
     RUN(what_was_taken_cannot_become_untaken)
     RUN(records_stay_where_the_host_reads_them)
     RUN(nothing_that_the_host_reads_can_be_shrunk)
+    RUN(who_takes_a_wake_up_away_has_heard_it)
+    RUN(who_hangs_up_is_replaced_whoever_saw_it)
     RUN(a_start_that_ends_in_nonsense_is_tried_again)
 )
 
