@@ -8999,7 +8999,7 @@ static void cf__lane_ring(cf__hub *hub, cf__lane *lane)
 {
     const unsigned char wake_up = CF__WAKE_UP;
     lane->unrung = false;
-    if (cf__exchange(&lane->desk->asleep, 0) == 0) return;
+    if (cf__exchange_seq_cst(&lane->desk->asleep, 0) == 0) return; /* after `leave`, too */
     const int error = cf__hub_send(hub, lane->channel, &wake_up, 1, -1);
     if (error == 0 || error == EAGAIN) return;
     if (cf__is_gone(error)) {
@@ -9048,11 +9048,12 @@ static void cf__lane_give(cf__hub *hub, cf__lane *lane, cf_future *future)
     lane->given++;
     hub->ahead++;
     const cf_duration timeout = cf__cell_options(&future->cell).timeout;
-    if (cf__lane_load(lane) == 1) cf__lane_time(lane, timeout);
+    const bool fits = cf__fits_slot(future, size);
+    if (cf__lane_load(lane) == 1) cf__lane_time(lane, fits ? timeout : 0); /* later: cf__hub_load */
     hub->given = hub->count > 1;
     if (timeout > 0 || (hub->given && hub->napping && !hub->watching)) cf__hub_wake(hub);
     cf__store_relaxed(&future->runner, (uintptr_t)lane);
-    if (!cf__fits_slot(future, size)) {
+    if (!fits) {
         cf__lane_tray(lane, NULL)->user = future;
         hub->fat = hub->fat || size > CF__FAT;
         lane->loading = lane->unloaded = true;
@@ -9356,6 +9357,7 @@ static void cf__lane_listen(cf__lane *lane)
         const ssize_t got = cf__channel_receive(lane->channel, &number, 1, &fd, MSG_DONTWAIT);
         if (got < 0) return;
         if (got == 0) lane->silent = true;
+        else (void)cf__exchange(&lane->desk->bell, 0); /* else the next wake-up were not sent */
         if (fd == -1) continue;
         if (number < CF__MAPPINGS) { /* whatever it was, it is there no more */
             cf__mapping_abandon(lane->mappings[number]);
@@ -10159,6 +10161,13 @@ static bool cf__lane_is_ripe(const cf__lane *lane)
            lane->phase != CF__LANE_EMPTY;
 }
 
+/* Its end of file was seen by somebody else, who left what is to be done to the manager. */
+static bool cf__lane_is_cut_off(const cf__lane *lane)
+{
+    return lane->silent && !lane->dead &&
+           (lane->phase == CF__LANE_STARTING || lane->phase == CF__LANE_UP);
+}
+
 static bool cf__manager_bury(cf__hub *hub)
 {
     bool any = false;
@@ -10258,7 +10267,7 @@ static int cf__manager_lie_down(cf__hub *hub, nfds_t *count)
     hub->polled[0] = (struct pollfd){hub->wake.fd, POLLIN, 0};
     hub->polled[1] = (struct pollfd){hub->lost ? -1 : hub->channel, POLLIN, 0};
     for (cf__lane *lane = hub->lanes; lane < hub->lanes_end; lane++) {
-        work = work || cf__lane_is_ripe(lane);
+        work = work || cf__lane_is_ripe(lane) || cf__lane_is_cut_off(lane);
         if (lane->channel >= 0 && !lane->silent)
             hub->polled[(*count)++] = (struct pollfd){lane->channel, POLLIN, 0};
     }

@@ -128,7 +128,7 @@ void test_wrap(struct cf_executor *executor) {
     atomic_store(&wraps, true);
 }
 
-const int test_point_lose = CF__POINT_LOSE;
+const int test_point_lose = CF__POINT_LOSE, test_point_load = CF__POINT_LOAD;
 
 static void pass_point(int id) {
     point_hook *const now = atomic_load_explicit(&hook, memory_order_acquire);

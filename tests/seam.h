@@ -30,7 +30,7 @@ size_t test_alloc_failures(void); /* calls that were made to fail since the proc
 /* From now on any thread that passes CFUTURES_TEST_POINT(id) calls the hook; NULL: no more. */
 void test_point_hook(void (*hook)(int id));
 
-extern const int test_point_lose; /* CF__POINT_LOSE */
+extern const int test_point_lose, test_point_load; /* CF__POINT_LOSE, CF__POINT_LOAD */
 
 /* From now on threads that pass such a point may yield, spin or sleep there, as the seed says; 0:
  * never again. */

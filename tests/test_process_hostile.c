@@ -17,6 +17,8 @@
 #define CFUTURES_IMPLEMENTATION
 #define CFUTURES_MALLOC test_malloc
 #define CFUTURES_FREE   test_free
+static void pass_point(int id);
+#define CFUTURES_TEST_POINT(id) pass_point(id)
 #include "cfutures.h"
 
 #include "test.h"
@@ -28,6 +30,15 @@
 #include <sys/stat.h>
 
 #include "rights.h"
+
+static void (*_Atomic point_hook)(int id);
+
+static void pass_point(int id) {
+    void (*const hook)(int) = atomic_load(&point_hook);
+    if (hook != NULL) {
+        hook(id);
+    }
+}
 
 /* ---------------------------------------------------------------- what a hostile task can do */
 
@@ -186,10 +197,12 @@ typedef struct attack {
     int frames;
 } attack;
 
-/* In the end it dies in one way or another: a worker out of step is of no use to anybody. */
+/* In the end it dies in one way or another: a worker out of step is of no use to anybody. Its
+ * future has mostly ended long before, by the first frame that made sense. */
 static int task_attack(cf_task *task, void *arg) {
     const attack *const a = arg;
     (void)task;
+    atomic_store(&sh->marks[cf__child.index], (int)getpid());
     dice = a->seed;
     for (int i = 0; i < a->frames; i++) {
         send_frame();
@@ -203,6 +216,19 @@ static int task_attack(cf_task *task, void *arg) {
         (void)shutdown(cf__child.channel, SHUT_RDWR);
     }
     _exit(96);
+}
+
+static bool has_attacked(size_t worker) {
+    return atomic_load(&sh->marks[worker]) != 0;
+}
+
+/* As long as an attacker lives, what it says of other tasks that it was given is as good as an
+ * honest worker's word. One lane has one worker at a time, so the last one is all there may be. */
+static void await_the_end_of_attacks(size_t workers) {
+    for (size_t i = 0; i < workers; i++) {
+        const pid_t attacker = (pid_t)atomic_load(&sh->marks[i]);
+        UNTIL(attacker == 0 || !is_alive(attacker));
+    }
 }
 
 /* ---------------------------------------------------------------- ordinary work */
@@ -294,7 +320,8 @@ static int frames_wanted(void) {
 }
 
 TEST(mutated_frames_do_no_harm) {
-    cf_executor *executor = processes(3);
+    enum { WORKERS = 3 };
+    cf_executor *executor = processes(WORKERS);
     tally t = {0, 0};
     const int wanted = frames_wanted();
     const int64_t start = now();
@@ -308,6 +335,7 @@ TEST(mutated_frames_do_no_harm) {
         round_of_work(executor, round * 2654435761U + 88172645463325252U, 1 << round % 9, &t);
     }
     CHECK(t.right > t.ended / 2);
+    await_the_end_of_attacks(WORKERS);
     still_works(executor);
     const cf_stats stats = stats_of(executor);
     CHECK_EQ(stats.submitted, stats.finished + stats.cancelled);
@@ -316,6 +344,58 @@ TEST(mutated_frames_do_no_harm) {
         printf("%d frames, %d of %d other results right, %d workers replaced\n",
                atomic_load(&sh->count), t.right, t.ended, (int)stats.restarts);
     }
+}
+
+/* Which worker has had the task last. */
+static size_t worker_of(cf_future *future, const cf_executor *executor) {
+    const cf__lane *const lane = (const cf__lane *)cf__load_relaxed(&future->runner);
+    CHECK(lane >= executor->hub->lanes && lane < executor->hub->lanes_end);
+    return (size_t)(lane - executor->hub->lanes);
+}
+
+/* One attack among many tasks; how many of these were run by others than the attacker. */
+static int attack_once(cf_executor *executor, size_t workers, uint64_t seed) {
+    cf_future *stays[8], *futures[BATCH];
+    const attack a = {seed, 64};
+    int honest = 0;
+    atomic_store(&sh->open, 0);
+    occupy_processes(executor, (int)workers, stays);
+    cf_future *hostile = cf_executor_submit(executor, task_attack, &a, sizeof a);
+    for (int i = 0; i < BATCH; i++) {
+        futures[i] = submit_int(executor, task_square, i);
+    }
+    open_shared();
+    for (int i = 0; i < BATCH; i++) {
+        (void)outcome(futures[i]);
+        if (!has_attacked(worker_of(futures[i], executor))) {
+            CHECK_EQ(int_of(futures[i]), i * i);
+            honest++;
+        }
+    }
+    (void)take_outcome(hostile);
+    release_all(futures, BATCH);
+    release_all(stays, workers);
+    return honest;
+}
+
+/* Tasks of the other workers, and of those that come after it. */
+TEST(a_worker_harms_its_own_tasks_only) {
+    enum { WORKERS = 3 };
+    const int64_t start = now();
+    int honest = 0;
+    for (int round = 0; is_time_for(round, 10, start); round++) {
+        cf_executor *executor = processes(WORKERS);
+        for (size_t i = 0; i < WORKERS; i++) {
+            atomic_store(&sh->marks[i], 0);
+        }
+        honest += attack_once(executor, WORKERS, (uint64_t)round * 2654435761U + 1);
+        await_the_end_of_attacks(WORKERS);
+        for (int i = 0; i < BATCH; i++) {
+            still_works(executor);
+        }
+        shut(executor);
+    }
+    CHECK(honest > 0);
 }
 
 /* ---------------------------------------------------------------- one harm each */
@@ -674,6 +754,71 @@ TEST(nothing_that_the_host_reads_can_be_shrunk) {
     CHECK_EQ(shrunk, 0);
 }
 
+/* Rings when it is told to, as if its ring had been held up. */
+static int task_ring(cf_task *task, void *arg) {
+    arrive();
+    UNTIL(atomic_load(&sh->other) != 0);
+    CHECK_EQ(cf__exchange(&cf__child.desk->bell, 1), 0);
+    CHECK_EQ(send(cf__child.channel, "", 1, MSG_NOSIGNAL), 1);
+    arrive();
+    return task_stay(task, arg);
+}
+
+/* A caller that takes the message away may not look at the bell again: who rings next is to be
+ * heard nevertheless. */
+TEST(who_takes_a_wake_up_away_has_heard_it) {
+    cf_executor *executor = processes(1);
+    cf_future *future = submit_none(executor, task_ring);
+    await_arrivals(1);
+    cf__lane *const lane = &executor->hub->lanes[0];
+    cf__hub_lock(executor->hub);
+    atomic_store(&sh->other, 1);
+    await_arrivals(2);
+    cf__lane_listen(lane);
+    const uintptr_t bell = cf__load_relaxed(&lane->desk->bell);
+    cf__hub_unlock(executor->hub);
+    CHECK_EQ(bell, 0);
+    open_shared();
+    CHECK_STATUS(take_outcome(future), CF_OK);
+    shut(executor);
+}
+
+static int task_hang_up(cf_task *task, void *arg) {
+    arrive();
+    UNTIL(atomic_load(&sh->other) != 0);
+    CHECK_EQ(shutdown(cf__child.channel, SHUT_RDWR), 0);
+    return task_hang(task, arg);
+}
+
+static cf_executor *watched;
+
+/* The manager has looked at its lanes, and is about to sleep. */
+static void see_it_hang_up(int id) {
+    if (id != CF__POINT_NAP) {
+        return;
+    }
+    atomic_store(&point_hook, NULL);
+    atomic_store(&sh->other, 1);
+    await_arrivals(2);
+    cf__hub_lock(watched->hub);
+    cf__lane_listen(&watched->hub->lanes[0]); /* as a caller does that takes a big result */
+    CHECK(watched->hub->lanes[0].silent);
+    cf__hub_unlock(watched->hub);
+}
+
+TEST(who_hangs_up_is_replaced_whoever_saw_it) {
+    watched = processes(1);
+    cf_future *future = submit_none(watched, task_hang_up);
+    await_arrivals(1);
+    atomic_store(&point_hook, see_it_hang_up);
+    cf__hub_lock(watched->hub);
+    cf__hub_wake(watched->hub);
+    cf__hub_unlock(watched->hub);
+    CHECK_STATUS(take_outcome(future), CF_WORKER_LOST);
+    still_works(watched);
+    shut(watched);
+}
+
 static int hostile_initializer(void *arg) {
     (void)arg;
     if (atomic_fetch_add(&sh->other, 1) == 0) {
@@ -700,6 +845,7 @@ TEST(a_start_that_ends_in_nonsense_is_tried_again) {
 
 TEST_MAIN(
     RUN_WITHIN(7200, mutated_frames_do_no_harm)
+    RUN(a_worker_harms_its_own_tasks_only)
     RUN(surplus_descriptors_do_not_pile_up)
     RUN(a_worker_that_talks_without_end_stops_nobody)
     RUN(what_has_not_been_handed_over_cannot_end)
@@ -711,6 +857,8 @@ TEST_MAIN(
     RUN(what_was_taken_cannot_become_untaken)
     RUN(records_stay_where_the_host_reads_them)
     RUN(nothing_that_the_host_reads_can_be_shrunk)
+    RUN(who_takes_a_wake_up_away_has_heard_it)
+    RUN(who_hangs_up_is_replaced_whoever_saw_it)
     RUN(a_start_that_ends_in_nonsense_is_tried_again)
 )
 

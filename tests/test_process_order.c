@@ -891,6 +891,33 @@ TEST(time_in_the_queue_is_no_time_of_the_task) {
     shut(executor);
 }
 
+static pid_t receiver;
+static pthread_t submitter;
+static bool receiver_lives;
+
+static void take_long_to_copy(int id) {
+    if (id == test_point_load && pthread_equal(pthread_self(), submitter) != 0) {
+        sleep_for(60 * CF_MILLISECOND); /* in which the deadline passes, and would be noticed */
+        receiver_lives = is_alive(receiver);
+    }
+}
+
+TEST(time_to_copy_the_argument_is_no_time_of_the_task) {
+    static unsigned char big[1 << 20];
+    cf_executor *executor = processes(1);
+    const cf_submit_options options = {.timeout = 5 * CF_MILLISECOND};
+    receiver = pid_of_a_worker(executor);
+    submitter = pthread_self();
+    test_point_hook(take_long_to_copy);
+    cf_future *future =
+        cf_executor_submit_with(executor, task_nothing, big, sizeof big, &options);
+    test_point_hook(NULL);
+    CHECK(receiver_lives);
+    const cf_status status = take_outcome(future);
+    CHECK(status == CF_OK || status == CF_TASK_TIMEOUT); /* it may be held up by others */
+    shut(executor);
+}
+
 static void note_time(cf_future *future, void *user) {
     (void)future;
     atomic_store((_Atomic int64_t *)user, now());
@@ -1132,6 +1159,7 @@ TEST_MAIN(
     RUN(terminated_workers_begin_nothing_more)
     RUN(an_initializer_that_fails_in_a_replacement_breaks_all_that_waits)
     RUN(time_in_the_queue_is_no_time_of_the_task)
+    RUN(time_to_copy_the_argument_is_no_time_of_the_task)
     RUN(each_deadline_counts_from_the_start_of_its_own_task)
     RUN(max_tasks_per_child_is_exact_under_load)
     RUN(max_tasks_per_child_may_be_one)
