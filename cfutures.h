@@ -4836,8 +4836,9 @@ CF__SHARED uintptr_t cf__spin_learn(uintptr_t spin, int64_t waited)
  * who takes each at once takes the cache lines, too, away from those who are about to deliver. */
 static void cf__gather(const cf__set *set, int64_t from)
 {
-    int64_t now;
-    if (set->count < CF__GATHER_FROM || (now = cf__now()) - from > CF__GATHER) return;
+    if (set->count < CF__GATHER_FROM) return;
+    int64_t now = cf__now();
+    if (now - from > CF__GATHER) return;
     for (const int64_t end = now + CF__GATHER; now < end; now = cf__now())
         for (int i = 0; i < 8; i++) cf__pause();
 }
