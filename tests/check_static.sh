@@ -41,6 +41,7 @@ warnings="$warnings -Wno-disabled-macro-expansion"               # sa_handler, i
 warnings="$warnings -Wno-reserved-macro-identifier"              # _DEFAULT_SOURCE
 warnings="$warnings -Wno-reserved-identifier"                    # the linker's __executable_start
 warnings="$warnings -Wno-bad-function-cast"                      # words that hold pointers
+warnings="$warnings -Wno-nrvo"                                   # a copy where two paths return
 warnings="$warnings -Wno-unknown-warning-option"                 # older clangs know fewer
 checks='-*,bugprone-*,cert-*,clang-analyzer-*,concurrency-*,performance-*,portability-*'
 checks="$checks,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling" # memcpy_s
