@@ -5773,8 +5773,8 @@ static size_t cf__batch_size(cf_executor *executor, cf__worker *worker)
     worker->paced = 0;
     if (!brief || executor->bounded) return 0;
     if (cf__deque_length(worker) > 0) return 0; /* a batch lies at the bottom of the deque */
-    /* A submitter in full swing is best left alone for a microsecond: fewer cache lines change hands,
-     * and there is more to take at once. */
+    /* A submitter in full swing is best left alone for a microsecond: fewer cache lines change
+     * hands, and there is more to take at once. */
     const size_t waiting = cf__ring_length(executor);
     if (executor->cpus > 1 && waiting > 1 && waiting < (size_t)3 * CF__BATCH)
         for (int i = 0; i < 40; i++) cf__pause();
@@ -7536,8 +7536,8 @@ CFUTURES_API cf_status cf_executor_map_array(cf_executor *executor, cf_task_fn *
  *
  * Why no wake-up is lost: the side that goes to sleep stores that it does (asleep; pumping), then
  * looks at the slots; the other stores the slot's word, then looks whether the first sleeps. All
- * four are sequentially consistent. Where the desks are empty the host puts its store off: who gives
- * the next task makes up for it, and looks at the slot after that.
+ * four are sequentially consistent. Where the desks are empty the host puts its store off: who
+ * gives the next task makes up for it, and looks at the slot after that.
  * --------------------------------------------------------------------------------------------- */
 
 #ifdef CFUTURES_POSIX
