@@ -129,6 +129,24 @@ static inline void release_all(cf_future **futures, size_t count) {
     }
 }
 
+/* The memory of a burst of tasks goes back while the pool lives, whether its futures are released
+ * at once or `long_after` its end. The lane must have a view of the library's memory. */
+static inline void memory_of_a_burst_goes_back(cf_executor *executor, cf_duration long_after) {
+    enum { BURST = 40000 };
+    static cf_future *futures[BURST];
+    for (int round = 0; round < 2; round++) {
+        CHECK_STATUS(cf_executor_submit_many(executor, task_nothing, NULL, BURST, 0, futures),
+                     CF_OK);
+        (void)cf_wait(futures, BURST, CF_ALL_COMPLETED, CF_FOREVER, NULL);
+        const size_t most = test_alloc_live();
+        if (round == 1) {
+            sleep_for(long_after);
+        }
+        release_all(futures, BURST);
+        UNTIL(test_alloc_live() < most - 80); /* 118 blocks, of which 32 may stay */
+    }
+}
+
 /* Like cf_future_wait without a limit, but a hang is a failed check. */
 static inline cf_status outcome(cf_future *future) {
     const cf_status status = cf_future_wait(future, limit(TEST_GATE_LIMIT_S));

@@ -683,26 +683,12 @@ TEST(memory_that_is_used_again_after_a_long_pause_is_not_given_back) {
     use_again(true);
 }
 
-/* What the pool has of memory, in blocks, once it has none of the burst any more. */
 TEST(memory_of_a_burst_goes_back_while_the_pool_lives) {
-    enum { BURST = 40000 };
-    static cf_future *futures[BURST];
     if (!test_alloc_hooked()) {
         SKIP("no view of the library's memory in this lane");
     }
     cf_executor *ex = pool(2);
-    for (int round = 0; round < 2; round++) {
-        for (size_t i = 0; i < BURST; i++) {
-            futures[i] = cf_executor_submit(ex, task_nothing, CF_NO_ARG);
-        }
-        (void)cf_wait(futures, BURST, CF_ALL_COMPLETED, CF_FOREVER, NULL);
-        const size_t most = test_alloc_live();
-        if (round == 1) {
-            sleep_for(300 * CF_MILLISECOND);
-        }
-        release_all(futures, BURST);
-        UNTIL(test_alloc_live() < most - 80); /* 118 blocks and a ring, of which 32 may stay */
-    }
+    memory_of_a_burst_goes_back(ex, 300 * CF_MILLISECOND);
     cf_executor_close(ex);
 }
 

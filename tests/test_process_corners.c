@@ -623,22 +623,11 @@ TEST(after_a_quiet_second_the_pages_of_big_payloads_are_given_back) {
 }
 
 TEST(after_a_quiet_second_the_memory_of_a_burst_is_given_back) {
-    enum { BURST = 40000 };
-    static cf_future *futures[BURST];
     if (!test_alloc_hooked()) {
         SKIP("no view of the library's memory in this lane");
     }
     cf_executor *ex = processes(1);
-    for (int round = 0; round < 2; round++) {
-        CHECK_STATUS(cf_executor_submit_many(ex, task_nothing, NULL, BURST, 0, futures), CF_OK);
-        (void)cf_wait(futures, BURST, CF_ALL_COMPLETED, CF_FOREVER, NULL);
-        const size_t most = test_alloc_live();
-        if (round == 1) {
-            sleep_for(1500 * CF_MILLISECOND); /* so that the last release gives it back */
-        }
-        release_all(futures, BURST);
-        UNTIL(test_alloc_live() < most - 80); /* 118 blocks, of which 32 may stay */
-    }
+    memory_of_a_burst_goes_back(ex, 1500 * CF_MILLISECOND);
     shut(ex);
 }
 
